@@ -1,1 +1,1 @@
-"""x."""
+"""Icehouse: a local cache daemon for remote Earth-observation rasters."""

@@ -1,0 +1,72 @@
+"""A set of chunk positions that stays small and quick with millions of members."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from icehouse_server.core.grid import Window
+
+_SIDE = 64
+"""Positions are kept in square bitmaps of this side: 4 kB each, allocated where something is."""
+
+
+class ChunkSet:
+    """A mutable set of (row, col) positions, stored as sparse bitmaps.
+
+    A set of tuples needs about 130 bytes a member; this needs less than one where the members lie close
+    together, as chunks do, and answers for a rectangle in one look.
+    """
+
+    __slots__ = ("_maps", "_size")
+
+    def __init__(self, positions: Iterable[tuple[int, int]] = ()) -> None:
+        self._maps: dict[tuple[int, int], np.ndarray[tuple[int, int], np.dtype[np.bool_]]] = {}
+        self._size = 0
+        for row, col in positions:
+            self.add(row, col)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __contains__(self, position: tuple[int, int]) -> bool:
+        row, col = position
+        bitmap = self._maps.get((row // _SIDE, col // _SIDE))
+        return bitmap is not None and bool(bitmap[row % _SIDE, col % _SIDE])
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        for (map_row, map_col), bitmap in self._maps.items():
+            for row, col in np.argwhere(bitmap):
+                yield map_row * _SIDE + int(row), map_col * _SIDE + int(col)
+
+    def add(self, row: int, col: int) -> None:
+        """Put a position in."""
+        key = (row // _SIDE, col // _SIDE)
+        bitmap = self._maps.get(key)
+        if bitmap is None:
+            bitmap = self._maps[key] = np.zeros((_SIDE, _SIDE), dtype=np.bool_)
+        cell = row % _SIDE, col % _SIDE
+        self._size += not bitmap[cell]
+        bitmap[cell] = True
+
+    def discard(self, row: int, col: int) -> None:
+        """Take a position out, if it is in."""
+        bitmap = self._maps.get((row // _SIDE, col // _SIDE))
+        if bitmap is None:
+            return
+        cell = row % _SIDE, col % _SIDE
+        self._size -= int(bitmap[cell])
+        bitmap[cell] = False
+
+    def within(self, chunks: Window) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+        """Return a boolean array (rows, columns) over a rectangle of chunks: True where a member is."""
+        found = np.zeros((chunks.height, chunks.width), dtype=np.bool_)
+        for map_row in range(chunks.row // _SIDE, -(-chunks.stop_row // _SIDE)):
+            for map_col in range(chunks.col // _SIDE, -(-chunks.stop_col // _SIDE)):
+                bitmap = self._maps.get((map_row, map_col))
+                if bitmap is None:
+                    continue
+                area = Window(row=map_row * _SIDE, col=map_col * _SIDE, height=_SIDE, width=_SIDE)
+                common = area.intersection(chunks)
+                if common is not None:
+                    found[common.slices(chunks)] = bitmap[common.slices(area)]
+        return found

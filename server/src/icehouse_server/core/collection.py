@@ -1,0 +1,145 @@
+"""What a collection is: a fixed grid, bands and a source."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+
+from icehouse_server.core.errors import UnknownBandError
+from icehouse_server.core.grid import ChunkKey, Grid
+
+ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+"""Collection ids become folder names: nothing that a path could give another meaning."""
+
+BAND_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+"""Band names become array names in Zarr, NetCDF and attribute access in xarray."""
+
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+"""Data types that Zarr, NetCDF, GeoTIFF and GDAL's warp all hold without loss."""
+
+RESAMPLINGS = (
+    "nearest",
+    "bilinear",
+    "cubic",
+    "cubic_spline",
+    "lanczos",
+    "average",
+    "mode",
+    "max",
+    "min",
+    "med",
+    "q1",
+    "q3",
+    "sum",
+    "rms",
+)
+"""GDAL's resampling methods, by rasterio's names."""
+
+RESERVED_NAMES = frozenset({"x", "y", "time", "latitude", "longitude", "spatial_ref", "band"})
+"""Names that coordinates take in the repository and in every output format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandSpec:
+    """One band of a collection."""
+
+    name: str
+    dtype: np.dtype[np.generic]
+    nodata: float | int | None
+    """The value of invalid pixels, or None where every value is valid (invalid pixels are then 0)."""
+    units: str = ""
+    """UDUNITS name, or empty."""
+    long_name: str = ""
+    resampling: str = "nearest"
+    """Default resampling, by GDAL's name."""
+    source: Mapping[str, object] = field(default_factory=dict)
+    """What the source needs to know of this band, as written in the collection file."""
+
+    def __post_init__(self) -> None:
+        if not BAND_PATTERN.fullmatch(self.name) or self.name in RESERVED_NAMES:
+            raise ValueError(
+                f"{self.name!r} can't be a band's name: letters, digits and _, starting with a letter, "
+                f"and none of {', '.join(sorted(RESERVED_NAMES))}"
+            )
+        if self.dtype.name not in DTYPES:
+            raise ValueError(f"dtype {self.dtype.name!r} is not one of {', '.join(DTYPES)}")
+        if self.resampling not in RESAMPLINGS:
+            raise ValueError(f"resampling {self.resampling!r} is not one of {', '.join(RESAMPLINGS)}")
+        if self.nodata is not None:
+            _check_nodata(self.nodata, self.dtype)
+        object.__setattr__(self, "source", MappingProxyType(dict(self.source)))
+
+    @property
+    def fill(self) -> np.generic:
+        """What an invalid pixel holds: nodata, or 0 where the band has none."""
+        return self.dtype.type(0 if self.nodata is None else self.nodata)
+
+
+def _check_nodata(nodata: float, dtype: np.dtype[np.generic]) -> None:
+    if dtype.kind == "f":
+        return
+    limits = np.iinfo(dtype.name)
+    if nodata != nodata or nodata != int(nodata) or not limits.min <= nodata <= limits.max:  # noqa: PLR0124
+        raise ValueError(f"nodata {nodata} does not fit {dtype.name} ({limits.min} to {limits.max})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionSpec:
+    """One datacube: what its file says, checked."""
+
+    id: str
+    title: str
+    description: str
+    grid: Grid
+    bands: tuple[BandSpec, ...]
+    default_bands: tuple[str, ...]
+    """Bands of an answer where the request names none."""
+    source_type: str
+    """Entry point in the group ``icehouse.sources``."""
+    source: Mapping[str, object]
+    """The source's own settings, checked by the source."""
+    bbox: tuple[float, float, float, float]
+    """Where there are data: west, south, east, north in degrees (CRS84)."""
+    interval: tuple[str | None, str | None] = (None, None)
+    """When the data were taken: RFC 3339 instants, None for open."""
+    license: str = "other"
+    """SPDX identifier, or ``other``."""
+    attribution: str = ""
+    citation: str = ""
+    keywords: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    """(title, href) of pages about the data."""
+
+    def __post_init__(self) -> None:
+        if not ID_PATTERN.fullmatch(self.id):
+            raise ValueError(f"{self.id!r} can't be a collection's id: it must match {ID_PATTERN.pattern}")
+        names = [band.name for band in self.bands]
+        if not names or len(set(names)) != len(names):
+            raise ValueError("a collection has at least one band, and no two of one name")
+        unknown = [name for name in self.default_bands if name not in names]
+        if unknown or not self.default_bands:
+            raise ValueError(f"default_bands names {unknown or 'nothing'}; the bands are {', '.join(names)}")
+
+    def band(self, name: str) -> BandSpec:
+        """Return the band of a name.
+
+        Raises:
+            UnknownBandError: there is none.
+        """
+        for band in self.bands:
+            if band.name == name:
+                return band
+        raise UnknownBandError(
+            f"collection {self.id!r} has no band {name!r}",
+            hint=f"its bands are {', '.join(band.name for band in self.bands)}",
+        )
+
+    def select(self, names: Sequence[str] | None) -> tuple[BandSpec, ...]:
+        """Return the bands of these names in the order asked for, or the default ones."""
+        return tuple(self.band(name) for name in (names or self.default_bands))
+
+    def key(self, band: str, row: int, col: int) -> ChunkKey:
+        """Return the key of a chunk at level 0 of a collection without a time axis."""
+        return ChunkKey(collection=self.id, level=0, band=band, time=None, row=row, col=col)

@@ -1,0 +1,134 @@
+"""The plan of a request: pure, frozen, costed before anything is read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol
+
+from odc.geo.geobox import GeoBox
+
+from icehouse_server.core.collection import BandSpec, CollectionSpec
+from icehouse_server.core.errors import TooLargeError
+from icehouse_server.core.footprint import Footprint, footprint
+from icehouse_server.core.grid import ChunkKey, Window
+from icehouse_server.core.limits import Limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """What a caller asks for: a geobox and bands of a collection."""
+
+    collection: CollectionSpec
+    bands: tuple[BandSpec, ...]
+    target: GeoBox
+    """The geobox asked for, which is the geobox returned."""
+    resampling: Mapping[str, str] = field(default_factory=dict)
+    """Resampling by band name, where it differs from the band's default."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "resampling", MappingProxyType(dict(self.resampling)))
+
+    def resampling_of(self, band: BandSpec) -> str:
+        """Return the resampling of a band: the one asked for, or the band's default."""
+        return self.resampling.get(band.name, band.resampling)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of the answer."""
+        rows, cols = self.target.shape
+        return int(rows), int(cols)
+
+
+class Presence(Protocol):
+    """Knows which chunks are cached; the index is one."""
+
+    def has(self, key: ChunkKey) -> bool:
+        """Return whether a chunk is cached."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which chunks a request needs, which are absent, and what it would cost."""
+
+    region: Region
+    footprint: Footprint
+    needed: tuple[ChunkKey, ...]
+    absent: tuple[ChunkKey, ...]
+
+    @property
+    def outside(self) -> bool:
+        """True when the region does not touch the collection's grid."""
+        return not self.footprint.chunks
+
+    @property
+    def window(self) -> Window | None:
+        """The smallest window of the grid that holds all that is read, or None outside."""
+        windows = [piece.source for piece in self.footprint.pieces]
+        if not windows:
+            return None
+        whole = windows[0]
+        for window in windows[1:]:
+            whole = whole.union(window)
+        return whole
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of the answer's pixels, uncompressed."""
+        rows, cols = self.region.shape
+        return sum(rows * cols * band.dtype.itemsize for band in self.region.bands)
+
+    @property
+    def estimated_source_bytes(self) -> int:
+        """Bytes that the absent chunks hold uncompressed: sources usually send less."""
+        sizes = {band.name: band.dtype.itemsize for band in self.region.bands}
+        pixels = self.region.collection.grid.chunk**2
+        return sum(sizes[key.band] * pixels for key in self.absent)
+
+
+def check_size(region: Region, limits: Limits) -> None:
+    """Refuse an answer that is too large, before any geometry is computed.
+
+    Raises:
+        TooLargeError: the answer has more pixels than ``max_output_pixels``.
+    """
+    rows, cols = region.shape
+    pixels = rows * cols * len(region.bands)
+    if pixels > limits.max_output_pixels:
+        raise TooLargeError(
+            f"{rows} x {cols} pixels of {len(region.bands)} band(s) are {pixels} pixels; "
+            f"one request gets at most {limits.max_output_pixels}",
+            limit=limits.max_output_pixels,
+            asked=pixels,
+            setting="max_output_pixels",
+        )
+
+
+def make_plan(region: Region, presence: Presence, limits: Limits) -> Plan:
+    """Plan a request.
+
+    Raises:
+        TooLargeError: it needs more than the limits allow.
+    """
+    check_size(region, limits)
+    grid = region.collection.grid
+    methods = [region.resampling_of(band) for band in region.bands]
+    under = footprint(grid, region.target, methods, max_chunks=limits.max_chunks)
+    chunks = len(under.chunks) * len(region.bands)
+    _check_count(chunks, limits.max_chunks, "max_chunks", "reads")
+    needed = tuple(
+        region.collection.key(band.name, row, col) for band in region.bands for row, col in under.chunks
+    )
+    absent = tuple(key for key in needed if not presence.has(key))
+    _check_count(len(absent), limits.max_fills, "max_fills", "fetches")
+    return Plan(region=region, footprint=under, needed=needed, absent=absent)
+
+
+def _check_count(asked: int, limit: int, setting: str, verb: str) -> None:
+    if asked > limit:
+        raise TooLargeError(
+            f"this region {verb} {asked} chunks; one request {verb} at most {limit}",
+            limit=limit,
+            asked=asked,
+            setting=setting,
+        )
