@@ -133,7 +133,11 @@ set_up() {
     python=$$(find_python)
     say "making .venv with $${python:-a Python that uv fetches}"
     rm -rf .venv
-    "$$uv" venv -q --no-project --python "$${python:-3.13}" .venv
+    "$$uv" venv -q --no-project --python "$${python:-3.13}" .venv || {
+      say "no Python of 3.12 or newer is on PATH or among pyenv's versions, and uv could not fetch one:"
+      say "install one, for instance with: pyenv install 3.13"
+      exit 1
+    }
   fi
   say "installing into .venv"
   quiet=-q
