@@ -1,0 +1,349 @@
+"""One collection's repository: opening, reading, leases, and the writer behind it."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import icechunk
+import numpy as np
+import structlog
+import zarr
+from zarr.core.buffer import default_buffer_prototype
+
+from icehouse_server.core.collection import BandSpec, CollectionSpec
+from icehouse_server.core.errors import RepositoryForeignError, StoreError, UnknownSnapshotError
+from icehouse_server.core.grid import ChunkKey, Window
+from icehouse_server.core.ports import FilledChunk, Pixels
+from icehouse_server.store import layout
+from icehouse_server.store.codec import DamagedError, decode, encode, void_chunk
+from icehouse_server.store.decoded import DecodedCache
+from icehouse_server.store.index import Index
+from icehouse_server.store.writer import EncodedChunk, Writer
+
+log = structlog.get_logger(__name__)
+
+_FRESH_REPOSITORY_COMMITS = 1
+"""Commits that a repository has before we write the cube: Icechunk's own first one."""
+
+
+class DamagedChunksError(StoreError):
+    """Chunks that are listed but can't be read back; they count as absent from now on.
+
+    Attributes:
+        keys: which.
+    """
+
+    def __init__(self, keys: tuple[ChunkKey, ...]) -> None:
+        super().__init__(f"{len(keys)} stored chunk(s) can't be read back: {keys[0].path}")
+        self.keys = keys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A pinned view of a repository. While it is held, nothing that its snapshot needs is collected."""
+
+    snapshot: str
+    session: icechunk.Session
+    generation: int
+    """Generation of the decoded-chunk cache when the lease began."""
+    current: bool
+    """True when it was the latest snapshot: only then are decoded chunks shared through the cache."""
+
+
+class CollectionStore:
+    """The repository of one collection. Use ``open``; everything else runs on the event loop."""
+
+    def __init__(
+        self,
+        spec: CollectionSpec,
+        repository: icechunk.Repository,
+        *,
+        index: Index,
+        session: icechunk.Session,
+        decoded: DecodedCache,
+        pool: Executor,
+        write_timeout: float,
+    ) -> None:
+        self.spec = spec
+        self.index = index
+        self._repository = repository
+        self._session = session
+        self._decoded = decoded
+        self._pool = pool
+        self._leases: Counter[str] = Counter()
+        self.writer = Writer(repository, publish=self._publish, timeout=write_timeout)
+
+    @classmethod
+    async def open(
+        cls,
+        spec: CollectionSpec,
+        folder: Path,
+        *,
+        decoded: DecodedCache,
+        pool: Executor,
+        write_timeout: float,
+    ) -> "CollectionStore":
+        """Open a collection's repository, or create it.
+
+        Must be called while holding the cache folder's lock.
+
+        Raises:
+            RepositoryForeignError: the folder holds something else; it is left untouched.
+            StoreError: it can't be read.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            repository = await loop.run_in_executor(pool, _open_repository, spec, folder)
+            session = await repository.readonly_session_async("main")
+            index = await Index.load(spec, session)
+        except icechunk.IcechunkError as error:
+            raise StoreError(
+                f"the repository of collection {spec.id!r} can't be opened: {_first_line(error)}",
+                hint="move it out of the cache folder; it will be fetched again",
+            ) from error
+        return cls(
+            spec,
+            repository,
+            index=index,
+            session=session,
+            decoded=decoded,
+            pool=pool,
+            write_timeout=write_timeout,
+        )
+
+    @property
+    def snapshot(self) -> str:
+        """Id of the latest snapshot."""
+        return self._session.snapshot_id
+
+    @property
+    def leases(self) -> int:
+        """Leases held."""
+        return self._leases.total()
+
+    async def close(self) -> None:
+        """Write what waits, then stop. Safe to call twice."""
+        await self.writer.close()
+
+    # Writing
+
+    async def commit(self, chunks: tuple[FilledChunk, ...]) -> None:
+        """Encode chunks and have them committed; all are readable when this returns.
+
+        Raises:
+            DiskFullError: no room.
+            StoreError: the repository did not take them.
+        """
+        loop = asyncio.get_running_loop()
+        datas = await asyncio.gather(
+            *(loop.run_in_executor(self._pool, encode, chunk.values) for chunk in chunks)
+        )
+        encoded = tuple(
+            EncodedChunk(chunk=chunk, data=data) for chunk, data in zip(chunks, datas, strict=True)
+        )
+        await self.writer.commit(encoded)
+
+    async def _publish(self, snapshot: str, chunks: tuple[EncodedChunk, ...]) -> None:
+        """Let readers see a commit. Runs in the writer's turn; the swap itself is one step of the loop."""
+        session = await self._repository.readonly_session_async(snapshot_id=snapshot)
+        again = tuple(entry.chunk.key for entry in chunks if self.index.has(entry.chunk.key))
+        if again:
+            self._decoded.drop(again)
+        self._session = session
+        for entry in chunks:
+            chunk = entry.chunk
+            self.index.add(chunk.key, void=chunk.void)
+            values = chunk.values
+            if chunk.void:
+                values = void_chunk(self.spec.band(chunk.key.band), self.spec.grid.chunk)
+            values.flags.writeable = False
+            self._decoded.put(chunk.key, values, generation=self._decoded.generation)
+
+    def forget(self, keys: Sequence[ChunkKey]) -> None:
+        """Count chunks as absent, because they could not be read back; they will be written anew."""
+        for key in keys:
+            self.index.discard(key)
+        self._decoded.drop(tuple(keys))
+
+    # Reading
+
+    @asynccontextmanager
+    async def lease(self, snapshot: str | None = None) -> AsyncIterator[Lease]:
+        """Pin the latest snapshot, or one that is named (by id or tag).
+
+        Raises:
+            UnknownSnapshotError: there is none of this name.
+        """
+        session = self._session if snapshot is None else await self._past(snapshot)
+        lease = Lease(
+            snapshot=session.snapshot_id,
+            session=session,
+            generation=self._decoded.generation,
+            current=session.snapshot_id == self.snapshot,
+        )
+        self._leases[lease.snapshot] += 1
+        try:
+            yield lease
+        finally:
+            self._leases[lease.snapshot] -= 1
+            self._leases += Counter()  # drops the zeros
+
+    async def _past(self, name: str) -> icechunk.Session:
+        try:
+            if name in await self._repository.list_tags_async():
+                return await self._repository.readonly_session_async(tag=name)
+            return await self._repository.readonly_session_async(snapshot_id=name)
+        except icechunk.IcechunkError as error:
+            raise UnknownSnapshotError(
+                f"collection {self.spec.id!r} has no snapshot or tag {name!r}",
+                hint=f"the latest snapshot is {self.snapshot}",
+            ) from error
+
+    async def read(
+        self, lease: Lease, band: BandSpec, window: Window, *, skip: frozenset[ChunkKey]
+    ) -> Pixels:
+        """Read a window of a band from the leased snapshot.
+
+        Args:
+            lease: what to read.
+            band: which band.
+            window: pixels of the grid, inside it.
+            skip: chunks not to be read: their area holds the band's fill (as do chunks that are absent).
+
+        Returns:
+            (rows, columns) of the band's dtype, C-contiguous and writable.
+
+        Raises:
+            DamagedChunksError: stored chunks can't be read back.
+        """
+        loop = asyncio.get_running_loop()
+        under = self.spec.grid.chunks_under(window)
+        keys = [
+            key
+            for row in range(under.row, under.stop_row)
+            for col in range(under.col, under.stop_col)
+            if (key := self.spec.key(band.name, row, col)) not in skip
+            and (not lease.current or self.index.has(key))
+        ]
+        chunks = await self._chunks(lease, band, keys)
+        return await loop.run_in_executor(self._pool, _assemble, self.spec, band, window, chunks)
+
+    async def _chunks(self, lease: Lease, band: BandSpec, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Pixels]:
+        found: dict[ChunkKey, Pixels] = {}
+        missing: list[ChunkKey] = []
+        for key in keys:
+            values = self._decoded.get(key) if lease.current else None
+            if values is None:
+                missing.append(key)
+            else:
+                found[key] = values
+        if missing:
+            read = await asyncio.gather(*(self._chunk(lease, band, key) for key in missing))
+            damaged = tuple(key for key, values in zip(missing, read, strict=True) if values is _DAMAGED)
+            if damaged:
+                raise DamagedChunksError(damaged)
+            found.update(
+                (key, values) for key, values in zip(missing, read, strict=True) if values is not None
+            )
+        return found
+
+    async def _chunk(self, lease: Lease, band: BandSpec, key: ChunkKey) -> Pixels | None:
+        """Read and decode one chunk: None if the snapshot lacks it, ``_DAMAGED`` if it can't be read back."""
+        loop = asyncio.get_running_loop()
+        try:
+            buffer = await lease.session.store.get(key.path, default_buffer_prototype())
+            if buffer is None:
+                return _DAMAGED if lease.current and self.index.has(key) else None
+            data = memoryview(buffer.as_numpy_array().view(np.uint8))
+            values = await loop.run_in_executor(self._pool, decode, data, band, self.spec.grid.chunk)
+        except (icechunk.IcechunkError, DamagedError) as error:
+            log.warning("a stored chunk can't be read back", chunk=key.path, error=_first_line(error))
+            return _DAMAGED
+        if lease.current:
+            values = await loop.run_in_executor(self._pool, self._note_void, key, band, values)
+            self._decoded.put(key, values, generation=lease.generation)
+        return values
+
+    def _note_void(self, key: ChunkKey, band: BandSpec, values: Pixels) -> Pixels:
+        """Swap a chunk of nothing but fill for one that takes no memory."""
+        fill = band.fill
+        if band.nodata is None or not (values[0, 0] == fill or fill != fill):  # noqa: PLR0124
+            return values
+        if not np.array_equal(
+            values, np.broadcast_to(fill, values.shape), equal_nan=values.dtype.kind == "f"
+        ):
+            return values
+        self.index.add(key, void=True)
+        return void_chunk(band, self.spec.grid.chunk)
+
+    async def voids(self, keys: Sequence[ChunkKey]) -> int:
+        """Count the void chunks among cached ones; inline chunks that nobody has read are read."""
+        async with self.lease() as lease:
+            unknown = [key for key in keys if not self.index.is_void(key) and self._decoded.get(key) is None]
+            for key in unknown:
+                kind = await lease.session.chunk_type_async(f"/{key.band}", (key.row, key.col))
+                if kind == icechunk.ChunkType.inline:
+                    await self._chunk(lease, self.spec.band(key.band), key)
+        return sum(self.index.is_void(key) for key in keys)
+
+
+_DAMAGED: Pixels = np.empty((0, 0), dtype=np.uint8)
+"""Stands for a chunk that can't be read back."""
+
+
+def _assemble(spec: CollectionSpec, band: BandSpec, window: Window, chunks: dict[ChunkKey, Pixels]) -> Pixels:
+    out = np.empty((window.height, window.width), dtype=band.dtype)
+    under = spec.grid.chunks_under(window)
+    if len(chunks) < under.pixels:
+        out.fill(band.fill)
+    size = spec.grid.chunk
+    for key, values in chunks.items():
+        area = Window(row=key.row * size, col=key.col * size, height=size, width=size)
+        common = area.intersection(window)
+        if common is not None:
+            out[common.slices(window)] = values[common.slices(area)]
+    return out
+
+
+def _open_repository(spec: CollectionSpec, folder: Path) -> icechunk.Repository:
+    """Open or create the repository in a folder. Blocking."""
+    storage = icechunk.local_filesystem_storage(str(folder))
+    config = layout.repository_config()
+    if not folder.exists() or not any(folder.iterdir()):
+        folder.mkdir(parents=True, exist_ok=True)
+        repository = icechunk.Repository.create(storage, config=config)
+    else:
+        if not icechunk.Repository.exists(storage):
+            raise RepositoryForeignError(
+                f"the folder {folder.name!r} in the cache folder is no Icechunk repository; it is left untouched",
+                hint="move it out of the cache folder, or point cache_dir elsewhere",
+            )
+        repository = icechunk.Repository.open(storage, config=config)
+    _ensure_layout(spec, repository)
+    return repository
+
+
+def _ensure_layout(spec: CollectionSpec, repository: icechunk.Repository) -> None:
+    """Write the empty cube into a fresh repository; check an old one and add bands that it lacks."""
+    history = list(repository.ancestry(branch="main"))
+    if len(history) == _FRESH_REPOSITORY_COMMITS:
+        session = repository.writable_session("main")
+        layout.create(spec, session.store)
+        session.commit(f"create {spec.id}")
+        return
+    root = zarr.open_group(repository.readonly_session("main").store, mode="r")
+    gained = layout.check(spec, root)
+    if gained:
+        session = repository.writable_session("main")
+        root = zarr.open_group(session.store, mode="r+")
+        for band in gained:
+            layout.create_band(spec, band, root)
+        session.commit(f"add {', '.join(band.name for band in gained)}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
