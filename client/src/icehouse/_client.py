@@ -1,0 +1,256 @@
+"""The client: questions to one Icehouse daemon."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote, urlencode
+
+from icehouse._collection import Collection
+from icehouse._errors import BadParameter, ProtocolError
+from icehouse._geobox import GeoBox, as_geobox
+from icehouse._plan import Plan, Point
+from icehouse._progress import sink_of
+from icehouse._request import make_query
+from icehouse._session import Session, normal_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    import xarray as xr
+
+    from icehouse._asgi import AsgiApp
+    from icehouse._geobox import HasShape
+    from icehouse._progress import ProgressSink
+    from icehouse._request import Resampling, When
+
+_DEFAULT_URL = "http://127.0.0.1:4326"
+
+
+class Client:
+    """A client of one daemon; cheap to make, and used by many threads at once.
+
+    Making one uses no network. It pickles (its connections stay behind), and a process that forked may go on
+    using it: each process opens connections of its own.
+
+    Args:
+        url: address of the daemon; default `ICEHOUSE_URL`, then `http://127.0.0.1:4326`.
+        collection: the collection meant where a call names none.
+        timeout: seconds that one call may take in all, retries included, unless it says otherwise.
+        token: bearer token, where the daemon asks for one.
+
+    Raises:
+        BadParameter: the URL or the timeout makes no sense.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        collection: str | None = None,
+        *,
+        timeout: float = 300.0,
+        token: str | None = None,
+    ) -> None:
+        address = normal_url(url or os.environ.get("ICEHOUSE_URL") or _DEFAULT_URL)
+        self._session = Session(address, timeout=timeout, token=token)
+        self._collection = collection
+
+    @classmethod
+    def from_app(cls, app: AsgiApp, collection: str | None = None) -> Self:
+        """A client of an ASGI application in this process, for tests.
+
+        The application's lifespan runs from here until `close()`. Such a client can't be pickled, and a
+        forked child can't use it.
+
+        Raises:
+            ServerError: the application failed to start.
+        """
+        client = cls("http://127.0.0.1:4326", collection)
+        client._session.run_app(app)
+        return client
+
+    @property
+    def url(self) -> str:
+        """Address of the daemon, without a slash at its end."""
+        return self._session.url
+
+    def load(
+        self,
+        geobox: HasShape | None = None,
+        collection: str | None = None,
+        *,
+        bands: str | Sequence[str] | None = None,
+        datetime: When = None,
+        resampling: Resampling | None = None,
+        like: xr.Dataset | xr.DataArray | None = None,
+        chunks: Mapping[str, int] | None = None,
+        progress: bool | ProgressSink | None = None,
+        fail_on_error: bool = True,
+        timeout: float | None = None,
+    ) -> xr.Dataset:
+        """Load one region, on exactly the pixel grid asked for.
+
+        Args:
+            geobox: the grid wanted: anything with `.crs`, `.affine` (or `.transform`) and `.shape`.
+            collection: its id; may be left out where the client was made for one, or the daemon serves one.
+            bands: names; default all.
+            datetime: an instant, or an interval as slice, (start, end) or "start/end"; default all times.
+            resampling: a GDAL name such as "bilinear", for all bands or by band; default as the band says.
+            like: an xarray object whose grid is wanted, in place of `geobox`.
+            chunks: sizes by dimension: gives arrays of dask, each piece loaded when it is computed.
+            progress: True for a line on stderr, or a callable that gets `Progress` values.
+            fail_on_error: False gives nodata where the source failed, where True raises.
+            timeout: seconds for this call in all.
+
+        Returns:
+            A dataset with a variable for each band, dims `(y, x)`, `(latitude, longitude)` or with `time`
+            first, in the bands' own dtype (not masked; `nodata` stands in the attributes), and a
+            `spatial_ref`. Bands are views of one buffer: keeping one keeps them all in memory.
+
+        Raises:
+            IcehouseError: see its subclasses.
+        """
+        query = make_query(
+            grid_of(geobox, like),
+            bands=bands,
+            datetime=datetime,
+            resampling=resampling,
+            fail_on_error=fail_on_error,
+        )
+        name = self._name(collection)
+        if chunks is not None:
+            from icehouse._lazy import load_lazily  # noqa: PLC0415 - dask is the caller's choice
+
+            return load_lazily(self._session, name, query, chunks, timeout)
+        from icehouse._load import load_query  # noqa: PLC0415 - brings in xarray
+
+        return load_query(self._session, name, query, sink=sink_of(progress), timeout=timeout)
+
+    def load_like(
+        self,
+        like: xr.Dataset | xr.DataArray,
+        collection: str | None = None,
+        **options: Any,  # noqa: ANN401 - those of `load`
+    ) -> xr.Dataset:
+        """`load(like=like, ...)`: the region and grid of another xarray object."""
+        return self.load(None, collection, like=like, **options)
+
+    def plan(
+        self,
+        geobox: HasShape | None = None,
+        collection: str | None = None,
+        *,
+        bands: str | Sequence[str] | None = None,
+        datetime: When = None,
+        resampling: Resampling | None = None,
+        like: xr.Dataset | xr.DataArray | None = None,
+        timeout: float | None = None,
+    ) -> Plan:
+        """What `load` with the same arguments would need and cost. Fetches nothing.
+
+        Raises:
+            IcehouseError: see its subclasses.
+        """
+        query = make_query(grid_of(geobox, like), bands=bands, datetime=datetime, resampling=resampling)
+        return self._session.plan(self._name(collection), query, timeout=timeout)
+
+    def point(
+        self,
+        lon: float | None = None,
+        lat: float | None = None,
+        collection: str | None = None,
+        *,
+        x: float | None = None,
+        y: float | None = None,
+        crs: str | None = None,
+        timeout: float | None = None,
+    ) -> Point:
+        """Band values at one point: by `lon`, `lat` in degrees, or by `x`, `y` in `crs`.
+
+        Raises:
+            BadParameter: both or neither are given.
+        """
+        if lon is not None and lat is not None and x is None and y is None and crs is None:
+            where: dict[str, object] = {"lon": lon, "lat": lat}
+        elif x is not None and y is not None and lon is None and lat is None:
+            where = {"x": x, "y": y} if crs is None else {"x": x, "y": y, "crs": crs}
+        else:
+            raise BadParameter("point: give lon and lat, or x and y (with crs)")
+        path = f"{collection_path(self._name(collection))}/point?{urlencode(where)}"
+        return Point.from_json(self._session.get_json(path, timeout=timeout))
+
+    def collections(self) -> list[str]:
+        """Ids of the collections that the daemon serves."""
+        document = self._session.get_json("/collections")
+        try:
+            return [str(entry["id"]) for entry in document["collections"]]
+        except (KeyError, TypeError) as error:
+            raise ProtocolError(f"the list of collections is not as agreed: {error!r}") from error
+
+    def metadata(self, collection: str | None = None) -> dict[str, Any]:  # Any: JSON
+        """The STAC Collection: extent, `cube:dimensions`, `cube:variables`, `proj:*`."""
+        return self._session.get_json(collection_path(self._name(collection)))
+
+    def status(self) -> dict[str, Any]:  # Any: JSON
+        """What the daemon says about its readiness (`/readyz`), also where it is not ready."""
+        return self._session.get_json("/readyz", accept_status=503)
+
+    def __getitem__(self, collection: str) -> Collection:
+        return Collection(self, collection)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.collections())
+
+    def __contains__(self, collection: object) -> bool:
+        return collection in self.collections()
+
+    def keys(self) -> list[str]:
+        """The same as `collections()`."""
+        return self.collections()
+
+    def close(self) -> None:
+        """Drop the connections of this process. A client of a URL may be used again afterwards."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        chosen = f", collection={self._collection!r}" if self._collection else ""
+        return f"icehouse.Client({self.url!r}{chosen})"
+
+    def _name(self, collection: str | None) -> str:
+        name = collection or self._collection
+        if name is None:
+            found = self.collections()
+            if len(found) != 1:
+                raise BadParameter(f"name a collection; the daemon serves {', '.join(found) or 'none'}")
+            # Asked once: a daemon's collections come from its configuration.
+            name = self._collection = found[0]
+        return name
+
+
+def collection_path(collection: str) -> str:
+    """Path of one collection below the daemon's URL."""
+    return f"/collections/{quote(collection, safe='')}"
+
+
+def grid_of(geobox: HasShape | None, like: xr.Dataset | xr.DataArray | None) -> GeoBox:
+    """The grid that one of the two arguments stands for.
+
+    Raises:
+        BadParameter: both or neither are given, or it is no grid.
+    """
+    if (geobox is None) == (like is None):
+        raise BadParameter("give either a geobox or like=")
+    if like is None:
+        return as_geobox(geobox)
+    from icehouse._like import geobox_like  # noqa: PLC0415 - brings in numpy
+
+    return geobox_like(like)

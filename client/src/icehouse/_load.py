@@ -1,0 +1,82 @@
+"""One load: ask, receive, decode, build."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from icehouse._dataset import build
+from icehouse._errors import IcehouseError, ProtocolError
+from icehouse._progress import Progress
+from icehouse._wire import decode
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from icehouse._plan import Plan
+    from icehouse._progress import ProgressSink
+    from icehouse._request import Query
+    from icehouse._session import Session
+    from icehouse._transport import Answer, Deadline
+    from icehouse._wire import WireGroup
+
+_log = logging.getLogger("icehouse")
+_ZARR = "application/vnd.zarr; version=3"
+_OK = 200
+
+
+def load_query(
+    session: Session, collection: str, query: Query, *, sink: ProgressSink | None, timeout: float | None
+) -> xr.Dataset:
+    """Load a region as a dataset; see `Client.load`."""
+    return build(fetch(session, collection, query, sink=sink, timeout=timeout))
+
+
+def fetch(
+    session: Session,
+    collection: str,
+    query: Query,
+    *,
+    sink: ProgressSink | None = None,
+    timeout: float | None = None,
+) -> WireGroup:
+    """Load a region as plain arrays.
+
+    Raises:
+        IcehouseError: see its subclasses.
+    """
+    deadline = session.deadline(timeout)
+    if sink is None:
+        answer = session.post(collection, "coverage", query, accept=_ZARR, deadline=deadline)
+    else:
+        answer = _watched(session, collection, query, sink, deadline)
+    if answer.status != _OK:
+        raise ProtocolError(f"expected a raster, got status {answer.status}", status=answer.status)
+    failed = answer.header("icehouse-failed-chunks")
+    if failed not in {"", "0"}:
+        _log.warning("%s: %s chunks failed at their source and hold nodata", collection, failed)
+    return decode(answer.body)
+
+
+def _watched(
+    session: Session, collection: str, query: Query, sink: ProgressSink, deadline: Deadline
+) -> Answer:
+    plan = _plan(session, collection, query, deadline)
+    sink(Progress(phase="plan", plan=plan))
+
+    def on_bytes(received: int, total: int | None) -> None:
+        sink(Progress(phase="receive", plan=plan, received=received, total=total))
+
+    answer = session.post(collection, "coverage", query, accept=_ZARR, deadline=deadline, on_bytes=on_bytes)
+    size = len(answer.body)
+    sink(Progress(phase="done", plan=plan, received=size, total=size))
+    return answer
+
+
+def _plan(session: Session, collection: str, query: Query, deadline: Deadline) -> Plan | None:
+    try:
+        return session.plan(collection, query, timeout=deadline.remaining())
+    except IcehouseError as error:
+        # The load itself is going to say what is wrong, if it is; a missing plan must not end it.
+        _log.debug("no plan for progress: %s", error)
+        return None

@@ -1,0 +1,100 @@
+"""Answers of the daemon that are not rasters: plans and values at points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from icehouse._errors import ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanWindow:
+    """A pixel rectangle of the collection's own grid."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanChunks:
+    """How many chunks a request needs, by state; void ones are known to hold nothing."""
+
+    needed: int
+    present: int
+    absent: int
+    void: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a load would need and cost. Making a plan fetches nothing."""
+
+    collection: str
+    snapshot: str
+    """Icechunk snapshot that the plan looked at."""
+    bands: tuple[str, ...]
+    window: PlanWindow | None
+    """The part of the collection's grid that would be read; None where the region lies outside."""
+    chunks: PlanChunks
+    estimated_source_bytes: int
+    """Bytes that would be asked of the remote source."""
+    output_bytes: int
+    """Bytes of pixels that the answer would hold."""
+    aligned: bool
+    """Whether the geobox lies on the collection's grid, so that pixels are copied and not resampled."""
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:  # Any: JSON
+        """Read the daemon's answer; members this version does not know are ignored.
+
+        Raises:
+            ProtocolError: a member is missing or of the wrong type.
+        """
+        try:
+            window = document["window"]
+            return cls(
+                collection=document["collection"],
+                snapshot=document["snapshot"],
+                bands=tuple(document["bands"]),
+                window=None if window is None else PlanWindow(**_ints(window, PlanWindow)),
+                chunks=PlanChunks(**_ints(document["chunks"], PlanChunks)),
+                estimated_source_bytes=int(document["estimated_source_bytes"]),
+                output_bytes=int(document["output_bytes"]),
+                aligned=bool(document["aligned"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProtocolError(f"the plan is not as agreed: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """Band values at one point."""
+
+    coordinates: tuple[float, float]
+    """(x, y) in `crs`."""
+    crs: str
+    values: dict[str, float | None]
+    """Band name to value; None where the collection has no valid pixel."""
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:  # Any: JSON
+        """Read the daemon's answer.
+
+        Raises:
+            ProtocolError: a member is missing or of the wrong type.
+        """
+        try:
+            x, y = document["coordinates"]
+            return cls(coordinates=(x, y), crs=document["crs"], values=dict(document["values"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProtocolError(f"the point is not as agreed: {error!r}") from error
+
+
+def _ints(document: Mapping[str, Any], cls: type) -> dict[str, int]:
+    return {name: int(document[name]) for name in cls.__slots__}  # type: ignore[attr-defined]
