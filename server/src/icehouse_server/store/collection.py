@@ -319,7 +319,7 @@ def _open_repository(spec: CollectionSpec, folder: Path) -> icechunk.Repository:
     else:
         if not icechunk.Repository.exists(storage):
             raise RepositoryForeignError(
-                f"the folder {folder.name!r} in the cache folder is no Icechunk repository; it is left untouched",
+                f"the folder {folder.name!r} in the cache folder is no repository; it is left untouched",
                 hint="move it out of the cache folder, or point cache_dir elsewhere",
             )
         repository = icechunk.Repository.open(storage, config=config)

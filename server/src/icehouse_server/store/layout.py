@@ -9,8 +9,8 @@ from typing import Any
 import icechunk
 import numpy as np
 import zarr
-from zarr.abc.store import Store as ZarrStore
 from xarray.backends.zarr import FillValueCoder
+from zarr.abc.store import Store as ZarrStore
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import RepositoryForeignError

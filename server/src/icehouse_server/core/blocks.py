@@ -1,0 +1,59 @@
+"""Neighbouring absent chunks, joined into blocks that a source reads at once."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from icehouse_server.core.grid import ChunkKey, Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkBlock:
+    """A full rectangle of chunk positions, with the same bands in each."""
+
+    bands: tuple[str, ...]
+    chunks: Window
+    """Rows and columns counted in chunks."""
+
+    @property
+    def positions(self) -> Iterator[tuple[int, int]]:
+        """The (row, col) of its chunks, row by row."""
+        chunks = self.chunks
+        return (
+            (row, col)
+            for row in range(chunks.row, chunks.stop_row)
+            for col in range(chunks.col, chunks.stop_col)
+        )
+
+
+def join(keys: Iterable[ChunkKey], max_side: int) -> tuple[ChunkBlock, ...]:
+    """Join keys of one collection and level into rectangles of at most ``max_side`` chunks each way.
+
+    Greedy from the top left: as wide as it goes, then as high. Every key is in exactly one block, and a
+    block holds nothing but keys that were given.
+    """
+    bands_at: dict[tuple[int, int], list[str]] = {}
+    for key in keys:
+        bands_at.setdefault((key.row, key.col), []).append(key.band)
+    places: dict[tuple[str, ...], set[tuple[int, int]]] = {}
+    for place, bands in bands_at.items():
+        places.setdefault(tuple(bands), set()).add(place)
+    return tuple(
+        ChunkBlock(bands=bands, chunks=chunks)
+        for bands, positions in places.items()
+        for chunks in _rectangles(positions, max_side)
+    )
+
+
+def _rectangles(positions: set[tuple[int, int]], max_side: int) -> Iterator[Window]:
+    left = set(positions)
+    for row, col in sorted(positions):
+        if (row, col) not in left:
+            continue
+        width = 1
+        while width < max_side and (row, col + width) in left:
+            width += 1
+        height = 1
+        while height < max_side and all((row + height, c) in left for c in range(col, col + width)):
+            height += 1
+        left.difference_update((r, c) for r in range(row, row + height) for c in range(col, col + width))
+        yield Window(row=row, col=col, height=height, width=width)

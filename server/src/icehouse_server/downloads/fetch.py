@@ -1,0 +1,135 @@
+"""Fetching one block: retries, deadlines, and cutting it into chunks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import stamina
+
+from icehouse_server.core.blocks import ChunkBlock
+from icehouse_server.core.collection import BandSpec, CollectionSpec
+from icehouse_server.core.errors import SourceCorruptError, SourceTimeoutError, SourceUnavailableError
+from icehouse_server.core.grid import Window
+from icehouse_server.core.ports import BandBlock, Block, BlockRequest, FilledChunk, Pixels, Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and how long a block is tried."""
+
+    attempts: int = 4
+    """Tries in all; only errors marked transient are tried again."""
+    budget: float = 120.0
+    """Seconds after which no further try begins."""
+    first_wait: float = 0.5
+    """Seconds before the second try; doubled for each further one, with jitter, unless the source names a time."""
+    longest_wait: float = 15.0
+    block_timeout: float = 180.0
+    """Seconds that one try may take."""
+
+
+def _retry_hook(error: Exception) -> bool | float:
+    """Tell stamina whether to try again, and when the source said so, after how many seconds."""
+    if not isinstance(error, SourceUnavailableError):
+        return False
+    return True if error.retry_after is None else error.retry_after
+
+
+async def read_block(source: Source, request: BlockRequest, policy: RetryPolicy) -> Block:
+    """Read a block with retries, and check what came.
+
+    Raises:
+        SourceError: after the last try, or at once where another try is of no use.
+    """
+    retries = stamina.retry_context(
+        on=_retry_hook,
+        attempts=policy.attempts,
+        timeout=policy.budget,
+        wait_initial=policy.first_wait,
+        wait_max=policy.longest_wait,
+        wait_jitter=policy.first_wait,
+    )
+    async for attempt in retries:
+        with attempt:
+            async with _deadline(policy.block_timeout, request):
+                block = await source.read(request)
+    _check(block, request)
+    return block
+
+
+@asynccontextmanager
+async def _deadline(seconds: float, request: BlockRequest) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise SourceTimeoutError(
+            f"the source of {request.collection.id!r} did not give a block within {seconds:.0f} s"
+        ) from None
+
+
+def _check(block: Block, request: BlockRequest) -> None:
+    shape = (request.window.height, request.window.width)
+    for band in request.bands:
+        got = block.bands.get(band.name)
+        if got is None:
+            raise SourceCorruptError(f"the source gave no band {band.name!r}")
+        if got.values.shape != shape or got.valid.shape != shape:
+            raise SourceCorruptError(f"band {band.name!r} came as {got.values.shape} pixels, not {shape}")
+        if got.values.dtype != band.dtype:
+            raise SourceCorruptError(f"band {band.name!r} came as {got.values.dtype}, not {band.dtype}")
+
+
+def request_for(spec: CollectionSpec, block: ChunkBlock) -> BlockRequest:
+    """Return what a source is asked for to fill a block of chunks."""
+    window = spec.grid.pixels_of(block.chunks)
+    return BlockRequest(
+        collection=spec,
+        level=0,
+        bands=tuple(spec.band(name) for name in block.bands),
+        window=window,
+        geobox=spec.grid.geobox_of(window),
+    )
+
+
+def cut(
+    spec: CollectionSpec, request: BlockRequest, block: Block, chunks: ChunkBlock
+) -> tuple[FilledChunk, ...]:
+    """Cut a block into whole chunks: fill where nothing is valid and beyond the grid's edge. Blocking."""
+    filled: Mapping[str, Pixels] = {
+        band.name: _filled(block.bands[band.name], band) for band in request.bands
+    }
+    return tuple(
+        _chunk(spec, band, (row, col), request.window, filled[band.name], block)
+        for band in request.bands
+        for row, col in chunks.positions
+    )
+
+
+def _filled(got: BandBlock, band: BandSpec) -> Pixels:
+    return cast("Pixels", np.where(got.valid, got.values, band.fill))
+
+
+def _chunk(
+    spec: CollectionSpec, band: BandSpec, place: tuple[int, int], origin: Window, values: Pixels, block: Block
+) -> FilledChunk:
+    row, col = place
+    size = spec.grid.chunk
+    area = spec.grid.chunk_window(row, col)
+    part = values[area.slices(origin)]
+    if part.shape == (size, size):
+        whole = np.ascontiguousarray(part)
+        whole = whole.copy() if whole is part or whole.base is not None else whole
+    else:
+        whole = np.full((size, size), band.fill, dtype=band.dtype)
+        whole[: area.height, : area.width] = part
+    void = not bool(block.bands[band.name].valid[area.slices(origin)].any())
+    return FilledChunk(
+        key=spec.key(band.name, row, col),
+        values=whole,
+        void=void,
+        provenance=() if void else block.provenance,
+    )

@@ -1,0 +1,6 @@
+"""The service: what a request goes through, without HTTP."""
+
+from icehouse_server.service.coverages import Answer, Ask, CoverageService, ServiceSettings
+from icehouse_server.service.trace import STAGES, Trace
+
+__all__ = ["STAGES", "Answer", "Ask", "CoverageService", "ServiceSettings", "Trace"]

@@ -1,0 +1,302 @@
+"""From a region to an answer: plan, ensure, read, warp, encode."""
+
+import asyncio
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+import numpy as np
+from shapely.geometry.base import BaseGeometry
+
+from icehouse_server import output
+from icehouse_server.core.collection import BandSpec
+from icehouse_server.core.coverage import Coverage
+from icehouse_server.core.errors import (
+    ChunksFailedError,
+    DiskFullError,
+    FailedChunk,
+    NotCachedError,
+    OutsideError,
+    StoreError,
+    UnknownCollectionError,
+)
+from icehouse_server.core.footprint import Piece
+from icehouse_server.core.grid import ChunkKey
+from icehouse_server.core.limits import Limits
+from icehouse_server.core.plan import Plan, Region, make_plan
+from icehouse_server.core.ports import Pixels
+from icehouse_server.downloads import Downloads
+from icehouse_server.output.warp import clip, copy_piece, warp_piece
+from icehouse_server.service.budget import MemoryBudget
+from icehouse_server.service.trace import Trace
+from icehouse_server.store import CollectionStore, DamagedChunksError, Lease, Store
+
+_REFILLS = 2
+"""Times that chunks found damaged are fetched again within one request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """Limits of the service."""
+
+    limits: Limits = field(default_factory=Limits)
+    request_timeout: float = 300.0
+    """Seconds that a request may wait for absent chunks."""
+    max_answer_bytes: int = 2 * 1024**3
+    """Memory that all answers under way may hold."""
+    disk_floor: int = 512 * 1024**2
+    """Bytes to be left free on the cache folder's disk: below it nothing is fetched."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """A request for pixels."""
+
+    region: Region
+    geometry: BaseGeometry | None = None
+    """Polygon in the target's CRS (x, y); what lies outside becomes fill."""
+    snapshot: str | None = None
+    """A snapshot's id or tag: read the past, fetch nothing."""
+    only_if_cached: bool = False
+    fail_on_error: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Pixels and how they were come by. Its memory counts against the budget until ``close``."""
+
+    coverage: Coverage
+    trace: Trace
+    budget: MemoryBudget
+    held: int
+
+    def close(self) -> None:
+        """Give the answer's memory back to the budget. Call it once, when the last byte has left."""
+        self.budget.release(self.held)
+
+
+class CoverageService:
+    """Answers requests for pixels of the open collections. Runs on one event loop."""
+
+    def __init__(
+        self, store: Store, downloads: Downloads, settings: ServiceSettings, *, pool: Executor
+    ) -> None:
+        self.store = store
+        self.downloads = downloads
+        self.settings = settings
+        self.budget = MemoryBudget(settings.max_answer_bytes)
+        self._pool = pool
+
+    @property
+    def collections(self) -> Mapping[str, CollectionStore]:
+        """The open collections by id."""
+        return self.store.collections
+
+    def collection(self, name: str) -> CollectionStore:
+        """Return an open collection.
+
+        Raises:
+            UnknownCollectionError: there is none of this id.
+        """
+        found = self.collections.get(name)
+        if found is None:
+            raise UnknownCollectionError(
+                f"there is no collection {name!r}", hint=f"there are {', '.join(sorted(self.collections))}"
+            )
+        return found
+
+    def plan(self, region: Region) -> Plan:
+        """Return what a request would need; nothing is fetched.
+
+        Raises:
+            TooLargeError: it is over a limit.
+        """
+        return make_plan(region, self.collection(region.collection.id).index, self.settings.limits)
+
+    async def voids(self, plan: Plan) -> int:
+        """Return how many of a plan's cached chunks are void."""
+        absent = set(plan.absent)
+        store = self.collection(plan.region.collection.id)
+        return await store.voids([key for key in plan.needed if key not in absent])
+
+    async def coverage(self, ask: Ask) -> Answer:
+        """Answer a request: fetch what is absent, then read, warp and clip.
+
+        Raises:
+            OutsideError: the region does not touch the grid.
+            TooLargeError: it is over a limit.
+            NotCachedError: chunks are absent and may not be fetched.
+            ChunksFailedError: chunks could not be filled, and ``fail_on_error`` is set.
+            BusyError: a queue or the memory budget is full.
+            DiskFullError: there is no room to keep what would be fetched.
+        """
+        trace = Trace()
+        with trace.stage("plan"):
+            plan = self.plan(ask.region)
+        if plan.outside:
+            raise OutsideError("the region lies outside the collection")
+        trace.chunks = len(plan.needed)
+        size = plan.output_bytes
+        with trace.stage("queue"):
+            await self.budget.acquire(size, self.settings.request_timeout)
+        try:
+            coverage = await self._coverage(ask, plan, trace)
+        except BaseException:
+            self.budget.release(size)
+            raise
+        return Answer(coverage=coverage, trace=trace, budget=self.budget, held=size)
+
+    async def encode(self, answer: Answer, format_name: str) -> output.Encoded:
+        """Encode an answer, in the pool."""
+        with answer.trace.stage("encode"):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, output.encode, answer.coverage, format_name)
+
+    async def _coverage(self, ask: Ask, plan: Plan, trace: Trace) -> Coverage:
+        store = self.collection(plan.region.collection.id)
+        for _ in range(_REFILLS + 1):
+            failed = () if ask.snapshot is not None else await self._ensure(ask, plan, trace)
+            async with store.lease(ask.snapshot) as lease:
+                if ask.snapshot is not None:
+                    failed = await self._lacking(ask, plan, store, lease)
+                try:
+                    return await self._read(ask, plan, store, lease, failed, trace)
+                except DamagedChunksError as error:
+                    if not lease.current:
+                        raise
+                    store.forget(error.keys)
+            plan = self.plan(plan.region)
+        raise StoreError(
+            "stored chunks can't be read back, even after they were fetched again",
+            hint="look at the disk of the cache folder",
+        )
+
+    async def _ensure(self, ask: Ask, plan: Plan, trace: Trace) -> tuple[FailedChunk, ...]:
+        """Have the absent chunks fetched; return those that could not be."""
+        if not plan.absent:
+            return ()
+        if ask.only_if_cached:
+            raise _not_cached(plan, len(plan.absent))
+        await self._check_disk()
+        with trace.stage("fetch"):
+            ensured = await self.downloads.ensure(
+                plan.region.collection, plan.absent, timeout=self.settings.request_timeout
+            )
+        trace.started += ensured.started
+        trace.joined += ensured.joined
+        if ensured.failed and ask.fail_on_error:
+            raise ChunksFailedError(ensured.failed)
+        return ensured.failed
+
+    async def _check_disk(self) -> None:
+        loop = asyncio.get_running_loop()
+        free = (await loop.run_in_executor(self._pool, shutil.disk_usage, self.store.folder)).free
+        if free < self.settings.disk_floor:
+            raise DiskFullError(
+                f"the cache folder's disk has {free} bytes free, less than the floor of {self.settings.disk_floor}",
+                hint="make room, lower disk_floor, or point cache_dir at a larger disk; cached regions still work",
+            )
+
+    async def _lacking(
+        self, ask: Ask, plan: Plan, store: CollectionStore, lease: Lease
+    ) -> tuple[FailedChunk, ...]:
+        """Return what a past snapshot lacks: unknown there, which is not the same as void."""
+        absent = await store.absent(lease, plan.needed)
+        if absent and ask.fail_on_error:
+            raise _not_cached(plan, len(absent))
+        return tuple(
+            FailedChunk(chunk=key.path, kind=NotCachedError.kind, detail="the snapshot does not hold it")
+            for key in absent
+        )
+
+    async def _read(
+        self,
+        ask: Ask,
+        plan: Plan,
+        store: CollectionStore,
+        lease: Lease,
+        failed: tuple[FailedChunk, ...],
+        trace: Trace,
+    ) -> Coverage:
+        out_of_reach = {failure.chunk for failure in failed}
+        keys = {
+            band.name: [key for key in plan.needed if key.band == band.name and key.path not in out_of_reach]
+            for band in plan.region.bands
+        }
+        arrays = await asyncio.gather(
+            *(self._band(ask, plan, store, lease, band, keys[band.name], trace) for band in plan.region.bands)
+        )
+        bands = {band.name: array for band, array in zip(plan.region.bands, arrays, strict=True)}
+        return Coverage(region=plan.region, bands=bands, snapshot=lease.snapshot, failed=failed)
+
+    async def _band(
+        self,
+        ask: Ask,
+        plan: Plan,
+        store: CollectionStore,
+        lease: Lease,
+        band: BandSpec,
+        keys: Sequence[ChunkKey],
+        trace: Trace,
+    ) -> Pixels:
+        shape = plan.region.shape
+        pieces = plan.footprint.pieces
+        if plan.footprint.aligned and (pieces[0].target.height, pieces[0].target.width) == shape:
+            with trace.stage("read"):
+                out = await store.read(lease, band, pieces[0].source, keys)
+        else:
+            out = np.full(shape, band.fill, dtype=band.dtype)
+            for piece in pieces:
+                await self._piece(plan, store, lease, band, keys, piece, out, trace)
+        if ask.geometry is not None:
+            loop = asyncio.get_running_loop()
+            out = await loop.run_in_executor(
+                self._pool, clip, out, plan.region.target, ask.geometry, band.fill
+            )
+        return out
+
+    async def _piece(
+        self,
+        plan: Plan,
+        store: CollectionStore,
+        lease: Lease,
+        band: BandSpec,
+        keys: Sequence[ChunkKey],
+        piece: Piece,
+        out: Pixels,
+        trace: Trace,
+    ) -> None:
+        under = store.spec.grid.chunks_under(piece.source)
+        inside = [
+            key
+            for key in keys
+            if under.row <= key.row < under.stop_row and under.col <= key.col < under.stop_col
+        ]
+        with trace.stage("read"):
+            values = await store.read(lease, band, piece.source, inside)
+        with trace.stage("warp"):
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._pool, _write_piece, plan, band, values, piece, out)
+
+
+def _write_piece(plan: Plan, band: BandSpec, values: Pixels, piece: Piece, out: Pixels) -> None:
+    if plan.footprint.aligned:
+        copy_piece(values, piece, out=out)
+        return
+    warp_piece(
+        values,
+        piece,
+        grid=plan.region.collection.grid,
+        target=plan.region.target,
+        band=band,
+        method=plan.region.resampling_of(band),
+        out=out,
+    )
+
+
+def _not_cached(plan: Plan, absent: int) -> NotCachedError:
+    return NotCachedError(
+        f"{absent} of the {len(plan.needed)} chunks that this region needs are not cached",
+        hint="ask without only-if-cached, and without snapshot, to have them fetched",
+    )
