@@ -125,7 +125,7 @@ class Downloads:
         spec: CollectionSpec,
         keys: Sequence[ChunkKey],
         *,
-        timeout: float,
+        timeout: float,  # noqa: ASYNC109 - the time is reported per chunk, not raised
         priority: Priority = Priority.INTERACTIVE,
     ) -> Ensured:
         """Have chunks fetched and committed, and wait for them.
@@ -192,8 +192,8 @@ class Downloads:
         blocks = join(fresh, self._settings.block_chunks)
         if blocks and self._schedule.queued + len(blocks) > self._settings.max_queued_blocks:
             raise BusyError(
-                f"the download queue is full ({self._schedule.queued} blocks wait, {len(blocks)} more are asked for, "
-                f"at most {self._settings.max_queued_blocks} may wait)",
+                f"the download queue is full: {self._schedule.queued} blocks wait, {len(blocks)} more were "
+                f"asked for, and at most {self._settings.max_queued_blocks} may wait",
                 retry_after=5,
             )
         jobs = [self._job(spec, block) for block in blocks]

@@ -1,7 +1,7 @@
 """Fetching one block: retries, deadlines, and cutting it into chunks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -25,17 +25,23 @@ class RetryPolicy:
     budget: float = 120.0
     """Seconds after which no further try begins."""
     first_wait: float = 0.5
-    """Seconds before the second try; doubled for each further one, with jitter, unless the source names a time."""
+    """Seconds before the second try; doubled for each further one, with jitter. Retry-After goes first."""
     longest_wait: float = 15.0
     block_timeout: float = 180.0
     """Seconds that one try may take."""
 
 
-def _retry_hook(error: Exception) -> bool | float:
-    """Tell stamina whether to try again, and when the source said so, after how many seconds."""
-    if not isinstance(error, SourceUnavailableError):
-        return False
-    return True if error.retry_after is None else error.retry_after
+def _retry_hook(policy: RetryPolicy) -> Callable[[Exception], bool | float]:
+    """Tell stamina whether to try again and, where the source said so, after how many seconds."""
+
+    def hook(error: Exception) -> bool | float:
+        if not isinstance(error, SourceUnavailableError):
+            return False
+        if error.retry_after is None:
+            return True
+        return error.retry_after if error.retry_after <= policy.budget else False
+
+    return hook
 
 
 async def read_block(source: Source, request: BlockRequest, policy: RetryPolicy) -> Block:
@@ -45,7 +51,7 @@ async def read_block(source: Source, request: BlockRequest, policy: RetryPolicy)
         SourceError: after the last try, or at once where another try is of no use.
     """
     retries = stamina.retry_context(
-        on=_retry_hook,
+        on=_retry_hook(policy),
         attempts=policy.attempts,
         timeout=policy.budget,
         wait_initial=policy.first_wait,
@@ -121,8 +127,7 @@ def _chunk(
     area = spec.grid.chunk_window(row, col)
     part = values[area.slices(origin)]
     if part.shape == (size, size):
-        whole = np.ascontiguousarray(part)
-        whole = whole.copy() if whole is part or whole.base is not None else whole
+        whole = part.copy()  # a view would keep the whole block in memory as long as one chunk is cached
     else:
         whole = np.full((size, size), band.fill, dtype=band.dtype)
         whole[: area.height, : area.width] = part

@@ -81,7 +81,7 @@ class Schedule:
             task.add_done_callback(self._tasks.discard)
 
     def _next(self) -> Job | None:
-        """Take the foremost job of the collections that have a place free; jobs that nobody wants are dropped."""
+        """Take the foremost job of the collections with a place free; drop those that nobody wants."""
         while True:
             heads = [
                 (queue[0][:3], name)
@@ -92,7 +92,7 @@ class Schedule:
                 return None
             job = heapq.heappop(self._queues[min(heads)[1]])[3]
             self._queued -= 1
-            if job.flights:
+            if any(not flight.done.done() for flight in job.flights.values()):
                 return job
 
     async def _run_one(self, job: Job) -> None:

@@ -194,8 +194,8 @@ class CoverageService:
         free = (await loop.run_in_executor(self._pool, shutil.disk_usage, self.store.folder)).free
         if free < self.settings.disk_floor:
             raise DiskFullError(
-                f"the cache folder's disk has {free} bytes free, less than the floor of {self.settings.disk_floor}",
-                hint="make room, lower disk_floor, or point cache_dir at a larger disk; cached regions still work",
+                f"the cache folder's disk has {free} bytes free; disk_floor is {self.settings.disk_floor}",
+                hint="make room, or point cache_dir at a larger disk; cached regions still work",
             )
 
     async def _lacking(

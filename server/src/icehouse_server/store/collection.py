@@ -51,7 +51,7 @@ class Lease:
     generation: int
     """Generation of the decoded-chunk cache when the lease began."""
     current: bool
-    """True when it was the latest snapshot: only then are decoded chunks shared through the cache."""
+    """True when it was the latest snapshot: the index and the decoded-chunk cache speak of no other."""
 
 
 class CollectionStore:
@@ -203,33 +203,23 @@ class CollectionStore:
                 hint=f"the latest snapshot is {self.snapshot}",
             ) from error
 
-    async def read(
-        self, lease: Lease, band: BandSpec, window: Window, *, skip: frozenset[ChunkKey]
-    ) -> Pixels:
+    async def read(self, lease: Lease, band: BandSpec, window: Window, keys: Sequence[ChunkKey]) -> Pixels:
         """Read a window of a band from the leased snapshot.
 
         Args:
             lease: what to read.
             band: which band.
             window: pixels of the grid, inside it.
-            skip: chunks not to be read: their area holds the band's fill (as do chunks that are absent).
+            keys: the chunks to be read; elsewhere the window holds the band's fill.
 
         Returns:
             (rows, columns) of the band's dtype, C-contiguous and writable.
 
         Raises:
-            DamagedChunksError: stored chunks can't be read back.
+            DamagedChunksError: some of the chunks are not there, or can't be read back.
         """
-        loop = asyncio.get_running_loop()
-        under = self.spec.grid.chunks_under(window)
-        keys = [
-            key
-            for row in range(under.row, under.stop_row)
-            for col in range(under.col, under.stop_col)
-            if (key := self.spec.key(band.name, row, col)) not in skip
-            and (not lease.current or self.index.has(key))
-        ]
         chunks = await self._chunks(lease, band, keys)
+        loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, _assemble, self.spec, band, window, chunks)
 
     async def _chunks(self, lease: Lease, band: BandSpec, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Pixels]:
@@ -243,26 +233,25 @@ class CollectionStore:
                 found[key] = values
         if missing:
             read = await asyncio.gather(*(self._chunk(lease, band, key) for key in missing))
-            damaged = tuple(key for key, values in zip(missing, read, strict=True) if values is _DAMAGED)
+            got = dict(zip(missing, read, strict=True))
+            damaged = tuple(key for key, values in got.items() if values is None)
             if damaged:
                 raise DamagedChunksError(damaged)
-            found.update(
-                (key, values) for key, values in zip(missing, read, strict=True) if values is not None
-            )
+            found.update((key, values) for key, values in got.items() if values is not None)
         return found
 
     async def _chunk(self, lease: Lease, band: BandSpec, key: ChunkKey) -> Pixels | None:
-        """Read and decode one chunk: None if the snapshot lacks it, ``_DAMAGED`` if it can't be read back."""
+        """Read and decode one chunk: None if the snapshot lacks it, or if it can't be read back."""
         loop = asyncio.get_running_loop()
         try:
             buffer = await lease.session.store.get(key.path, default_buffer_prototype())
             if buffer is None:
-                return _DAMAGED if lease.current and self.index.has(key) else None
+                return None
             data = memoryview(buffer.as_numpy_array().view(np.uint8))
             values = await loop.run_in_executor(self._pool, decode, data, band, self.spec.grid.chunk)
         except (icechunk.IcechunkError, DamagedError) as error:
             log.warning("a stored chunk can't be read back", chunk=key.path, error=_first_line(error))
-            return _DAMAGED
+            return None
         if lease.current:
             values = await loop.run_in_executor(self._pool, self._note_void, key, band, values)
             self._decoded.put(key, values, generation=lease.generation)
@@ -280,6 +269,17 @@ class CollectionStore:
         self.index.add(key, void=True)
         return void_chunk(band, self.spec.grid.chunk)
 
+    async def absent(self, lease: Lease, keys: Sequence[ChunkKey]) -> tuple[ChunkKey, ...]:
+        """Return the chunks that the leased snapshot lacks."""
+        if lease.current:
+            return tuple(key for key in keys if not self.index.has(key))
+        kinds = await asyncio.gather(
+            *(lease.session.chunk_type_async(f"/{key.band}", (key.row, key.col)) for key in keys)
+        )
+        return tuple(
+            key for key, kind in zip(keys, kinds, strict=True) if kind == icechunk.ChunkType.uninitialized
+        )
+
     async def voids(self, keys: Sequence[ChunkKey]) -> int:
         """Count the void chunks among cached ones; inline chunks that nobody has read are read."""
         async with self.lease() as lease:
@@ -289,10 +289,6 @@ class CollectionStore:
                 if kind == icechunk.ChunkType.inline:
                     await self._chunk(lease, self.spec.band(key.band), key)
         return sum(self.index.is_void(key) for key in keys)
-
-
-_DAMAGED: Pixels = np.empty((0, 0), dtype=np.uint8)
-"""Stands for a chunk that can't be read back."""
 
 
 def _assemble(spec: CollectionSpec, band: BandSpec, window: Window, chunks: dict[ChunkKey, Pixels]) -> Pixels:
