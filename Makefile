@@ -80,7 +80,7 @@ sys.exit(sys.version_info < (3, 12) or sys.implementation.name != "cpython" or "
 interpreters() {
   for minor in 13 12 14; do
     command -v "python3.$$minor" || true
-    for python in "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3."$$minor".*/bin/python3; do
+    for python in "$${PYENV_ROOT:-$${HOME:-}/.pyenv}"/versions/3."$$minor".*/bin/python3; do
       [ ! -x "$$python" ] || printf '%s\n' "$$python"
     done
   done
