@@ -1,0 +1,6 @@
+"""`python -m icehouse_server.testing stac|cogs`: one stand-in server in this process."""
+
+from icehouse_server.testing.serve import main
+
+if __name__ == "__main__":
+    main()
