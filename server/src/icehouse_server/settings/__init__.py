@@ -1,0 +1,14 @@
+"""Settings: one TOML file plus ``ICEHOUSE_*`` environment variables, and the collection files."""
+
+from icehouse_server.settings.files import read_collections, user_collections_dir
+from icehouse_server.settings.model import Settings
+from icehouse_server.settings.sources import Origin, SettingsInForce, load_settings
+
+__all__ = [
+    "Origin",
+    "Settings",
+    "SettingsInForce",
+    "load_settings",
+    "read_collections",
+    "user_collections_dir",
+]

@@ -1,0 +1,229 @@
+"""Collection files: one TOML file a collection, checked and turned into a ``CollectionSpec``."""
+
+import math
+import tomllib
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from affine import Affine
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from icehouse_server.core.collection import BandSpec, CollectionSpec
+from icehouse_server.core.errors import ConfigurationError
+from icehouse_server.core.grid import Grid
+from icehouse_server.settings.sources import guess
+
+_GRID_TOLERANCE = 1e-6
+"""Share of a pixel by which the bounds may miss a whole number of pixels."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _GridTable(_Table):
+    crs: str
+    resolution: Annotated[float, Field(gt=0)]
+    bounds: tuple[float, float, float, float]
+    chunk: Annotated[int, Field(ge=16, le=8192)] = 512
+
+
+class _ExtentTable(_Table):
+    bbox: tuple[float, float, float, float]
+    interval: tuple[str, str] = ("..", "..")
+
+
+class _LinkTable(_Table):
+    title: str
+    href: str
+
+
+class _BandTable(_Table):
+    name: str
+    dtype: str
+    nodata: float | int | None = None
+    units: str = ""
+    long_name: str = ""
+    resampling: str = "nearest"
+    source: dict[str, Any] = {}
+
+
+class _SourceTable(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+    type: str
+
+
+class _File(_Table):
+    id: str
+    title: str
+    description: str = ""
+    license: str = "other"
+    attribution: str = ""
+    citation: str = ""
+    keywords: tuple[str, ...] = ()
+    default_bands: tuple[str, ...] | None = None
+    links: tuple[_LinkTable, ...] = ()
+    grid: _GridTable
+    extent: _ExtentTable
+    source: _SourceTable
+    bands: Annotated[tuple[_BandTable, ...], Field(min_length=1)]
+
+
+def read_collections(own: Path | None, only: Iterable[str] | None = None) -> dict[str, CollectionSpec]:
+    """Read the built-in collection files and the user's own.
+
+    A file of the user's own replaces a built-in one of the same id.
+
+    Args:
+        own: folder of the user's files, or None.
+        only: ids to keep, in any order; all when None.
+
+    Raises:
+        ConfigurationError: a file can't be used, or an id of ``only`` does not exist.
+    """
+    found: dict[str, CollectionSpec] = {}
+    for entry in sorted(resources.files("icehouse_server.collections").iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".toml"):
+            spec = parse_collection(entry.read_text(encoding="utf-8"), entry.name)
+            found[spec.id] = spec
+    found.update(_read_own(own) if own is not None else {})
+    if only is None:
+        return found
+    wanted = tuple(only)
+    for name in wanted:
+        if name not in found:
+            raise ConfigurationError(
+                f"there is no collection {name!r} to serve", hint=guess(name, list(found))
+            )
+    return {name: found[name] for name in found if name in wanted}
+
+
+def _read_own(folder: Path) -> dict[str, CollectionSpec]:
+    if not folder.is_dir():
+        raise ConfigurationError(f"collections_dir {folder} is not a folder")
+    found: dict[str, CollectionSpec] = {}
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"the collection file {path} can't be read: {error}") from None
+        spec = parse_collection(text, str(path))
+        if spec.id in found:
+            raise ConfigurationError(f"{path}: another file of this folder has the id {spec.id!r} already")
+        found[spec.id] = spec
+    return found
+
+
+def user_collections_dir(configured: Path | None) -> Path | None:
+    """Return the user's folder of collection files: the one set, or none."""
+    return configured.expanduser() if configured is not None else None
+
+
+def parse_collection(text: str, name: str) -> CollectionSpec:
+    """Turn the text of a collection file into a checked spec.
+
+    Args:
+        text: TOML.
+        name: the file's name, for messages.
+
+    Raises:
+        ConfigurationError: names file, key and what would be right.
+    """
+    try:
+        file = _File.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{name} is not TOML: {error}") from None
+    except ValidationError as error:
+        raise _explain(error, name) from None
+    try:
+        return _spec(file)
+    except ValueError as error:
+        raise ConfigurationError(f"{name}: {error}") from None
+
+
+def _spec(file: _File) -> CollectionSpec:
+    options = dict(file.source.model_extra or {})
+    return CollectionSpec(
+        id=file.id,
+        title=file.title,
+        description=file.description,
+        grid=_grid(file.grid),
+        bands=tuple(_band(table) for table in file.bands),
+        default_bands=file.default_bands or (file.bands[0].name,),
+        source_type=file.source.type,
+        source=options,
+        bbox=_bbox(file.extent.bbox),
+        interval=tuple(None if end == ".." else end for end in file.extent.interval),  # type: ignore[arg-type]
+        license=file.license,
+        attribution=file.attribution,
+        citation=file.citation,
+        keywords=file.keywords,
+        links=tuple((link.title, link.href) for link in file.links),
+    )
+
+
+def _band(table: _BandTable) -> BandSpec:
+    try:
+        dtype = np.dtype(table.dtype)
+    except TypeError:
+        raise ValueError(f"bands.{table.name}.dtype: {table.dtype!r} is no data type") from None
+    try:
+        return BandSpec(**{**table.model_dump(), "dtype": dtype})
+    except ValueError as error:
+        raise ValueError(f"bands.{table.name}: {error}") from None
+
+
+def _grid(table: _GridTable) -> Grid:
+    try:
+        crs = CRS(table.crs)
+    except Exception:  # noqa: BLE001 - pyproj's errors have no common base worth naming here
+        raise ValueError(f"grid.crs: {table.crs!r} is no CRS; give a code such as EPSG:3413") from None
+    west, south, east, north = table.bounds
+    sizes = ((east - west) / table.resolution, (north - south) / table.resolution)
+    if not all(math.isfinite(size) and size >= 1 for size in sizes):
+        raise ValueError(
+            "grid.bounds: they are minx, miny, maxx, maxy in units of the CRS, and hold a pixel at least"
+        )
+    cols, rows = (round(size) for size in sizes)
+    if abs(cols - sizes[0]) > _GRID_TOLERANCE * cols or abs(rows - sizes[1]) > _GRID_TOLERANCE * rows:
+        raise ValueError(
+            f"grid.bounds: {sizes[0]} x {sizes[1]} pixels of {table.resolution} are not whole numbers"
+        )
+    affine = Affine(table.resolution, 0.0, west, 0.0, -table.resolution, north)
+    return Grid(geobox=GeoBox((rows, cols), affine, crs), chunk=table.chunk)
+
+
+def _bbox(bbox: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    west, south, east, north = bbox
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):  # noqa: PLR2004
+        raise ValueError("extent.bbox: it is west, south, east, north in degrees, west > east across 180")
+    return bbox
+
+
+def _explain(error: ValidationError, name: str) -> ConfigurationError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return ConfigurationError(
+            f"{name}: unknown key {key!r}", hint=guess(key, list(_known_keys(first["loc"])))
+        )
+    if first["type"] == "missing":
+        return ConfigurationError(f"{name}: the key {key!r} is missing")
+    return ConfigurationError(f"{name}: {key} = {first['input']!r}: {first['msg']}")
+
+
+def _known_keys(place: tuple[int | str, ...]) -> Iterable[str]:
+    tables: dict[str, type[BaseModel]] = {
+        "grid": _GridTable,
+        "extent": _ExtentTable,
+        "links": _LinkTable,
+        "bands": _BandTable,
+    }
+    table = tables.get(str(place[0]), _File) if len(place) > 1 else _File
+    prefix = ".".join(str(part) for part in place[:-1])
+    return (f"{prefix}.{key}" if prefix else key for key in table.model_fields)

@@ -1,0 +1,162 @@
+"""What can be set, with types, bounds and defaults."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+import platformdirs
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+MIB = 1024**2
+GIB = 1024**3
+
+
+class Settings(BaseSettings):
+    """All settings. The field names are the keys of ``icehouse.toml`` and, in capitals, of variables."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="ICEHOUSE_", env_ignore_empty=True
+    )
+
+    cache_dir: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_cache_dir("icehouse", appauthor=False)),
+        description="Folder of the cache: repositories, remembered documents, lock. On a local disk.",
+    )
+    collections_dir: Path | None = Field(
+        default=None,
+        description="Folder of your own collection files (*.toml), read beside the built-in ones.",
+    )
+    collections: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        default=None, description="Ids of the collections to serve; all that there are when not set."
+    )
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=4326, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Further values of the Host header to answer to, as name or name:port. "
+        "localhost, 127.0.0.1 and [::1] with the port in use are always answered.",
+    )
+    trusted_network: bool = Field(
+        default=False,
+        description="Allow listening beyond loopback: everybody who reaches the port is trusted. "
+        "The container sets it and publishes its port on 127.0.0.1.",
+    )
+    mirrors: dict[str, str] = Field(
+        default_factory=dict,
+        description="URL prefix to the URL prefix to ask instead, for every URL that a source asks for.",
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="How log lines look; auto is console on a terminal, else JSON."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
+
+    decoded_cache_bytes: int = Field(
+        default=1 * GIB, ge=0, description="Memory for decoded chunks, in bytes."
+    )
+    max_answer_bytes: int = Field(
+        default=2 * GIB, ge=MIB, description="Memory that all answers under way may hold, in bytes."
+    )
+    max_output_pixels: int = Field(
+        default=64 * MIB, ge=1, description="Pixels of one answer over all its bands."
+    )
+    max_chunks: int = Field(default=4096, ge=1, description="Chunks that one request reads.")
+    max_fills: int = Field(default=2048, ge=1, description="Absent chunks that one request has fetched.")
+    max_body_bytes: int = Field(default=1 * MIB, ge=1024, description="Length of a request body, in bytes.")
+    max_connections: int = Field(default=1024, ge=1, description="Connections served at once; 503 beyond.")
+    request_timeout: float = Field(
+        default=300.0, gt=0, description="Seconds that a request waits for absent chunks."
+    )
+    shutdown_timeout: float = Field(
+        default=20.0, gt=0, description="Seconds given to requests under way when the daemon is stopped."
+    )
+    disk_floor: int = Field(
+        default=512 * MIB,
+        ge=0,
+        description="Bytes left free on the cache's disk; below it nothing is fetched.",
+    )
+    write_timeout: float = Field(default=60.0, gt=0, description="Seconds that a commit may take.")
+
+    blocks_at_once: int = Field(default=16, ge=1, description="Blocks fetched at once, over all collections.")
+    blocks_per_collection: int = Field(default=8, ge=1, description="Blocks fetched at once of a collection.")
+    block_chunks: int = Field(default=4, ge=1, le=64, description="Longest side of a block, in chunks.")
+    max_queued_blocks: int = Field(default=2048, ge=1, description="Blocks that may wait; 503 beyond.")
+    fetch_attempts: int = Field(
+        default=4, ge=1, le=20, description="Tries of a block, transient errors only."
+    )
+    fetch_budget: float = Field(
+        default=120.0, gt=0, description="Seconds after which a block is not tried again."
+    )
+    block_timeout: float = Field(default=180.0, gt=0, description="Seconds that one try of a block may take.")
+    failure_ttl: float = Field(
+        default=10.0, ge=0, description="Seconds for which a chunk that failed is left alone."
+    )
+    connect_timeout: float = Field(
+        default=10.0, gt=0, description="Seconds that a connection to a source may take."
+    )
+    read_timeout: float = Field(
+        default=60.0, gt=0, description="Seconds in which a source must send something."
+    )
+    max_requests_per_host: int = Field(
+        default=32, ge=1, description="Requests for bytes that one host of a source sees at once."
+    )
+    items_max_age: float = Field(
+        default=7 * 86400.0, ge=0, description="Seconds for which an item document is believed."
+    )
+    worker_threads: int = Field(default=4, ge=1, le=256, description="Threads that decode, encode and warp.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings calls it by these names
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what the caller gives: ``load_settings`` asks the sources, to know where a value came from."""
+        return (init_settings,)
+
+    @field_validator("collections", "allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """Read a list from a variable as words between commas."""
+        return (
+            [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+        )
+
+    @field_validator("mirrors")
+    @classmethod
+    def _check_mirrors(cls, mirrors: dict[str, str]) -> dict[str, str]:
+        for prefix, replacement in mirrors.items():
+            for url in (prefix, replacement):
+                parts = urlsplit(url)
+                if parts.scheme not in {"http", "https", "s3"} or not parts.netloc:
+                    raise ValueError(
+                        f"{url!r} is not the beginning of a URL, such as https://example.org/data/"
+                    )
+            if prefix.endswith("/") != replacement.endswith("/"):
+                raise ValueError(f"{prefix!r} and {replacement!r} must both end in / or both not")
+        return mirrors
+
+    @model_validator(mode="after")
+    def _check_network(self) -> Self:
+        if not self.trusted_network and not is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host!r} is not a loopback address: whoever reaches it could use the daemon. "
+                "Listen on 127.0.0.1, or set trusted_network = true if everybody on that network is trusted"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address to listen on can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

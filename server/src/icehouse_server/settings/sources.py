@@ -1,0 +1,125 @@
+"""Where settings come from: command line, environment, file, defaults; in that order of weight."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import ValidationError
+from pydantic_settings import EnvSettingsSource, SettingsError
+
+from icehouse_server.core.errors import ConfigurationError
+from icehouse_server.settings.model import Settings
+
+PREFIX = "ICEHOUSE_"
+FILE_NAME = "icehouse.toml"
+NOT_SETTINGS = frozenset({"ICEHOUSE_URL", "ICEHOUSE_CONFIG"})
+"""Variables of the same prefix that are no settings: the client's address, and where the file is."""
+
+
+class Origin(StrEnum):
+    """Where a value came from."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+    COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsInForce:
+    """Settings, and where each value came from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    """Field name to origin; for a file or a variable with its name."""
+
+
+def load_settings(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    config: Path | None = None,
+) -> SettingsInForce:
+    """Read the settings.
+
+    Args:
+        overrides: values of the command line; None means not given.
+        config: settings file; when None, ``ICEHOUSE_CONFIG``, ``icehouse.toml`` in the working folder or in
+            the user's configuration folder, the first that there is.
+
+    Raises:
+        ConfigurationError: a key is unknown or a value impossible; names it and says what would be right.
+    """
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(Settings.model_fields, Origin.DEFAULT.value)
+    path = _find_file(config)
+    if path is not None:
+        for key, value in _read_file(path).items():
+            values[key], origins[key] = value, f"{Origin.FILE} {path}"
+    for key, value in _read_environment().items():
+        values[key], origins[key] = value, f"{Origin.ENVIRONMENT} {PREFIX}{key.upper()}"
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            values[key], origins[key] = value, Origin.COMMAND_LINE.value
+    try:
+        return SettingsInForce(settings=Settings(**values), origins=origins)
+    except ValidationError as error:
+        raise _explain(error, origins) from None
+
+
+def _find_file(config: Path | None) -> Path | None:
+    named = config or (Path(os.environ["ICEHOUSE_CONFIG"]) if os.environ.get("ICEHOUSE_CONFIG") else None)
+    if named is not None:
+        if not named.is_file():
+            raise ConfigurationError(f"there is no settings file {named}")
+        return named
+    usual = (Path(FILE_NAME), Path(platformdirs.user_config_dir("icehouse", appauthor=False)) / FILE_NAME)
+    return next((path for path in usual if path.is_file()), None)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"the settings file {path} can't be read: {error}") from None
+    for key in values:
+        if key not in Settings.model_fields:
+            raise ConfigurationError(f"unknown key {key!r} in {path}", hint=guess(key, Settings.model_fields))
+    return values
+
+
+def _read_environment() -> dict[str, Any]:
+    known = [f"{PREFIX}{key.upper()}" for key in Settings.model_fields]
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known and name not in NOT_SETTINGS:
+            raise ConfigurationError(f"unknown environment variable {name}", hint=guess(name, known))
+    try:
+        return EnvSettingsSource(Settings)()
+    except SettingsError as error:
+        raise ConfigurationError(
+            f"{error}; a table is given as JSON", hint='such as {"https://a.org/": "http://127.0.0.1:9000/"}'
+        ) from None
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> ConfigurationError:
+    first = error.errors()[0]
+    key = str(first["loc"][0]) if first["loc"] else ""
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:
+        return ConfigurationError(message)
+    field = Settings.model_fields.get(key)
+    return ConfigurationError(
+        f"{key} = {first['input']!r} ({origins.get(key, '')}): {message}",
+        hint=(field.description or "") if field else "",
+    )
+
+
+def guess(word: str, known: Mapping[str, object] | list[str]) -> str:
+    """Return a hint that names the nearest known word, or all of them."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
