@@ -1,0 +1,55 @@
+"""What every source gets from the composition root: mirrors, time limits, the pool, the shared way out."""
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from icehouse_server.core.ports import Documents
+from icehouse_server.sources.hosts import Hosts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceContext:
+    """Settings and shared means of all sources of one daemon.
+
+    One context serves all collections: collections often share a host, and the bound on requests is one per
+    host, not one per collection.
+    """
+
+    documents: Documents
+    """Where item documents are remembered beside the repositories."""
+    pool: Executor
+    """Runs what blocks: pystac-client, GDAL, merging of large windows."""
+    mirrors: Mapping[str, str] = field(default_factory=dict)
+    """URL prefix to the prefix to ask instead; the longest that fits wins."""
+    connect_timeout: float = 10.0
+    """Seconds that a connection may take."""
+    read_timeout: float = 60.0
+    """Seconds in which a host must send something; one request may last longer only by its size."""
+    max_requests_per_host: int = 32
+    """Requests for bytes that one host sees at once."""
+    items_max_age: float = 7 * 86400.0
+    """Seconds for which an item document is believed."""
+    absent_max_age: float = 86400.0
+    """Seconds for which "there is no such item" is believed: shorter, as tiles get added to mosaics."""
+    user_agent: str = "icehouse"
+    hosts: Hosts = field(init=False)
+    """The shared way to bytes: connections, bounds and counters by host."""
+
+    def __post_init__(self) -> None:
+        hosts = Hosts(
+            connect_timeout=self.connect_timeout,
+            read_timeout=self.read_timeout,
+            max_requests_per_host=self.max_requests_per_host,
+            user_agent=self.user_agent,
+        )
+        object.__setattr__(self, "hosts", hosts)
+
+    def mirrored(self, url: str) -> str:
+        """Return the URL to ask for: the same, or its counterpart under the longest prefix that fits."""
+        prefix = max((prefix for prefix in self.mirrors if url.startswith(prefix)), key=len, default=None)
+        return url if prefix is None else self.mirrors[prefix] + url[len(prefix) :]
+
+    def has_mirror(self, url: str) -> bool:
+        """Return whether a mirror stands for this URL."""
+        return any(url.startswith(prefix) for prefix in self.mirrors)

@@ -1,0 +1,38 @@
+"""Which kinds of source there are: entry points, so that a package from elsewhere can add one."""
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import cast
+
+from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.core.errors import ConfigurationError
+from icehouse_server.core.ports import Source
+from icehouse_server.sources.context import SourceContext
+
+GROUP = "icehouse.sources"
+"""Entry point group; the name is the ``type`` of a collection file's ``[source]`` table."""
+
+type SourceFactory = Callable[[CollectionSpec, SourceContext], Source]
+"""What an entry point of the group names."""
+
+
+def create_source(spec: CollectionSpec, context: SourceContext) -> Source:
+    """Make the source of a collection. Opens no connection.
+
+    Raises:
+        ConfigurationError: there is no such kind of source, it can't be loaded, or it refuses its table.
+    """
+    known = entry_points(group=GROUP)
+    if spec.source_type not in known.names:
+        raise ConfigurationError(
+            f"collection {spec.id!r}: [source] type = {spec.source_type!r} is not installed",
+            hint=f"installed are: {', '.join(sorted(known.names)) or 'none'}",
+        )
+    try:
+        factory = cast("SourceFactory", known[spec.source_type].load())
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(
+            f"collection {spec.id!r}: the source {spec.source_type!r} can't be loaded: {error}",
+            hint="install the package that provides it, with what it needs",
+        ) from error
+    return factory(spec, context)

@@ -1,0 +1,177 @@
+"""The source for STAC APIs whose items are GeoTIFFs on the collection's own grid."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from icehouse_server.core.collection import BandSpec, CollectionSpec
+from icehouse_server.core.errors import SourceRefusedError, SourceUnavailableError
+from icehouse_server.core.grid import Window
+from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Provenance, Source
+from icehouse_server.sources.checks import Expectation
+from icehouse_server.sources.cog import Cog, open_cog
+from icehouse_server.sources.context import SourceContext
+from icehouse_server.sources.merge import Piece, merge
+from icehouse_server.sources.ranges import HeaderCache, RangeReader
+from icehouse_server.sources.stac_api import StacApi
+from icehouse_server.sources.stac_finder import Finder
+from icehouse_server.sources.stac_items import Asset
+from icehouse_server.sources.stac_settings import BandTable, StacTable, parse_band, parse_source
+from icehouse_server.sources.together import together
+from icehouse_server.sources.urls import public
+
+
+def create(spec: CollectionSpec, context: SourceContext) -> Source:
+    """Make the source of a collection file with ``type = "stac"``. Opens no connection.
+
+    Raises:
+        ConfigurationError: ``[source]`` or a ``[bands.source]`` can't be used.
+    """
+    settings = parse_source(spec)
+    api = StacApi(settings=settings, context=context)
+    return StacSource(
+        settings=settings,
+        bands={band.name: parse_band(spec, band) for band in spec.bands},
+        context=context,
+        finder=Finder(settings=settings, context=context, grid=spec.grid, api=api),
+        api=api,
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class StacSource:
+    """Reads blocks from the items of one STAC collection. Used from one event loop.
+
+    Overlaps merge by item id, first valid pixel wins. One attempt a call: the layer above retries.
+    """
+
+    settings: StacTable
+    bands: Mapping[str, BandTable]
+    context: SourceContext
+    finder: Finder
+    api: StacApi
+    headers: HeaderCache = field(default_factory=HeaderCache)
+    _running: set[asyncio.Task[Block]] = field(default_factory=set)
+    _closed: bool = False
+
+    async def read(self, request: BlockRequest) -> Block:
+        """Read a block; see ``Source.read``."""
+        if self._closed:
+            raise SourceUnavailableError("this source is closed")
+        if request.level != 0:
+            raise SourceRefusedError(f"this source reads level 0, not {request.level}")
+        task = asyncio.ensure_future(self._read(request))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    async def _read(self, request: BlockRequest) -> Block:
+        items = await self.finder.items(request.window)
+        readers = [
+            _BandReader(
+                source=self,
+                request=request,
+                band=band,
+                assets=[
+                    asset
+                    for item in items
+                    if (
+                        asset := item.asset(
+                            self.bands[band.name],
+                            request.collection.grid.geobox,
+                            self.settings,
+                            self.context,
+                        )
+                    )
+                ],
+            )
+            for band in request.bands
+        ]
+        blocks = await together(reader.read() for reader in readers)
+        origins = {origin for reader in readers for origin in reader.provenance()}
+        return Block(
+            bands={band.name: block for band, block in zip(request.bands, blocks, strict=True)},
+            provenance=tuple(sorted(origins)),
+        )
+
+    async def close(self) -> None:
+        """Cancel reads, let connections go, and wait until the process may exit safely."""
+        self._closed = True
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self.finder.close()
+        self.api.close()
+        await self.context.hosts.settle()
+
+
+@dataclass(slots=True, kw_only=True)
+class _BandReader:
+    """Reads one band of one block from several overlapping files."""
+
+    source: StacSource
+    request: BlockRequest
+    band: BandSpec
+    assets: Sequence[Asset]
+    """In the order of precedence."""
+    cogs: dict[int, Cog] = field(default_factory=dict)
+    used: set[int] = field(default_factory=set)
+
+    async def read(self) -> BandBlock:
+        """Read what is needed, in as few passes as the holes allow."""
+        await together(self._cog(n) for n, asset in enumerate(self.assets) if asset.extent is None)
+        extents = [self._extent(n) for n in range(len(self.assets))]
+        pieces: dict[int, list[Piece]] = defaultdict(list)
+        loop = asyncio.get_running_loop()
+        pool = self.source.context.pool
+        while True:
+            window = self.request.window
+            merged = await loop.run_in_executor(pool, merge, window, self.band, extents, pieces)
+            if not merged.needed:
+                return merged.block
+            read = await together(self._piece(n, part) for n, part in merged.needed.items())
+            for number, piece in zip(merged.needed, read, strict=True):
+                pieces[number].append(piece)
+
+    def provenance(self) -> list[Provenance]:
+        """Return where the pixels came from: the files that were read."""
+        return [
+            Provenance(
+                item=self.assets[number].item,
+                href=public(self.assets[number].href),
+                version=self.cogs[number].version,
+            )
+            for number in sorted(self.used)
+        ]
+
+    def _extent(self, number: int) -> Window:
+        return self.assets[number].extent or self.cogs[number].extent
+
+    async def _piece(self, number: int, window: Window) -> Piece:
+        self.used.add(number)
+        return await (await self._cog(number)).read(window)
+
+    async def _cog(self, number: int) -> Cog:
+        if number not in self.cogs:
+            asset = self.assets[number]
+            reader = RangeReader(
+                hosts=self.source.context.hosts,
+                headers=self.source.headers,
+                url=asset.url,
+                item=asset.item,
+            )
+            expected = Expectation(
+                item=asset.item,
+                href=public(asset.href),
+                grid=self.request.collection.grid.geobox,
+                band=self.band,
+                index=self.source.bands[self.band.name].index,
+                extent=asset.extent,
+            )
+            self.cogs[number] = await open_cog(reader, expected, self.source.context.pool)
+        return self.cogs[number]

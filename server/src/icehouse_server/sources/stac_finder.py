@@ -1,0 +1,152 @@
+"""Which items lie under a window: by arithmetic or by search, remembered beside the repositories."""
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+
+from icehouse_server.core.errors import SourceUnavailableError
+from icehouse_server.core.grid import Grid, Window
+from icehouse_server.sources.context import SourceContext
+from icehouse_server.sources.flights import Flights
+from icehouse_server.sources.lonlat import search_boxes
+from icehouse_server.sources.stac_api import StacApi
+from icehouse_server.sources.stac_items import Item, parse_item
+from icehouse_server.sources.stac_settings import StacTable
+from icehouse_server.sources.tiling import Tiling
+from icehouse_server.sources.together import together
+from icehouse_server.sources.urls import public
+
+_CELL = 8
+"""Chunks each way of the areas that are searched: neighbours share a question, and the answer for a place
+does not depend on who asked."""
+
+_PARSED = 512
+"""Parsed documents kept; parsing one takes about a millisecond."""
+
+_COLLECTION_MAX_AGE = 300.0
+"""Seconds for which the collection is known to be there, so that a 404 means the item alone."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Finder:
+    """Finds the items of one collection."""
+
+    settings: StacTable
+    context: SourceContext
+    grid: Grid
+    api: StacApi
+    _tiling: Tiling | None = field(init=False)
+    _flights: Flights[str, tuple[Item, ...]] = field(default_factory=Flights)
+    _probes: Flights[str, None] = field(default_factory=Flights)
+    _parsed: OrderedDict[str, tuple[float, tuple[Item, ...]]] = field(default_factory=OrderedDict)
+    _seen: float | None = None
+    """When the collection's own document was last there (monotonic seconds)."""
+
+    def __post_init__(self) -> None:
+        self._tiling = None if self.settings.tiling is None else self.settings.tiling.tiling()
+
+    async def items(self, window: Window) -> tuple[Item, ...]:
+        """Return the items that may touch a window, in the order of precedence: by id.
+
+        Raises:
+            SourceError: the API could not be asked.
+        """
+        if self._tiling is not None:
+            ids = [tile.item for tile in self._tiling.tiles_under(self.grid, window)]
+            found = await together(self._item(item) for item in ids)
+        else:
+            found = await together(self._cell(cell) for cell in self._cells(window))
+        unique = {item.id: item for items in found for item in items}
+        return tuple(unique[item] for item in sorted(unique))
+
+    async def _item(self, item: str) -> tuple[Item, ...]:
+        url = self.settings.item_url(item)
+
+        async def ask() -> str | None:
+            body = await self.api.document(url)
+            if body is None:
+                await self._probes.run("", self._probe)
+            else:
+                parse_item(body, url, expected_id=item)  # nothing is remembered that can't be used
+            return body
+
+        def parse(body: str) -> tuple[Item, ...]:
+            return (parse_item(body, url, expected_id=item),)
+
+        return await self._flights.run(url, lambda: self._remembered(url, ask, parse))
+
+    def _cells(self, window: Window) -> list[Window]:
+        """Return the search areas under a window, cut at the grid's edge."""
+        size = self.grid.chunk * _CELL
+        areas = (
+            Window(row=row * size, col=col * size, height=size, width=size)
+            for row in range(window.row // size, -(-window.stop_row // size))
+            for col in range(window.col // size, -(-window.stop_col // size))
+        )
+        return [inside for area in areas if (inside := area.intersection(self.grid.window))]
+
+    async def _cell(self, cell: Window) -> tuple[Item, ...]:
+        boxes = search_boxes(self.grid.geobox_of(cell))
+        place = ";".join(",".join(f"{number:.6f}" for number in box) for box in boxes)
+        key = f"{self.settings.api}/search?collections={self.settings.collection}&bbox={place}"
+
+        async def ask() -> str:
+            return json.dumps(list((await self.api.search(boxes)).values()))
+
+        def parse(body: str) -> tuple[Item, ...]:
+            return tuple(
+                parse_item(json.dumps(item), self.settings.item_url(str(item["id"])))
+                for item in json.loads(body)
+            )
+
+        return await self._flights.run(key, lambda: self._remembered(key, ask, parse))
+
+    async def _remembered(
+        self,
+        key: str,
+        ask: Callable[[], Coroutine[object, object, str | None]],
+        parse: Callable[[str], tuple[Item, ...]],
+    ) -> tuple[Item, ...]:
+        """Return parsed items from memory, from the document cache, or from the API."""
+        now = time.monotonic()
+        if (parsed := self._parsed.get(key)) and parsed[0] > now:
+            self._parsed.move_to_end(key)
+            return parsed[1]
+        stored = await self.context.documents.get(key)
+        if stored is not None and stored.age <= self._max_age(stored.body):
+            body, age = stored.body, stored.age
+        else:
+            body, age = await ask(), 0.0
+            await self.context.documents.put(key, body)
+        items = () if body is None else parse(body)
+        self._parsed[key] = now + self._max_age(body) - age, items
+        while len(self._parsed) > _PARSED:
+            self._parsed.popitem(last=False)
+        return items
+
+    def _max_age(self, body: str | None) -> float:
+        return self.context.absent_max_age if body is None else self.context.items_max_age
+
+    async def _probe(self) -> None:
+        """Make sure that a 404 is about the item: the collection itself must be there.
+
+        Raises:
+            SourceUnavailableError: it is not; then nothing is known about the item.
+        """
+        now = time.monotonic()
+        if self._seen is not None and now - self._seen < _COLLECTION_MAX_AGE:
+            return
+        url = self.settings.collection_url()
+        if await self.api.document(url) is None:
+            self._seen = None
+            raise SourceUnavailableError(
+                f"the API has no collection {self.settings.collection!r} at the moment", href=public(url)
+            )
+        self._seen = time.monotonic()
+
+    async def close(self) -> None:
+        """End questions that are under way. Safe to call twice."""
+        await self._flights.close()
+        await self._probes.close()

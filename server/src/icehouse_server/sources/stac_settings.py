@@ -1,0 +1,141 @@
+"""What a collection file says about a STAC source: ``[source]`` and ``[bands.source]``."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from icehouse_server.core.collection import BandSpec, CollectionSpec
+from icehouse_server.core.errors import ConfigurationError
+from icehouse_server.sources.tiling import Tiling
+from icehouse_server.sources.urls import host_of, is_http
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+type _Numbers = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+
+
+_NEIGHBOURS = ((11, 12, 1, 1), (12, 12, 1, 1), (11, 13, 1, 1), (11, 12, 2, 1), (11, 12, 1, 2))
+"""Places (row, column, subrow, subcolumn) whose ids must differ; the first three where nothing is divided."""
+
+
+class TilingTable(BaseModel):
+    """``[source.tiling]``: items by arithmetic in place of a search."""
+
+    model_config = _STRICT
+
+    origin: tuple[float, float]
+    size: Annotated[float, Field(gt=0)]
+    buffer: Annotated[float, Field(ge=0)] = 0.0
+    rows: _Numbers
+    columns: _Numbers
+    divisions: Annotated[int, Field(ge=1, le=100)] = 1
+    item: str
+
+    @field_validator("rows", "columns")
+    @classmethod
+    def _ascending(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] > value[1]:
+            raise ValueError("the first number must not be above the last")
+        return value
+
+    @model_validator(mode="after")
+    def _tells_tiles_apart(self) -> "TilingTable":
+        try:
+            ids = {
+                self.item.format(row=row, col=col, subrow=subrow, subcol=subcol)
+                for row, col, subrow, subcol in _NEIGHBOURS
+            }
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"item = {self.item!r} is no format of row, col, subrow and subcol, "
+                'such as "{row:02d}_{col:02d}"'
+            ) from error
+        if len(ids) < (5 if self.divisions > 1 else 3):
+            raise ValueError(f"item = {self.item!r} gives two tiles the same id")
+        return self
+
+    def tiling(self) -> Tiling:
+        """Return the arithmetic."""
+        return Tiling(
+            origin=self.origin,
+            size=self.size,
+            buffer=self.buffer,
+            rows=self.rows,
+            columns=self.columns,
+            divisions=self.divisions,
+            item=self.item,
+        )
+
+
+class StacTable(BaseModel):
+    """``[source]`` of type ``stac``."""
+
+    model_config = _STRICT
+
+    api: str
+    collection: Annotated[str, Field(min_length=1)]
+    asset_hosts: tuple[str, ...] = ()
+    tiling: TilingTable | None = None
+
+    @field_validator("api")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if not is_http(value):
+            raise ValueError("must be an http or https URL")
+        return value.rstrip("/")
+
+    def collection_url(self) -> str:
+        """Return the URL of the collection's document."""
+        return f"{self.api}/collections/{self.collection}"
+
+    def item_url(self, item: str) -> str:
+        """Return the URL of an item's document."""
+        return f"{self.collection_url()}/items/{item}"
+
+    def trusts(self, url: str) -> bool:
+        """Return whether the collection file vouches for the host of a URL."""
+        return host_of(url) in {host_of(self.api), *(host.lower() for host in self.asset_hosts)}
+
+
+class BandTable(BaseModel):
+    """``[bands.source]`` of a STAC source."""
+
+    model_config = _STRICT
+
+    asset: Annotated[str, Field(min_length=1)]
+    index: Annotated[int, Field(ge=1)] = 1
+    """Band of the asset's file, from 1."""
+    optional: bool = False
+    """True where an item may lack the asset; its pixels are then invalid."""
+
+
+def parse_source(spec: CollectionSpec) -> StacTable:
+    """Check ``[source]``.
+
+    Raises:
+        ConfigurationError: names the key and what would be right.
+    """
+    return _parse(StacTable, spec.source, f"collection {spec.id!r}: [source]")
+
+
+def parse_band(spec: CollectionSpec, band: BandSpec) -> BandTable:
+    """Check ``[bands.source]`` of a band.
+
+    Raises:
+        ConfigurationError: names the key and what would be right.
+    """
+    return _parse(BandTable, band.source, f"collection {spec.id!r}: [bands.source] of band {band.name!r}")
+
+
+def _parse[T: BaseModel](model: type[T], table: Mapping[str, object], where: str) -> T:
+    try:
+        return model.model_validate(dict(table))
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in entry['loc']) or 'the table'}: {entry['msg']}"
+            for entry in error.errors(include_url=False, include_context=False)
+        )
+        raise ConfigurationError(
+            f"{where}: {problems}", hint=f"its keys are {', '.join(model.model_fields)}"
+        ) from error
