@@ -1,5 +1,6 @@
 """Stand-ins of the world outside, shipped for `icehouse demo`, for tests and for benchmarks.
 
-A PGC-like STAC API and an object store with Cloud-Optimised GeoTIFFs of synthetic terrain, each in a process of its own,
-with latency, a bandwidth limit, counters and scripted faults. See `icehouse_server.testing.standins.StandIns`.
+A PGC-like STAC API and an object store with Cloud-Optimised GeoTIFFs of synthetic terrain, each in a
+process of its own, with latency, a bandwidth limit, counters and scripted faults. See
+`icehouse_server.testing.standins.StandIns`.
 """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 GDAL_CACHE_BYTES: Final = 64 * 2**20
 """GDAL's own default is a twentieth of the machine's memory."""
 _VERSION: Final = 1
-"""Part of every file's name: raise it when the pixels change, so that kept folders are not mistaken for new ones."""
+"""Part of every file's name: raise it when the pixels change, lest a kept folder pass for a new one."""
 
 
 class NoSuchKeyError(LookupError):
@@ -173,5 +173,5 @@ def _blocks_under(tile: Tile, asset: str, boxes: tuple[world.Box, ...]) -> set[B
 def _metadata(tile: Tile) -> str:
     return (
         f"Icehouse stand-in, not published data\nTile: {tile.item_id}\n"
-        f"EPSG: {tile.domain.epsg}\nResolution: {tile.resolution} m\nExtent: {' '.join(map(str, tile.bounds))}\n"
+        f"EPSG: {tile.domain.epsg}\nPixel: {tile.resolution} m\nExtent: {' '.join(map(str, tile.bounds))}\n"
     )

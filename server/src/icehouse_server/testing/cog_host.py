@@ -1,6 +1,7 @@
 """A stand-in for the object store that holds the rasters: HEAD, GET, one Range, ETags, S3's errors in XML.
 
-Objects are found by key (`/arcticdem/mosaics/...`), and below the bucket's name too, for clients that speak S3's path style.
+Objects are found by key (`/arcticdem/mosaics/...`), and below the bucket's name too, for clients that
+speak S3's path style.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ async def serve_object(request: Request) -> Response:
 
 
 def _span(header: str | None, size: int) -> tuple[int, int] | None:
-    """First and last byte to send; all of them for a header that isn't one plain range; None for a range outside."""
+    """First and last byte to send: all for a header that isn't one plain range, None for a range outside."""
     match = _RANGE.fullmatch(header or "")
     if match is None or not (match[1] or match[2]):
         return 0, size - 1

@@ -1,4 +1,4 @@
-"""Scripted faults: which requests of a stand-in server go wrong, how, and how often. Values only; `harness` acts on them."""
+"""Scripted faults: which requests of a server go wrong, how, and how often; `harness` acts on them."""
 
 from __future__ import annotations
 

@@ -65,7 +65,13 @@ class Harness:
         try:
             await asyncio.sleep(self._traffic.latency)
             action = self._script.take(method, path, _offset(asked))
-            wire = _Wire(send=send, traffic=self._traffic, request=(method, path), action=action)
+            wire = _Wire(
+                send=send,
+                transport=scope[TRANSPORT],
+                traffic=self._traffic,
+                request=(method, path),
+                action=action,
+            )
             await self._answer(action, scope, receive, wire)
         except _HungUpError:
             scope[TRANSPORT].close()
@@ -93,7 +99,7 @@ class Harness:
 
 
 class _HungUpError(Exception):
-    """The script says that this connection ends here."""
+    """This connection ends here: the script says so, or the client has gone."""
 
 
 @dataclass(slots=True)
@@ -101,6 +107,7 @@ class _Wire:
     """An ASGI `send` that paces, counts and spoils the body."""
 
     send: Send
+    transport: asyncio.Transport
     traffic: Traffic
     request: tuple[str, str]
     action: Action | None
@@ -146,6 +153,9 @@ class _Wire:
 
     async def _through(self, piece: bytes) -> None:
         await self.traffic.take_turn(len(piece))
+        if self.transport.is_closing():
+            # A client that gave up on a dripping body must not leave it dripping for days.
+            raise _HungUpError
         self.position += len(piece)
         self.traffic.sent[self.request] += len(piece)
         await self.send({"type": "http.response.body", "body": piece, "more_body": True})
@@ -181,7 +191,8 @@ def error_body(status: int, form: str, code: str = "InternalError") -> tuple[str
     }
     name = codes.get(status, code)
     if form == "xml":
-        text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{name}</Code><Message>{name}</Message></Error>'
+        error = f"<Error><Code>{name}</Code><Message>{name}</Message></Error>"
+        text = f'<?xml version="1.0" encoding="UTF-8"?>\n{error}'
         return "application/xml", text
     if form == "json":
         document: dict[str, Any] = {"code": name, "description": name}

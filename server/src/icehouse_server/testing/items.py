@@ -1,4 +1,4 @@
-"""The STAC documents of the mosaics, in the form PGC publishes them: key order, links, geometry and all its oddities."""
+"""The STAC documents of the mosaics as PGC publishes them: key order, links, geometry and its oddities."""
 
 from __future__ import annotations
 
@@ -143,8 +143,8 @@ def _projection(tile: Tile, asset: str, *, old: bool) -> Document:
 
 def _item_links(tile: Tile, urls: BaseUrls) -> list[Document]:
     """The links as the API rewrites them."""
-    collection = f"{urls.api}collections/{tile.collection}"
-    title = f"Resolution Collection {tile.domain.title} {tile.resolution}m DEM Mosaics, version {tile.domain.version}"
+    domain, collection = tile.domain, f"{urls.api}collections/{tile.collection}"
+    title = f"Resolution Collection {domain.title} {tile.resolution}m DEM Mosaics, version {domain.version}"
     return [
         {"rel": "self", "href": f"{collection}/items/{tile.item_id}", "type": "application/geo+json"},
         {"rel": "parent", "title": title, "href": collection, "type": "application/json"},
@@ -197,7 +197,7 @@ def _lonlat(epsg: int, points: Sequence[Point]) -> list[Point]:
 
 
 def corners(tile: Tile) -> list[Point]:
-    """The raster's four corners in lon/lat, counter-clockwise in the plane, not closed. No densified edges, as published."""
+    """The raster's corners in lon/lat, counter-clockwise, not closed. No densified edges, as published."""
     left, bottom, right, top = tile.bounds
     ring: list[Point] = [(left, bottom), (right, bottom), (right, top), (left, top)]
     return _lonlat(tile.domain.epsg, ring)

@@ -1,6 +1,7 @@
-"""What the Polar Geospatial Center publishes, as data and arithmetic: domains, tile names, raster shapes, assets.
+"""What the Polar Geospatial Center publishes, as data and arithmetic: domains, tile names, shapes, assets.
 
-Nothing here reads a file or a socket. The facts were read in PGC's own packaging programs and in published items.
+Nothing here reads a file or a socket. The facts stand in PGC's own packaging programs and in published
+items.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ ASSETS: Final = {
             roles=("metadata", "date"), predictor=1, overview="nearest",
         ),
         Asset(
-            key="datamask", title="Valid data mask", suffix="_datamask.tif", dtype="uint8", nodata=0, unit=None,
-            roles=("metadata", "data-mask"), predictor=1, overview="nearest",
+            key="datamask", title="Valid data mask", suffix="_datamask.tif", dtype="uint8", nodata=0,
+            unit=None, roles=("metadata", "data-mask"), predictor=1, overview="nearest",
         ),
     )
 }  # fmt: skip
@@ -108,8 +109,8 @@ ARCTICDEM: Final = Domain(
     seed=0,
 )
 REMA: Final = Domain(
-    name="rema", title="REMA", version="2.0", epsg=3031, origin=3_000_000, rows=(1, 60), columns=(1, 60), seed=7000,
-    assets=tuple(key for key in ASSETS if key != "datamask"),
+    name="rema", title="REMA", version="2.0", epsg=3031, origin=3_000_000, rows=(1, 60), columns=(1, 60),
+    seed=7000, assets=tuple(key for key in ASSETS if key != "datamask"),
 )  # fmt: skip
 DOMAINS: Final = {domain.name: domain for domain in (ARCTICDEM, REMA)}
 RESOLUTIONS: Final = ("2m", "10m", "32m")
@@ -172,7 +173,7 @@ class Tile:
 
     def pixel(self, asset: str) -> int:
         """Pixel size of an asset in metres: at 2 m the hillshade is published at 10 m."""
-        return 10 if asset == "hillshade" and self.resolution == 2 else self.resolution  # noqa: PLR2004 - the fact itself
+        return 10 if asset == "hillshade" and self.quarter is not None else self.resolution
 
     def shape(self, asset: str = "dem") -> tuple[int, int]:
         """Rows and columns of an asset's raster."""

@@ -1,4 +1,4 @@
-"""The pixels of the stand-in world: of one tile's raster, and the truth that a merge of all tiles must give."""
+"""The pixels of the stand-in world: of one tile's raster, and the truth that a merge of all tiles gives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from icehouse_server.testing import terrain, world
-from icehouse_server.testing.pgc import ASSETS, DOMAINS, Tile
+from icehouse_server.testing.pgc import ASSETS, Tile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ def truth(
 ) -> tuple[Pixels, NDArray[np.bool_]]:
     """What a cache must answer for a rectangle of the collection's own pixel lattice.
 
-    Computed from the terrain, without any file: the tiles in the order of their item ids, first valid pixel wins.
+    Computed from the terrain, without any file: the tiles in order of their item ids, first valid pixel wins.
 
     Args:
         domain: "arcticdem" or "rema".
@@ -76,16 +76,17 @@ def truth(
     return merged, merged != nodata
 
 
-def _in_tile(tile: Tile, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _in_tile(tile: Tile, x: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """True where the tile has content: inside its raster, its content boxes, and outside a bare buffer."""
     left, bottom, right, top = tile.bounds
     side, core = world.bare_side(tile), tile.core
-    edges = {"W": (core[0], bottom, right, top), "S": (left, core[1], right, top)} | {
+    edges = {
+        "W": (core[0], bottom, right, top),
+        "S": (left, core[1], right, top),
         "E": (left, bottom, core[2], top),
         "N": (left, bottom, right, core[3]),
     }
-    left, bottom, right, top = edges.get(side or "", tile.bounds)
-    inside = _within(x, y, (left, bottom, right, top))
+    inside = _within(x, y, edges.get(side or "", tile.bounds))
     boxes = world.content_boxes(tile)
     if boxes is None:
         return inside
@@ -95,11 +96,13 @@ def _in_tile(tile: Tile, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDAr
     return inside & content
 
 
-def _within(x: NDArray[np.float64], y: NDArray[np.float64], box: world.Box) -> NDArray[np.bool_]:
+def _within(x: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]], box: world.Box) -> NDArray[np.bool_]:
     return ((y >= box[1]) & (y < box[3]))[:, None] & ((x >= box[0]) & (x < box[2]))[None, :]
 
 
-def _values(asset: str, x: NDArray[np.float64], y: NDArray[np.float64], pixel: float, seed: int) -> Pixels:
+def _values(
+    asset: str, x: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]], pixel: float, seed: int
+) -> Pixels:
     functions: dict[str, Callable[[], Pixels]] = {
         "dem": lambda: terrain.height(x, y, pixel=pixel, seed=seed),
         "hillshade": lambda: terrain.browse(x, y, pixel=pixel, seed=seed),
@@ -110,6 +113,3 @@ def _values(asset: str, x: NDArray[np.float64], y: NDArray[np.float64], pixel: f
         "datamask": lambda: terrain.datamask(x, y, seed=seed),
     }
     return functions[asset]()
-
-
-__all__ = ["DOMAINS", "Pixels", "render", "truth"]

@@ -1,7 +1,7 @@
 """Runs one stand-in server in this process: `python -m icehouse_server.testing stac|cogs --port 0`.
 
-The servers need processes of their own: a Python HTTP server in a thread beside rasterio deadlocks with GDAL, which lists
-the folder of a file over HTTP while it holds the interpreter's lock.
+The servers need processes of their own: a Python HTTP server in a thread beside rasterio deadlocks with
+GDAL, which lists the folder of a file over HTTP while it holds the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ async def _serve(server: uvicorn.Server, listener: socket.socket, *, until_eof: 
 
     def watch(loop: asyncio.AbstractEventLoop) -> None:
         sys.stdin.buffer.read()
-        loop.call_soon_threadsafe(setattr, server, "should_exit", True)  # noqa: FBT003 - setattr takes it so
+        loop.call_soon_threadsafe(setattr, server, "should_exit", True)
 
     if until_eof:
         threading.Thread(target=watch, args=(asyncio.get_running_loop(),), daemon=True).start()

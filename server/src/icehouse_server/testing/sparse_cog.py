@@ -1,14 +1,15 @@
 """Writes a huge, mostly empty Cloud-Optimised GeoTIFF in the time and memory of what is in it.
 
-GDAL's COG driver needs 17 s and 2 GB for an empty-but-for-a-patch raster of 25100 x 25100 pixels, because it builds the
-overviews from all of it, and with SPARSE_OK it leaves blocks of byte count 0, which published files don't have. Here GDAL
-only encodes blocks (in a small TIFF in memory, whose tags are reused); the file is put together around them in the COG
-driver's own layout (directories first, overviews before full resolution, block leaders and trailers), with one nodata
-block that all empty places point to.
+GDAL's COG driver needs 17 s and 2 GB for an empty-but-for-a-patch raster of 25100 x 25100 pixels, because
+it builds the overviews from all of it, and with SPARSE_OK it leaves blocks of byte count 0, which
+published files don't have. Here GDAL only encodes blocks (in a small TIFF in memory, whose tags are
+reused); the file is put together around them in the COG driver's own layout (directories first, overviews
+before full resolution, block leaders and trailers), with one nodata block that all empty places point to.
 """
 
 from __future__ import annotations
 
+import itertools
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,10 @@ _GHOST_LINES = (
     b"BLOCK_TRAILER=LAST_4_BYTES_REPEATED\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
 )
 _GHOST = b"GDAL_STRUCTURAL_METADATA_SIZE=%06d bytes\n" % len(_GHOST_LINES) + _GHOST_LINES
+_BATCH = 16
+"""Blocks encoded at a time."""
+_ENTRY_BYTES = 8
+"""What a BigTIFF directory entry holds itself; longer values stand behind the directory."""
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 12: 8, 16: 8}
 _SUBFILE, _WIDTH, _LENGTH, _OFFSETS, _COUNTS = 254, 256, 257, 324, 325
 _GEO_TAGS = frozenset({33550, 33922, 34264, 34735, 34736, 34737, 42112})
@@ -77,7 +82,8 @@ class Layout:
         return {
             "driver": "GTiff", "width": BLOCK * blocks, "height": BLOCK, "count": 1, "dtype": self.dtype,
             "nodata": self.nodata, "crs": f"EPSG:{self.epsg}", "transform": self.affine, "tiled": True,
-            "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "LZW", "predictor": self.predictor, "BIGTIFF": "YES",
+            "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "LZW",
+            "predictor": self.predictor, "BIGTIFF": "YES",
         }  # fmt: skip
 
 
@@ -97,7 +103,7 @@ class _Tags:
 
     def size(self) -> int:
         """Bytes of the directory with the values that don't fit into it, each padded to 8."""
-        outside = (-(-len(raw) // 8) * 8 for _, _, raw in self.entries.values() if len(raw) > 8)  # noqa: PLR2004 - a BigTIFF entry holds 8 bytes
+        outside = (-(-len(raw) // 8) * 8 for _, _, raw in self.entries.values() if len(raw) > _ENTRY_BYTES)
         return 8 + 20 * len(self.entries) + 8 + sum(outside)
 
     def encode(self, position: int, following: int) -> bytes:
@@ -106,7 +112,7 @@ class _Tags:
         start = position + 8 + 20 * len(self.entries) + 8
         for tag, (kind, count, raw) in sorted(self.entries.items()):
             value = raw.ljust(8, b"\0")
-            if len(raw) > 8:  # noqa: PLR2004 - a BigTIFF entry holds 8 bytes
+            if len(raw) > _ENTRY_BYTES:
                 value, tail = (
                     struct.pack("<Q", start + len(tail)),
                     tail + raw.ljust(-(-len(raw) // 8) * 8, b"\0"),
@@ -128,16 +134,19 @@ def write_sparse_cog(
     """
     pyramid: list[Blocks] = [{key: pixels(*key) for key in sorted(wanted)}]
     pyramid.extend(_shrunk(pyramid[-1], layout) for _ in range(layout.levels))
-    template, _ = _encode(layout, [])
-    encoded = [_encode(layout, list(blocks.values()))[1] for blocks in pyramid]
+    template, (empty,) = _encode(layout, [])
+    encoded = [_encode_level(layout, blocks) for blocks in pyramid]
     directories = [_directory(template, layout, level) for level in range(len(pyramid))]
-    _place_blocks(
-        directories,
-        layout,
-        [dict(zip(b, e[1:], strict=True)) for b, e in zip(pyramid, encoded, strict=True)],
-        encoded[0][0],
-        path,
-    )
+    _assemble(path, layout, directories, encoded, empty)
+
+
+def _encode_level(layout: Layout, blocks: Blocks) -> dict[BlockKey, bytes]:
+    """The encoded blocks of one level, a few at a time to save memory."""
+    done: dict[BlockKey, bytes] = {}
+    for keys in itertools.batched(blocks, _BATCH):
+        _, (_, *encoded) = _encode(layout, [blocks[key] for key in keys])
+        done.update(zip(keys, encoded, strict=True))
+    return done
 
 
 def _shrunk(blocks: Blocks, layout: Layout) -> Blocks:
@@ -176,7 +185,7 @@ def _encode(layout: Layout, arrays: list[NDArray[Any]]) -> tuple[_Tags, list[byt
         at = position + 8 + 20 * index
         tag, kind, count = struct.unpack_from("<HHQ", raw, at)
         size = _TYPE_BYTES[kind] * count
-        start = at + 12 if size <= 8 else struct.unpack_from("<Q", raw, at + 12)[0]  # noqa: PLR2004 - a BigTIFF entry holds 8 bytes
+        start = at + 12 if size <= _ENTRY_BYTES else struct.unpack_from("<Q", raw, at + 12)[0]
         tags.entries[tag] = (kind, count, raw[start : start + size])
     spans = zip(tags.longs(_OFFSETS), tags.longs(_COUNTS), strict=True)
     return tags, [raw[start : start + size] for start, size in spans]
@@ -197,10 +206,10 @@ def _directory(template: _Tags, layout: Layout, level: int) -> _Tags:
     return tags
 
 
-def _place_blocks(
-    directories: list[_Tags], layout: Layout, levels: list[dict[BlockKey, bytes]], empty: bytes, path: Path
+def _assemble(
+    path: Path, layout: Layout, directories: list[_Tags], levels: list[dict[BlockKey, bytes]], empty: bytes
 ) -> None:
-    """Give every block its place, fill the tables, write the file: directories, overviews from small to large, pixels."""
+    """Give every block its place, fill the tables, write directories, overviews, pixels."""
     starts, position = [], 16 + -(-len(_GHOST) // 8) * 8
     for tags in directories:
         starts.append(position)

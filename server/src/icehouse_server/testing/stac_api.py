@@ -1,7 +1,8 @@
 """A stand-in for PGC's STAC API: the landing page, collections, items and search of pgstac, with its faults.
 
-The same documents are served twice. Under `/api/v1/` they carry the published URLs, as in the world outside; a client
-needs a mapping of URLs to come here. Under `/open/api/v1/` they carry the stand-ins' own URLs, for clients that can't map.
+The same documents are served twice. Under `/api/v1/` they carry the published URLs, as in the world
+outside; a client needs a mapping of URLs to come here. Under `/open/api/v1/` they carry the stand-ins'
+own URLs, for clients that can't map.
 """
 
 from __future__ import annotations
@@ -239,7 +240,7 @@ def _in_area(domain: str, resolution: str, query: Document) -> Iterable[Tile]:
 
 
 def _box(bbox: list[float]) -> shapely.Polygon:
-    """The box as pgstac reads it: west > east is not honoured, it becomes the box spanning the globe between them."""
+    """The box as pgstac reads it: west > east is not honoured but becomes the box spanning the globe."""
     numbers = [float(number) for number in bbox]
     west, south, east, north = numbers if len(numbers) == 4 else (*numbers[:2], *numbers[3:5])  # noqa: PLR2004 - 2-D or 3-D
     if not all(math.isfinite(number) for number in numbers) or south > north:

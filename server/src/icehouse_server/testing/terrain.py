@@ -1,16 +1,17 @@
 """Synthetic terrain: every value is a pure function of place, equal to the bit in every tile that shows it.
 
-Only floor, multiplication and addition are used on the way from a coordinate to a height (no sines, no matrix products):
-those are exact in IEEE arithmetic whatever the shape, alignment or order of an array, so two tiles that overlap agree in
-their buffers without any rounding tricks.
+Only floor, multiplication and addition are used on the way from a coordinate to a height (no sines, no
+matrix products): those come out the same in IEEE arithmetic whatever the shape, alignment or order of an
+array, so two tiles that overlap agree in their buffers without any rounding tricks.
 
-All functions take the plane coordinates of pixel centres as two axes, `x` of shape (nx,) and `y` of shape (ny,), float64
-metres in EPSG:3413 or EPSG:3031, and return arrays of shape (ny, nx), rows along `y` in the order given.
+All functions take the plane coordinates of pixel centres as two axes, `x` of shape (nx,) and `y` of shape
+(ny,), float64 metres in EPSG:3413 or EPSG:3031, and return arrays of shape (ny, nx), rows along `y` in
+the order given.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    type Axis = NDArray[np.float64]
+    type Axis = NDArray[np.floating[Any]]
     type Floats = NDArray[np.float32]
     type Bools = NDArray[np.bool_]
 
 NODE_M = 192.0
-"""Spacing of the lattice on which the costly part (warped ridges) is evaluated; pixels interpolate between its nodes."""
+"""Spacing of the lattice on which the costly part (warped ridges) is evaluated."""
 DETAIL_M = ((128.0, 7.0), (48.0, 2.5), (16.0, 0.9), (6.0, 0.3))
 """Octaves added per pixel, (wavelength, amplitude) in metres; those a pixel size can't carry are left out."""
 HEIGHT_STEP_M = 1.0 / 128.0
@@ -96,7 +97,8 @@ def browse(x: Axis, y: Axis, *, pixel: float, seed: int = 0) -> NDArray[np.uint8
     north = (z[:-2, 1:-1] - z[2:, 1:-1]) * np.float32(down) * scale
     light = np.float32(0.7071) + np.float32(0.5) * (east - north)
     light /= np.sqrt(east * east + north * north + np.float32(1))
-    return (np.clip(light, 0, 1) * np.float32(254) + np.float32(1)).astype(np.uint8)
+    shade: NDArray[np.uint8] = (np.clip(light, 0, 1) * np.float32(254) + np.float32(1)).astype(np.uint8)
+    return shade
 
 
 def _to_steps(metres: Floats) -> Floats:
@@ -120,11 +122,13 @@ def _gradient_noise(px: Axis, py: Axis, seed: int) -> Axis:
 
     def corner(dx: int, dy: int) -> Axis:
         slope = _GRADIENTS[_hash(ix + dx, iy + dy, seed) & np.uint32(7)]
-        return slope[..., 0] * (fx - dx) + slope[..., 1] * (fy - dy)
+        along: Axis = slope[..., 0] * (fx - dx) + slope[..., 1] * (fy - dy)
+        return along
 
     south = corner(0, 0) * (1 - sx) + corner(1, 0) * sx
     north = corner(0, 1) * (1 - sx) + corner(1, 1) * sx
-    return (south * (1 - sy) + north * sy) * 1.5
+    noise: Axis = (south * (1 - sy) + north * sy) * 1.5
+    return noise
 
 
 def _continent(px: Axis, py: Axis, seed: int) -> Axis:
@@ -147,7 +151,8 @@ def _relief(ix: NDArray[np.int64], iy: NDArray[np.int64], seed: int) -> Axis:
         ridges = ridges + crest * 0.5**octave
         weight = np.clip(crest * 1.6, 0, 1)
     rise = np.clip((_continent(px, py, seed) + 0.55) * 0.8, 0, 1)
-    return 20 + rise * (120 + ridges * 680 * rise)
+    metres: Axis = 20 + rise * (120 + ridges * 680 * rise)
+    return metres
 
 
 def _dryness(ix: NDArray[np.int64], iy: NDArray[np.int64], seed: int) -> Axis:
@@ -155,7 +160,8 @@ def _dryness(ix: NDArray[np.int64], iy: NDArray[np.int64], seed: int) -> Axis:
     px, py = ix * NODE_M, iy * NODE_M
     rough = 0.12 * _gradient_noise(px / 2300, py / 2300, seed + 6)
     lake = 0.78 - _gradient_noise(px / 7000, py / 7000, seed + 5)
-    return np.minimum(_continent(px, py, seed) + 0.55, lake) + rough
+    margin: Axis = np.minimum(_continent(px, py, seed) + 0.55, lake) + rough
+    return margin
 
 
 def _cubic(nodes_of: Callable[[NDArray[np.int64], NDArray[np.int64]], Axis], x: Axis, y: Axis) -> Floats:
@@ -191,7 +197,7 @@ def _cubic_weights(axis: Axis) -> tuple[NDArray[np.int64], Floats]:
 
 
 def _value_noise(x: Axis, y: Axis, wavelength: float, seed: int) -> Floats:
-    """Smooth noise between -1 and 1 whose lattice lies along the axes, so that it separates: fast per pixel."""
+    """Smooth noise between -1 and 1 whose lattice lies along the axes, so that it separates."""
     ix, tx = _smooth(x / wavelength)
     iy, ty = _smooth(y / wavelength)
     nx, ny = np.arange(ix.min(), ix.max() + 2), np.arange(iy.min(), iy.max() + 2)

@@ -1,4 +1,4 @@
-"""What there is in the stand-in world: which tiles exist, where 2 m and 10 m tiles have content, what is odd about some.
+"""What there is in the stand-in world: which tiles exist, where they have content, what is odd about some.
 
 Everything is declared or follows from a rule, so that tests can say what must come out.
 """
@@ -42,7 +42,7 @@ BARE_BUFFERS: Final[dict[str, dict[str, str]]] = {
     "arcticdem": {"67_33": "E", "66_33": "N"},
     "rema": {"44_06": "E"},
 }
-"""Supertiles whose buffer on one side (N, E, S or W) is nodata, while the neighbour's own pixels there are valid."""
+"""Supertiles whose buffer on one side (N, E, S or W) is nodata, while the neighbour is valid there."""
 
 OLD_FORM: Final[dict[str, frozenset[str]]] = {
     "arcticdem": frozenset({"66_33", "58_23"}),
@@ -66,7 +66,7 @@ CONTENT: Final[dict[str, tuple[Box, ...]]] = {
     ),
     "rema": ((-2_402_000, 1_348_000, -2_398_000, 1_352_000),),
 }
-"""Where 2 m tiles have pixels, beside the square in the middle of each; 10 m tiles have them 10 km further around."""
+"""Where 2 m tiles have pixels, beside the square in the middle of each; 10 m tiles have 10 km more around."""
 
 _MIDDLE_M: Final = {2: 4_000, 10: 20_000}
 """Side of the square of content in the middle of every 2 m and 10 m tile."""
@@ -121,7 +121,7 @@ def tiles(domain: str, resolution: str) -> tuple[Tile, ...]:
 
 
 def tiles_in(domain: str, resolution: str, box: Box) -> tuple[Tile, ...]:
-    """The existing tiles whose rasters (buffers included) share area with a box of the plane, sorted by item id."""
+    """The existing tiles whose rasters (with buffers) share area with a box, sorted by item id."""
     left, bottom, right, top = box
     grid, step = DOMAINS[domain], QUARTER_M if resolution == "2m" else TILE_M
 
@@ -189,10 +189,6 @@ def bare_side(tile: Tile) -> str | None:
     side = BARE_BUFFERS[tile.domain.name].get(tile.supertile)
     if side is None or tile.quarter is None:
         return side
-    outer = {
-        "N": tile.quarter[0] == 2,
-        "S": tile.quarter[0] == 1,
-        "E": tile.quarter[1] == 2,
-        "W": tile.quarter[1] == 1,
-    }  # noqa: PLR2004 - 2 is north and east
+    north, east = tile.quarter[0] > 1, tile.quarter[1] > 1
+    outer = {"N": north, "S": not north, "E": east, "W": not east}
     return side if outer[side] else None
