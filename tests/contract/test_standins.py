@@ -1,4 +1,4 @@
-"""The stand-ins, over sockets, through the clients that use them: pystac-client, GDAL, odc-stac, async-geotiff."""
+"""The stand-ins over sockets, through real clients: pystac-client, GDAL, odc-stac, async-geotiff."""
 
 from __future__ import annotations
 
@@ -108,6 +108,15 @@ def test_search_by_get_ids_and_time(standins):
     assert [item.id for item in catalogue.search(ids=ids).items()] == ["67_33_32m_v4.1"]
     before = catalogue.search(ids=ids, datetime="1999-01-01/2000-01-01")
     assert list(before.items()) == []
+
+
+@pytest.mark.parametrize(
+    "body", [b"no json", b"[]", b'{"bbox": [1, 2]}', b'{"limit": "many"}', b'{"token": "x"}']
+)
+def test_a_search_that_can_not_be_read_is_a_400(standins, body):
+    answer = httpx.post(standins.stac_url + "search", content=body, trust_env=False)
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "BadRequestError"
 
 
 def test_a_box_across_the_antimeridian_is_read_as_the_globe(standins):

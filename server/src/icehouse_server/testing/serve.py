@@ -92,7 +92,10 @@ def main(words: Sequence[str] | None = None) -> None:
             sys.stdout.write(f"http://127.0.0.1:{listener.getsockname()[1]}/\n")
             sys.stdout.flush()
             with contextlib.suppress(KeyboardInterrupt):
-                asyncio.run(_serve(uvicorn.Server(config), listener, until_eof=arguments.until_eof))
+                asyncio.run(
+                    _serve(uvicorn.Server(config), listener, until_eof=arguments.until_eof),
+                    loop_factory=config.get_loop_factory(),
+                )
 
 
 async def _serve(server: uvicorn.Server, listener: socket.socket, *, until_eof: bool) -> None:

@@ -8,7 +8,9 @@ own URLs, for clients that can't map.
 from __future__ import annotations
 
 import functools
+import json
 import math
+import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -170,8 +172,15 @@ def collection_items(request: Request) -> Response:
 
 async def search(request: Request) -> Response:
     """Search by GET or POST."""
-    query = _from_query(request) if request.method == "GET" else await request.json()
-    return _page(request, query, request.method)
+    if request.method == "GET":
+        return _page(request, _from_query(request), "GET")
+    try:
+        query = json.loads(await request.body())
+    except ValueError as error:
+        raise HTTPException(400, f"The body is no JSON: {error}") from error
+    if not isinstance(query, dict):
+        raise HTTPException(400, "The body is no JSON object.")
+    return _page(request, query, "POST")
 
 
 def _from_query(request: Request) -> Document:
@@ -179,15 +188,13 @@ def _from_query(request: Request) -> Document:
     for key in ("bbox", "ids", "collections"):
         if key in query:
             query[key] = query[key].split(",")
-    if "bbox" in query:
-        query["bbox"] = [float(number) for number in query["bbox"]]
     return query
 
 
 def _page(request: Request, query: Document, method: str) -> Response:
-    limit = min(int(query.get("limit") or request.app.state.page_size), _MAX_LIMIT)
-    start = int(str(query.get("token", "next:0")).removeprefix("next:"))
     try:
+        limit = min(int(query.get("limit") or request.app.state.page_size), _MAX_LIMIT)
+        start = int(str(query.get("token", "next:0")).removeprefix("next:"))
         found = _matching(query)
     except (KeyError, TypeError, ValueError) as error:
         raise HTTPException(400, f"The search can't be read: {error}") from error
@@ -206,7 +213,7 @@ def _next_link(here: str, query: Document, method: str, token: str) -> Document:
         body = {"token": token}
         return {"rel": "next", "type": _GEOJSON, "method": "POST", "href": here, "body": body, "merge": True}
     flat = {key: ",".join(map(str, v)) if isinstance(v, list) else str(v) for key, v in query.items()}
-    text = "&".join(f"{key}={value}" for key, value in (flat | {"token": token}).items())
+    text = urllib.parse.urlencode(flat | {"token": token}, safe=",:/")
     return {"rel": "next", "type": _GEOJSON, "method": "GET", "href": f"{here}?{text}"}
 
 
