@@ -1,18 +1,37 @@
-"""From decoded arrays to the `xarray.Dataset` that the caller gets."""
+"""From decoded arrays to the `xarray.Dataset` that the caller gets.
+
+The ordinary constructors of xarray 2026 look for dask arrays, and import dask (0.5 s) where it is installed.
+What is built here goes around that: a worker that only reads pixels never pays for it.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd  # type: ignore[import-untyped] # a requirement of xarray
 import xarray as xr
+from xarray.indexes import PandasIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from icehouse._wire import WireArray, WireGroup
 
 _SPATIAL_REF = "spatial_ref"
 _FLOATS = frozenset({"NaN", "Infinity", "-Infinity"})
+_SINCE_1970 = re.compile(
+    r"^(days|hours|minutes|seconds|milliseconds|microseconds|nanoseconds) since "
+    r"1970-01-01(?:[T ]00:00(?::00(?:\.0+)?)?)?$"
+)
+_UNITS = {
+    "days": "D",
+    "hours": "h",
+    "minutes": "m",
+    "seconds": "s",
+    "milliseconds": "ms",
+    "microseconds": "us",
+    "nanoseconds": "ns",
+}
 
 
 def build(group: WireGroup) -> xr.Dataset:
@@ -22,14 +41,17 @@ def build(group: WireGroup) -> xr.Dataset:
     Bands keep their dtype and are not masked: `nodata` stands in their attributes.
     """
     dims = {dim for array in group.arrays.values() for dim in array.dims}
-    variables = {name: variable(array) for name, array in group.arrays.items()}
-    coords = {
-        name: _decoded(name, value) if _is_time(value.attrs) else value
-        for name, value in variables.items()
-        if name in dims or name == _SPATIAL_REF
-    }
-    bands = {name: value for name, value in variables.items() if name not in coords}
-    return xr.Dataset(bands, coords=coords, attrs=group.attrs)
+    bands: dict[str, xr.Variable] = {}
+    coords: dict[str, xr.Variable] = {}
+    indexes: dict[str, xr.Index] = {}
+    for name, array in group.arrays.items():
+        if name in dims and array.dims == (name,):
+            indexes[name], coords[name] = _axis(name, array)
+        elif name == _SPATIAL_REF:
+            coords[name] = variable(array)
+        else:
+            bands[name] = variable(array)
+    return xr.Dataset(bands, coords=xr.Coordinates(coords, indexes=indexes), attrs=group.attrs)
 
 
 def variable(array: WireArray) -> xr.Variable:
@@ -39,19 +61,36 @@ def variable(array: WireArray) -> xr.Variable:
     `_FillValue` is dropped: in the encoding it would say that the pixels are masked, and they are not.
     """
     attrs = {name: value for name, value in array.attrs.items() if name != "_FillValue"}
-    encoding = {"grid_mapping": attrs.pop("grid_mapping")} if "grid_mapping" in attrs else {}
-    if isinstance(attrs.get("nodata"), str) and attrs["nodata"] in _FLOATS:
-        attrs["nodata"] = float(attrs["nodata"])  # JSON has no literal for these
-    result = xr.Variable(array.dims, array.data, attrs)
-    result.encoding = encoding
-    return result
+    encoding = {"grid_mapping": attrs.pop("grid_mapping")} if "grid_mapping" in attrs else None
+    nodata = attrs.get("nodata")
+    if isinstance(nodata, str) and nodata in _FLOATS:
+        attrs["nodata"] = float(nodata)  # JSON has no literal for these
+    return xr.Variable(array.dims, array.data, attrs, encoding, fastpath=True)
 
 
-def _is_time(attrs: Mapping[Any, Any]) -> bool:
-    units = attrs.get("units")
-    return isinstance(units, str) and " since " in units
+def _axis(name: str, array: WireArray) -> tuple[PandasIndex, xr.Variable]:
+    """The index of a 1-D coordinate and its variable."""
+    source = variable(array)
+    units = source.attrs.get("units")
+    if isinstance(units, str) and " since " in units:
+        source = _decoded_time(name, source)
+    # `.values`, because xarray's own `.to_numpy()` imports dask.
+    index = PandasIndex(pd.Index(source.values), name)
+    made = index.create_variables()[name]
+    made.attrs, made.encoding = source.attrs, source.encoding
+    return index, made
 
 
-def _decoded(name: str, value: xr.Variable) -> xr.Variable:
-    decoded = xr.decode_cf(xr.Dataset(coords={name: value}), mask_and_scale=False)
-    return decoded.variables[name]
+def _decoded_time(name: str, encoded: xr.Variable) -> xr.Variable:
+    attrs: dict[Any, Any] = dict(encoded.attrs)
+    match = _SINCE_1970.match(attrs["units"])
+    standard = attrs.get("calendar", "standard") in {"standard", "gregorian", "proleptic_gregorian"}
+    if not (match and standard and encoded.dtype.kind == "i"):
+        decoded = xr.decode_cf(xr.Dataset(coords={name: encoded}), mask_and_scale=False)
+        return decoded.variables[name]
+    values = np.asarray(encoded.values)
+    moments = values.astype(f"datetime64[{_UNITS[match[1]]}]").astype("datetime64[ns]")
+    encoding = {"units": attrs.pop("units"), "dtype": encoded.dtype}
+    if "calendar" in attrs:
+        encoding["calendar"] = attrs.pop("calendar")
+    return xr.Variable((name,), moments, attrs, encoding, fastpath=True)

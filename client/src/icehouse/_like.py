@@ -30,24 +30,22 @@ def geobox_like(like: xr.Dataset | xr.DataArray) -> GeoBox:
     """
     if not (hasattr(like, "coords") and hasattr(like, "sizes")):
         raise BadParameter(f"like: expected an xarray object, got {type(like).__name__}")
-    try:
-        return _own(like)
-    except BadParameter:
-        box = _from_accessors(like)
-        if box is None:
-            raise
-        return box
-
-
-def _own(like: xr.Dataset | xr.DataArray) -> GeoBox:
     mapping = _grid_mapping(like)
     wkt = mapping.get("crs_wkt") or mapping.get("spatial_ref") or like.attrs.get("crs")
-    if not wkt:
-        raise BadParameter("like: found no CRS: no grid mapping coordinate with crs_wkt, no attribute crs")
-    ydim, xdim = _spatial_dims(like)
+    dims = next(((y, x) for y, x in _DIMS if y in like.sizes and x in like.sizes), None)
+    if wkt and dims:
+        return _own(like, mapping, str(wkt), dims)
+    box = _from_accessors(like)
+    if box is None:
+        lacking = "spatial dimensions such as y, x" if wkt else "CRS (a grid mapping coordinate with crs_wkt)"
+        raise BadParameter(f"like: found no {lacking} in the {type(like).__name__}")
+    return box
+
+
+def _own(like: xr.Dataset | xr.DataArray, mapping: dict[str, Any], wkt: str, dims: tuple[str, str]) -> GeoBox:
+    ydim, xdim = dims
     transform = _transform(mapping, _axis(like, xdim), _axis(like, ydim))
-    shape = (like.sizes[ydim], like.sizes[xdim])
-    return GeoBox(crs=crs_text(wkt), transform=transform, shape=shape)
+    return GeoBox(crs=crs_text(wkt), transform=transform, shape=(like.sizes[ydim], like.sizes[xdim]))
 
 
 def _grid_mapping(like: xr.Dataset | xr.DataArray) -> dict[str, Any]:
@@ -61,13 +59,6 @@ def _grid_mapping(like: xr.Dataset | xr.DataArray) -> dict[str, Any]:
             if "crs_wkt" in attrs or "spatial_ref" in attrs:
                 return {str(key): value for key, value in attrs.items()}
     return {}
-
-
-def _spatial_dims(like: xr.Dataset | xr.DataArray) -> tuple[str, str]:
-    for ydim, xdim in _DIMS:
-        if ydim in like.sizes and xdim in like.sizes:
-            return ydim, xdim
-    raise BadParameter(f"like: found no spatial dimensions such as y, x among {list(like.sizes)}")
 
 
 def _axis(like: xr.Dataset | xr.DataArray, dim: str) -> tuple[float, float, float | None] | None:
@@ -146,7 +137,7 @@ def _geotransform(mapping: dict[str, Any]) -> Affine6 | None:
 def _from_accessors(like: xr.Dataset | xr.DataArray) -> GeoBox | None:
     if "odc.geo.xr" in sys.modules:
         box = like.odc.geobox
-        if box is not None:
+        if box is not None and box.crs is not None:
             return as_geobox(box)
     if "rioxarray" in sys.modules and like.rio.crs is not None:
         return as_geobox(like.rio)

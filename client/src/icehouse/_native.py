@@ -68,6 +68,10 @@ class NativeTransport:
             for connection in self._idle.pop(pid, ()):
                 connection.close()
 
+    def __del__(self) -> None:
+        # A client that nobody closes must not leave sockets for the garbage collector to complain about.
+        self.close()
+
     def _take(self) -> http.client.HTTPConnection | None:
         pid = os.getpid()
         for other in list(self._idle):

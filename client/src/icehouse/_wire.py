@@ -61,9 +61,9 @@ def decode(body: memoryview) -> WireGroup:
         return _decode(body)
     except ProtocolError:
         raise
-    except (zipfile.BadZipFile, struct.error) as error:
+    except (zipfile.BadZipFile, struct.error, OSError, NotImplementedError) as error:
         raise ProtocolError(f"the answer is not a ZIP, or a damaged one: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ProtocolError(f"the Zarr store of the answer is not as agreed: {error!r}") from error
 
 
