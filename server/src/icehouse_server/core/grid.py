@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Self
 
 from affine import Affine
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 LATTICE_TOLERANCE = 1e-3
@@ -112,6 +113,14 @@ class Grid:
             raise ValueError("a grid is north up: positive x step, negative y step, no rotation")
         if self.chunk <= 0:
             raise ValueError("a chunk has at least one pixel")
+
+    @property
+    def crs(self) -> CRS:
+        """The grid's CRS."""
+        crs = self.geobox.crs
+        if crs is None:  # refused at construction; said again for the type checker
+            raise ValueError("a grid needs a CRS")
+        return crs
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -44,11 +44,10 @@ def repository_config() -> icechunk.RepositoryConfig:
 def identity(spec: CollectionSpec) -> dict[str, Any]:
     """Return what must stay the same for stored chunks to keep their meaning."""
     affine = spec.grid.geobox.affine
-    crs = spec.grid.geobox.crs
     return {
         "layout": LAYOUT,
         "collection": spec.id,
-        "crs": str(crs),
+        "crs": str(spec.grid.crs),
         "transform": [affine.a, affine.b, affine.c, affine.d, affine.e, affine.f],
         "shape": list(spec.grid.shape),
         "chunk": spec.grid.chunk,
@@ -62,8 +61,8 @@ def create(spec: CollectionSpec, store: ZarrStore) -> None:
     affine = spec.grid.geobox.affine
     _coordinate(root, "y", affine.f + affine.e * (np.arange(rows) + 0.5), spec)
     _coordinate(root, "x", affine.c + affine.a * (np.arange(cols) + 0.5), spec)
-    crs = spec.grid.geobox.crs
-    attributes = {} if crs is None else {**crs.proj.to_cf(), "spatial_ref": crs.proj.to_wkt()}
+    crs = spec.grid.crs.proj
+    attributes = {**crs.to_cf(), "spatial_ref": crs.to_wkt()}
     attributes["GeoTransform"] = " ".join(
         repr(float(number)) for number in (affine.c, affine.a, affine.b, affine.f, affine.d, affine.e)
     )
@@ -143,15 +142,13 @@ def _same(array: zarr.Array[Any], band: BandSpec) -> bool:
 
 
 def _coordinate(root: zarr.Group, name: str, values: np.ndarray[Any, Any], spec: CollectionSpec) -> None:
-    crs = spec.grid.geobox.crs
-    geographic = crs is not None and crs.geographic
     words = {
         ("y", False): ("projection_y_coordinate", "m"),
         ("x", False): ("projection_x_coordinate", "m"),
         ("y", True): ("latitude", "degrees_north"),
         ("x", True): ("longitude", "degrees_east"),
     }
-    standard_name, units = words[name, geographic]
+    standard_name, units = words[name, spec.grid.crs.geographic]
     array = root.create_array(
         name,
         shape=values.shape,

@@ -1,0 +1,161 @@
+"""``/collections``: STAC Collections with the datacube extension, which are OGC API collections as well."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from odc.geo.crs import CRS
+
+from icehouse_server.api.coverage import crs_uri
+from icehouse_server.api.state import Spec, State, base_url
+from icehouse_server.core.collection import BandSpec, CollectionSpec
+
+router = APIRouter(tags=["collections"])
+
+_CRS84_URI = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
+_EXTENSIONS = [
+    "https://stac-extensions.github.io/datacube/v2.3.0/schema.json",
+    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+]
+
+
+@router.get("/collections")
+async def get_collections(request: Request, state: State) -> dict[str, Any]:
+    """All collections."""
+    base = base_url(request)
+    specs = [collection.spec for collection in state.service.collections.values()]
+    return {
+        "collections": [collection_document(spec, base) for spec in specs],
+        "links": [
+            {"rel": "self", "type": "application/json", "href": f"{base}/collections"},
+            {"rel": "root", "type": "application/json", "href": f"{base}/"},
+        ],
+    }
+
+
+@router.get("/collections/{collection}")
+async def get_collection(request: Request, spec: Spec) -> dict[str, Any]:
+    """One collection: extent, grid, bands, licence and links. This is the datacube metadata."""
+    return collection_document(spec, base_url(request))
+
+
+@router.get("/collections/{collection}/schema")
+async def get_schema(request: Request, spec: Spec) -> dict[str, Any]:
+    """The bands as a JSON schema: name, dtype, nodata, unit."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"{base_url(request)}/collections/{spec.id}/schema",
+        "type": "object",
+        "title": spec.title,
+        "properties": {band.name: _property(band, place) for place, band in enumerate(spec.bands, 1)},
+    }
+
+
+def _property(band: BandSpec, place: int) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "title": band.long_name or band.name,
+        "type": "number" if band.dtype.kind == "f" else "integer",
+        "x-ogc-propertySeq": place,
+        "x-ogc-dataType": band.dtype.name,
+    }
+    if band.units:
+        found["x-ogc-unit"] = band.units
+    if band.nodata is not None:
+        found["x-ogc-nilValues"] = [{"value": _json_number(band.nodata), "reason": "nodata"}]
+    return found
+
+
+def _json_number(number: float) -> float | str:
+    return number if number == number else "NaN"  # noqa: PLR0124
+
+
+def collection_document(spec: CollectionSpec, base: str) -> dict[str, Any]:
+    """Return a collection as STAC 1.1.0 with ``cube:*`` and ``proj:*``, and OGC's ``storageCrs``."""
+    grid = spec.grid.geobox
+    affine = grid.affine
+    uri = crs_uri(grid.crs)
+    return {
+        "type": "Collection",
+        "stac_version": "1.1.0",
+        "stac_extensions": _EXTENSIONS,
+        "id": spec.id,
+        "title": spec.title,
+        "description": spec.description or spec.title,
+        "license": spec.license,
+        "attribution": spec.attribution,
+        "sci:citation": spec.citation,
+        "keywords": list(spec.keywords),
+        "extent": {
+            "spatial": {"bbox": [list(spec.bbox)]},
+            "temporal": {"interval": [list(spec.interval)]},
+        },
+        "crs": [_CRS84_URI, uri],
+        "storageCrs": uri,
+        "cube:dimensions": _dimensions(spec),
+        "cube:variables": {band.name: _variable(band) for band in spec.bands},
+        "bands": [_band(band) for band in spec.bands],
+        "proj:code": _code(spec.grid.crs),
+        "proj:shape": list(spec.grid.shape),
+        "proj:transform": [affine.a, affine.b, affine.c, affine.d, affine.e, affine.f],
+        "proj:bbox": list(grid.boundingbox.bbox),
+        "icehouse:chunk": spec.grid.chunk,
+        "icehouse:default_bands": list(spec.default_bands),
+        "links": _links(spec, base),
+    }
+
+
+def _code(crs: CRS) -> str | None:
+    authority = crs.authority
+    return f"{authority[0]}:{authority[1]}" if authority and all(authority) else None
+
+
+def _dimensions(spec: CollectionSpec) -> dict[str, Any]:
+    box = spec.grid.geobox.boundingbox
+    affine = spec.grid.geobox.affine
+    crs: int | str = spec.grid.crs.epsg or spec.grid.crs.to_wkt()
+    return {
+        name: {"type": "spatial", "axis": name, "extent": extent, "step": step, "reference_system": crs}
+        for name, extent, step in (
+            ("x", [box.left, box.right], affine.a),
+            ("y", [box.bottom, box.top], affine.e),
+        )
+    }
+
+
+def _variable(band: BandSpec) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "dimensions": ["y", "x"],
+        "type": "data",
+        "description": band.long_name or band.name,
+        "data_type": band.dtype.name,
+    }
+    if band.units:
+        found["unit"] = band.units
+    if band.nodata is not None:
+        found["nodata"] = _json_number(band.nodata)
+    return found
+
+
+def _band(band: BandSpec) -> dict[str, Any]:
+    found = {"name": band.name, "data_type": band.dtype.name, "description": band.long_name or band.name}
+    if band.units:
+        found["unit"] = band.units
+    return found if band.nodata is None else {**found, "nodata": _json_number(band.nodata)}
+
+
+def _links(spec: CollectionSpec, base: str) -> list[dict[str, str]]:
+    here = f"{base}/collections/{spec.id}"
+    own = [
+        ("self", "application/json", here),
+        ("root", "application/json", f"{base}/"),
+        ("parent", "application/json", f"{base}/collections"),
+        ("http://www.opengis.net/def/rel/ogc/1.0/schema", "application/schema+json", f"{here}/schema"),
+        (
+            "http://www.opengis.net/def/rel/ogc/1.0/coverage",
+            "image/tiff; application=geotiff; profile=cloud-optimized",
+            f"{here}/coverage.tif",
+        ),
+        ("http://www.opengis.net/def/rel/ogc/1.0/coverage", "application/x-netcdf", f"{here}/coverage.nc"),
+    ]
+    links = [{"rel": rel, "type": media, "href": href} for rel, media, href in own]
+    links += [{"rel": "about", "title": title, "href": href} for title, href in spec.links]
+    return links

@@ -1,0 +1,222 @@
+"""``/collections/{id}/coverage``: a region as bytes."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from odc.geo.crs import CRS
+
+from icehouse_server import output
+from icehouse_server.api.bodies import PartsResponse
+from icehouse_server.api.parameters import CoverageBody, CoverageQuery
+from icehouse_server.api.state import ApiState, Spec, State
+from icehouse_server.core.errors import BadParameterError, NotAcceptableError
+from icehouse_server.service import STAGES, Answer, Ask, Trace
+
+router = APIRouter(tags=["coverage"])
+
+_DESCRIPTION = """A region as bytes; what is absent is fetched first. Axis order is x, y (lon, lat) for every
+CRS. Without `width`, `height` or `resolution` the collection's own grid is returned, snapped outward to whole
+pixels. The format comes from `f`, else from `Accept`, else it is NetCDF. 204: the region lies outside."""
+
+_RESPONSES: dict[int | str, dict[str, object]] = {
+    200: {
+        "content": {media.media_type: {} for media in output.FORMATS.values()},
+        "description": "The region.",
+    },
+    204: {"description": "The region lies outside the collection."},
+    304: {"description": "The caller's copy is good."},
+    400: {"description": "A parameter can't be used."},
+    404: {"description": "No such collection, band or snapshot."},
+    406: {"description": "No such format."},
+    413: {"description": "Too large; the answer says the limit."},
+    502: {"description": "The source failed; the answer names chunks and items."},
+    503: {"description": "Busy; try again after Retry-After."},
+    504: {"description": "The source is too slow, or only-if-cached and chunks are absent."},
+    507: {"description": "The disk is full."},
+}
+
+Format = Annotated[
+    str | None, Query(alias="f", description=f"One of {', '.join(output.FORMATS)}; overrides Accept.")
+]
+Accept = Annotated[str | None, Header(include_in_schema=False)]
+
+
+@router.api_route(
+    "/collections/{collection}/coverage",
+    methods=["GET", "HEAD"],
+    description=_DESCRIPTION,
+    responses=_RESPONSES,
+    response_class=Response,
+)
+async def get_coverage(
+    request: Request,
+    state: State,
+    spec: Spec,
+    query: Annotated[CoverageQuery, Depends()],
+    f: Format = None,
+    accept: Accept = None,
+) -> Response:
+    """A region as bytes."""
+    return await _answer(request, state, query.ask(spec), choose_format(f, accept))
+
+
+@router.api_route(
+    "/collections/{collection}/coverage.{suffix}",
+    methods=["GET", "HEAD"],
+    description="The same with the format fixed by a suffix, for curl: tif, nc, zarr.zip, npy, png, json.",
+    responses=_RESPONSES,
+    response_class=Response,
+)
+async def get_coverage_as(
+    request: Request, state: State, spec: Spec, suffix: str, query: Annotated[CoverageQuery, Depends()]
+) -> Response:
+    """A region as a file."""
+    names = {media.suffix.removeprefix("."): name for name, media in output.FORMATS.items()}
+    if suffix not in names:
+        raise NotAcceptableError(
+            f"no format has the suffix .{suffix[:20]}", hint=f"there are {', '.join(names)}"
+        )
+    return await _answer(request, state, query.ask(spec), names[suffix])
+
+
+@router.post(
+    "/collections/{collection}/coverage",
+    description="The same by JSON body: an exact affine geobox, or a GeoJSON polygon to clip to.",
+    responses={**_RESPONSES, 422: {"description": "The body can't be used."}},
+    response_class=Response,
+)
+async def post_coverage(
+    request: Request,
+    state: State,
+    spec: Spec,
+    body: CoverageBody,
+    f: Format = None,
+    accept: Accept = None,
+) -> Response:
+    """A region as bytes, by an exact geobox or clipped to a polygon."""
+    return await _answer(request, state, body.ask(spec), choose_format(f, accept))
+
+
+def choose_format(f: str | None, accept: str | None) -> str:
+    """Return the name of the format asked for.
+
+    Raises:
+        BadParameterError: ``f`` names none.
+        NotAcceptableError: ``Accept`` names none that there is.
+    """
+    if f is not None:
+        if f not in output.FORMATS:
+            raise BadParameterError(
+                "f", f"f: {f[:20]!r} is no format", hint=f"one of {', '.join(output.FORMATS)}"
+            )
+        return f
+    chosen = output.negotiate(accept)
+    if chosen is None:
+        raise NotAcceptableError(
+            "none of the media types in Accept can be given",
+            hint=", ".join(media.media_type for media in output.FORMATS.values()),
+        )
+    return chosen
+
+
+async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str) -> Response:
+    service = state.service
+    only_if_cached = "only-if-cached" in request.headers.get("cache-control", "").lower()
+    ask = replace(ask, only_if_cached=only_if_cached)
+    early = _not_modified(request, state, ask, format_name)
+    if early is not None:
+        return early
+    answer = await service.coverage(ask)
+    try:
+        encoded = await service.encode(answer, format_name)
+    except BaseException:
+        answer.close()
+        raise
+    headers = {
+        **_place_headers(ask),
+        "ETag": _etag(ask, format_name, answer.coverage.snapshot),
+        "Cache-Control": "no-store" if answer.coverage.failed else "no-cache",
+        "Cache-Status": _cache_status(answer.trace),
+        "Server-Timing": _server_timing(answer.trace),
+        "Icehouse-Snapshot": answer.coverage.snapshot,
+        "Content-Disposition": f'inline; filename="{ask.region.collection.id}{encoded.suffix}"',
+        **_failure_headers(answer),
+    }
+    return PartsResponse(
+        encoded.parts,
+        length=encoded.length,
+        media_type=encoded.media_type,
+        headers=headers,
+        on_end=answer.close,
+    )
+
+
+def _not_modified(request: Request, state: ApiState, ask: Ask, format_name: str) -> Response | None:
+    """Answer 304 where the caller holds what would be sent, without reading a pixel."""
+    known = request.headers.get("if-none-match")
+    if known is None or ask.snapshot is not None:
+        return None
+    plan = state.service.plan(ask.region)
+    if plan.absent or plan.outside:
+        return None
+    etag = _etag(ask, format_name, state.service.collection(ask.region.collection.id).snapshot)
+    if known.strip() != "*" and etag not in {tag.strip().removeprefix("W/") for tag in known.split(",")}:
+        return None
+    return Response(status_code=304, headers={"ETag": etag, "Cache-Control": "no-cache"})
+
+
+def _etag(ask: Ask, format_name: str, snapshot: str) -> str:
+    """Return the entity tag: what was read, and what was asked for."""
+    region = ask.region
+    affine = region.target.affine
+    parts = (
+        snapshot,
+        region.collection.id,
+        format_name,
+        region.target.crs,
+        tuple(affine)[:6],
+        region.shape,
+        [(band.name, region.resampling_of(band)) for band in region.bands],
+        None if ask.geometry is None else ask.geometry.wkb_hex,
+        ask.fail_on_error,
+    )
+    return f'"{hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()}"'
+
+
+def crs_uri(crs: CRS | None) -> str:
+    """Return a CRS as OGC writes it: a URI where there is a code, else WKT."""
+    code = None if crs is None else crs.authority
+    if crs is None or code is None or not all(code):
+        return "" if crs is None else crs.to_wkt()
+    return f"http://www.opengis.net/def/crs/{code[0]}/0/{code[1]}"
+
+
+def _place_headers(ask: Ask) -> Mapping[str, str]:
+    box = ask.region.target.boundingbox
+    uri = crs_uri(ask.region.target.crs)
+    crs = {"Content-Crs": f"<{uri}>"} if uri.startswith("http") else {}
+    return {**crs, "Content-Bbox": ",".join(repr(float(edge)) for edge in box.bbox)}
+
+
+def _cache_status(trace: Trace) -> str:
+    """Return RFC 9211's words: who was asked, and what became of it."""
+    if trace.started:
+        return "icehouse; fwd=miss; stored"
+    return "icehouse; fwd=miss; collapsed" if trace.joined else "icehouse; hit"
+
+
+def _server_timing(trace: Trace) -> str:
+    return ", ".join(
+        f"{name};dur={trace.seconds[name] * 1000:.2f}" for name in STAGES if name in trace.seconds
+    )
+
+
+def _failure_headers(answer: Answer) -> Mapping[str, str]:
+    failed = answer.coverage.failed
+    if not failed:
+        return {}
+    listed = ", ".join(f"{failure.chunk};kind={failure.kind}" for failure in failed[:20])
+    return {"Icehouse-Failed-Chunks": str(len(failed)), "Icehouse-Failed-List": listed}

@@ -1,0 +1,138 @@
+"""``/collections/{id}/point``: band values at points (titiler's ``/point``, OGC EDR's position)."""
+
+import math
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Query
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+from pydantic import BaseModel, ConfigDict, Field
+
+from icehouse_server.api import regions
+from icehouse_server.api.state import ApiState, Spec, State
+from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.core.errors import BadBodyError, BadParameterError, OutsideError
+from icehouse_server.core.footprint import transformer
+from icehouse_server.core.grid import Window
+from icehouse_server.service import Ask
+
+router = APIRouter(tags=["points"])
+
+MAX_POINTS = 256
+"""Points of one request: they may lie far apart, and each may need a chunk of its own."""
+
+
+class PointDocument(BaseModel):
+    """Values at a point; null where the band is invalid."""
+
+    coordinates: tuple[float, float]
+    crs: str
+    values: dict[str, float | int | None] | None
+    """None: the point lies outside the collection."""
+
+
+class PointsBody(BaseModel):
+    """Many points."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    points: Annotated[list[tuple[float, float]], Field(min_length=1, max_length=MAX_POINTS)]
+    crs: str = "CRS84"
+    bands: list[str] | None = None
+
+
+class PointsDocument(BaseModel):
+    """Values at many points, in the order asked for."""
+
+    points: list[PointDocument]
+
+
+@router.get("/collections/{collection}/point", responses={204: {"description": "Outside the collection."}})
+async def get_point(
+    state: State,
+    spec: Spec,
+    lon: Annotated[str | None, Query(description="Longitude in degrees.")] = None,
+    lat: Annotated[str | None, Query(description="Latitude in degrees.")] = None,
+    x: Annotated[str | None, Query(description="x in crs, instead of lon.")] = None,
+    y: Annotated[str | None, Query(description="y in crs, instead of lat.")] = None,
+    crs: Annotated[str | None, Query(description="CRS of x and y; the collection's by default.")] = None,
+    bands: Annotated[str | None, Query(description="Bands, between commas.")] = None,
+) -> PointDocument:
+    """Values of the pixel that holds a point."""
+    place, place_crs = _place(spec, (lon, lat), (x, y), crs)
+    found = await _value(state, spec, place, place_crs, regions.parse_bands(bands))
+    if found.values is None:
+        raise OutsideError("the point lies outside the collection")
+    return found
+
+
+@router.post("/collections/{collection}/point")
+async def post_points(state: State, spec: Spec, body: PointsBody) -> PointsDocument:
+    """Values at many points."""
+    try:
+        crs = regions.parse_crs(body.crs, "crs")
+        bands = regions.parse_bands(",".join(body.bands)) if body.bands is not None else None
+    except BadParameterError as error:
+        raise BadBodyError(error.parameter, error.detail, hint=error.hint) from None
+    if not all(math.isfinite(number) for point in body.points for number in point):
+        raise BadBodyError("points", "points: NaN and infinity are no coordinates")
+    return PointsDocument(points=[await _value(state, spec, point, crs, bands) for point in body.points])
+
+
+def _place(
+    spec: CollectionSpec,
+    lonlat: tuple[str | None, str | None],
+    xy: tuple[str | None, str | None],
+    crs: str | None,
+) -> tuple[tuple[float, float], CRS]:
+    """Return a point's coordinates and their CRS."""
+    by_lonlat, by_xy = None not in lonlat, None not in xy
+    if by_lonlat == by_xy:
+        missing = "lat" if lonlat[0] is not None and lonlat[1] is None else "lon"
+        raise BadParameterError(missing, f"{missing}: give lon and lat, or x and y (with crs)")
+    if by_xy:
+        place_crs = regions.parse_crs(crs, "crs") if crs else spec.grid.crs
+        names, texts = ("x", "y"), xy
+    else:
+        place_crs = regions.parse_crs("CRS84", "crs")
+        names, texts = ("lon", "lat"), lonlat
+    first, second = (
+        regions.parse_numbers(text or "", name, (1,))[0] for name, text in zip(names, texts, strict=True)
+    )
+    if by_lonlat and not (-180 <= first <= 180 and -90 <= second <= 90):  # noqa: PLR2004
+        raise BadParameterError("lon", "lon: longitudes go from -180 to 180, latitudes from -90 to 90")
+    return (first, second), place_crs
+
+
+async def _value(
+    state: ApiState, spec: CollectionSpec, place: tuple[float, float], crs: CRS, bands: list[str] | None
+) -> PointDocument:
+    geobox = _pixel(spec, place, crs)
+    values: dict[str, float | int | None] | None = None
+    if geobox is not None:
+        answer = await state.service.coverage(Ask(region=regions.region(spec, geobox, bands, {})))
+        try:
+            arrays = answer.coverage.bands
+            values = {band.name: _plain(arrays[band.name][0, 0], band.nodata) for band in spec.select(bands)}
+        finally:
+            answer.close()
+    return PointDocument(coordinates=place, crs=str(crs), values=values)
+
+
+def _pixel(spec: CollectionSpec, place: tuple[float, float], crs: CRS) -> GeoBox | None:
+    """Return the pixel of the grid that holds a point, as a geobox of one cell."""
+    x, y = place if crs == spec.grid.crs else transformer(crs, spec.grid.crs).transform(*place)
+    if not (math.isfinite(x) and math.isfinite(y)):
+        return None
+    col, row = ~spec.grid.geobox.affine * (x, y)
+    cell = Window(row=math.floor(row), col=math.floor(col), height=1, width=1)
+    return None if cell.intersection(spec.grid.window) is None else spec.grid.geobox_of(cell)
+
+
+def _plain(value: np.generic, nodata: float | None) -> float | int | None:
+    """Return a number as JSON has it; None where it is invalid."""
+    number: float | int = value.item()
+    if number != number or (nodata is not None and number == nodata):  # noqa: PLR0124
+        return None
+    return number

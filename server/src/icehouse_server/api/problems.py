@@ -1,0 +1,142 @@
+"""Errors to answers: one table of statuses, one JSON shape (RFC 9457)."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from icehouse_server.core import errors
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUSES: Mapping[type[errors.IcehouseError], int] = {
+    errors.BadBodyError: 422,
+    errors.BadParameterError: 400,
+    errors.UnknownError: 404,
+    errors.NotAcceptableError: 406,
+    errors.TooLargeError: 413,
+    errors.BusyError: 503,
+    errors.DeadlineExceededError: 504,
+    errors.NotCachedError: 504,
+    errors.DiskFullError: 507,
+    errors.SourceTimeoutError: 504,
+    errors.SourceError: 502,
+    errors.ChunksFailedError: 502,
+    errors.StoreError: 500,
+}
+"""The nearest class of an error's ancestry counts. Errors that are not listed are defects: 500."""
+
+HTTP_KINDS: Mapping[int, str] = {
+    400: "bad-request",
+    403: "not-allowed",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "too-large",
+    415: "unsupported-media-type",
+    416: "range-not-satisfiable",
+    421: "host-refused",
+    422: "bad-body",
+}
+"""Kinds of the errors that HTTP itself has."""
+
+
+def status_of(error: errors.IcehouseError) -> int:
+    """Return the status of an error."""
+    if isinstance(error, errors.ChunksFailedError) and error.timed_out:
+        return 504
+    for kind in type(error).__mro__:
+        if kind in STATUSES:
+            return STATUSES[kind]
+    return 500
+
+
+def problem(
+    status: int,
+    kind: str,
+    detail: str,
+    *,
+    hint: str = "",
+    extensions: Mapping[str, object] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Make a problem document."""
+    body: dict[str, Any] = {
+        "type": f"urn:icehouse:problem:{kind}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "kind": kind,
+        "detail": detail,
+    }
+    if hint:
+        body["hint"] = hint
+    body.update(extensions or {})
+    return JSONResponse(
+        body, status, media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store", **(headers or {})}
+    )
+
+
+def of_error(error: errors.IcehouseError) -> Response:
+    """Make the problem document of one of our errors."""
+    headers = {}
+    if isinstance(error, errors.BusyError):
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    return problem(
+        status_of(error),
+        error.kind,
+        error.detail,
+        hint=error.hint,
+        extensions=error.extensions(),
+        headers=headers,
+    )
+
+
+async def _on_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, errors.IcehouseError):
+        raise error
+    if isinstance(error, errors.OutsideError):
+        return Response(status_code=204)
+    return of_error(error)
+
+
+async def _on_http(_: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    kind = HTTP_KINDS.get(error.status_code, "bad-request")
+    return problem(error.status_code, kind, str(error.detail), headers=error.headers)
+
+
+async def _on_validation(_: Request, error: Exception) -> Response:
+    """Answer what FastAPI refused: the first fault, by the name that the caller used."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    in_body = place[0] == "body"
+    name = ".".join(place[1:]) or "body"
+    message = first["msg"].removeprefix("Value error, ")
+    return problem(
+        422 if in_body else 400,
+        "bad-body" if in_body else "bad-parameter",
+        f"{name}: {message}",
+        extensions={"parameter": name},
+    )
+
+
+async def _on_defect(_: Request, error: Exception) -> Response:
+    log.error("a request failed in a way that it should not", error=repr(error), exc_info=error)
+    return problem(500, "internal", "the daemon made a mistake", hint="its log says more; please report it")
+
+
+def install(app: FastAPI) -> None:
+    """Let an application answer errors with problem documents."""
+    app.add_exception_handler(errors.IcehouseError, _on_error)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(Exception, _on_defect)

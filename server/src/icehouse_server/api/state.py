@@ -1,0 +1,47 @@
+"""What the routes need, put into the application by the composition root."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from icehouse_server.api.metrics import Metrics
+from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.service import CoverageService
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiState:
+    """Shared by all requests."""
+
+    service: CoverageService
+    metrics: Metrics
+    version: str
+
+
+def api_state(request: Request) -> ApiState:
+    """Return the application's state."""
+    state = request.app.state.icehouse
+    if not isinstance(state, ApiState):
+        raise TypeError("the application was not put together by its composition root")
+    return state
+
+
+State = Annotated[ApiState, Depends(api_state)]
+
+
+def collection_spec(state: State, collection: str) -> CollectionSpec:
+    """Return the collection that the path names.
+
+    Raises:
+        UnknownCollectionError: there is none.
+    """
+    return state.service.collection(collection).spec
+
+
+Spec = Annotated[CollectionSpec, Depends(collection_spec)]
+
+
+def base_url(request: Request) -> str:
+    """Return the URL under which this request reached the daemon, without a slash at its end."""
+    return str(request.base_url).rstrip("/")

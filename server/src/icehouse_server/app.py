@@ -1,0 +1,142 @@
+"""The composition root: builds every part from the settings, and closes them in the right order."""
+
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+
+import structlog
+from fastapi import FastAPI
+
+from icehouse_server.api import ApiState, Metrics, create_api
+from icehouse_server.core.limits import Limits
+from icehouse_server.core.ports import Source
+from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
+from icehouse_server.service import CoverageService, ServiceSettings
+from icehouse_server.settings import Settings, read_collections, user_collections_dir
+from icehouse_server.sources import SourceContext, create_source
+from icehouse_server.store import FolderLock, SqliteDocuments, Store
+
+log = structlog.get_logger(__name__)
+
+_IO_THREADS = 16
+"""Threads that wait for metadata of sources; apart from those that compute, so that neither starves."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Make the daemon as an ASGI application. It opens its cache when its lifespan begins."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_daemon(settings) as state:
+            app.state.icehouse = state
+            yield
+
+    return create_api(
+        version=version("icehouse-server"),
+        max_body_bytes=settings.max_body_bytes,
+        allowed_hosts=settings.allowed_hosts,
+        lifespan=lifespan,
+    )
+
+
+@asynccontextmanager
+async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
+    """Open the cache and everything that works on it.
+
+    Raises:
+        ConfigurationError: settings or a collection file can't be used.
+        CacheFolderLockedError: another daemon owns the cache folder.
+        RepositoryForeignError: a repository is not ours to use.
+    """
+    specs = read_collections(user_collections_dir(settings.collections_dir), settings.collections)
+    folder = settings.cache_dir.expanduser().resolve()
+    async with AsyncExitStack() as stack:
+        lock = FolderLock(folder)
+        lock.acquire()
+        stack.callback(lock.release)
+        compute = _pool(stack, settings.worker_threads, "compute")
+        waiting = _pool(stack, _IO_THREADS, "io")
+        documents = SqliteDocuments(folder / "documents.sqlite", waiting)
+        stack.callback(documents.close)
+        context = _source_context(settings, documents, waiting)
+        sources = {name: create_source(spec, context) for name, spec in specs.items()}
+        for source in sources.values():
+            stack.push_async_callback(source.close)
+        store = await Store.open(
+            folder,
+            specs.values(),
+            pool=compute,
+            decoded_bytes=settings.decoded_cache_bytes,
+            write_timeout=settings.write_timeout,
+        )
+        stack.push_async_callback(store.close)
+        downloads = _downloads(settings, store, sources, compute)
+        stack.push_async_callback(downloads.close)
+        service = CoverageService(store, downloads, _service_settings(settings), pool=compute)
+        log.info(
+            "ready",
+            cache_dir=str(folder),
+            collections=len(specs),
+            chunks=sum(len(collection.index) for collection in store.collections.values()),
+        )
+        yield ApiState(
+            service=service,
+            metrics=Metrics(service, context.hosts.traffic.snapshot),
+            version=version("icehouse-server"),
+        )
+
+
+def _pool(stack: AsyncExitStack, threads: int, name: str) -> ThreadPoolExecutor:
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+    return pool
+
+
+def _source_context(
+    settings: Settings, documents: SqliteDocuments, pool: ThreadPoolExecutor
+) -> SourceContext:
+    return SourceContext(
+        documents=documents,
+        pool=pool,
+        mirrors=settings.mirrors,
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+        max_requests_per_host=settings.max_requests_per_host,
+        items_max_age=settings.items_max_age,
+        user_agent=f"icehouse/{version('icehouse-server')}",
+    )
+
+
+def _downloads(
+    settings: Settings, store: Store, sources: Mapping[str, Source], pool: ThreadPoolExecutor
+) -> Downloads:
+    supplies = {
+        name: Supply(source=sources[name], presence=collection.index, sink=collection)
+        for name, collection in store.collections.items()
+    }
+    retry = RetryPolicy(
+        attempts=settings.fetch_attempts, budget=settings.fetch_budget, block_timeout=settings.block_timeout
+    )
+    chosen = DownloadSettings(
+        blocks_at_once=settings.blocks_at_once,
+        blocks_per_collection=settings.blocks_per_collection,
+        max_queued_blocks=settings.max_queued_blocks,
+        block_chunks=settings.block_chunks,
+        failure_ttl=settings.failure_ttl,
+        retry=retry,
+    )
+    return Downloads(supplies, chosen, pool=pool)
+
+
+def _service_settings(settings: Settings) -> ServiceSettings:
+    return ServiceSettings(
+        limits=Limits(
+            max_output_pixels=settings.max_output_pixels,
+            max_chunks=settings.max_chunks,
+            max_fills=settings.max_fills,
+        ),
+        request_timeout=settings.request_timeout,
+        max_answer_bytes=settings.max_answer_bytes,
+        disk_floor=settings.disk_floor,
+    )
