@@ -1,0 +1,20 @@
+"""From pixels of the grid to the bytes of an answer: warp, clip, and the formats.
+
+Everything here is synchronous and keeps no state; callers run it in a pool of threads.
+"""
+
+from icehouse_server.output.encoded import Encoded, Format
+from icehouse_server.output.formats import FORMATS, encode, negotiate
+from icehouse_server.output.warp import clip, copy_piece, inside, warp_piece
+
+__all__ = [
+    "FORMATS",
+    "Encoded",
+    "Format",
+    "clip",
+    "copy_piece",
+    "encode",
+    "inside",
+    "negotiate",
+    "warp_piece",
+]

@@ -1,0 +1,41 @@
+"""What an encoder gives back, and what a format is."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from icehouse_server.core.coverage import Coverage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """The bytes of an answer, in parts that are sent one after the other and never joined."""
+
+    media_type: str
+    suffix: str
+    """Ending of a file's name, with its dot."""
+    parts: Sequence[bytes | memoryview]
+    """Memoryviews are of single bytes and C-contiguous; they keep the arrays that they show alive."""
+    length: int = field(init=False)
+    """Bytes in all, for Content-Length."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "length", sum(len(part) for part in self.parts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """A format that a coverage can be had in."""
+
+    name: str
+    """What ``f=`` takes."""
+    media_type: str
+    """What Content-Type says, parameters included."""
+    suffix: str
+    aliases: tuple[str, ...]
+    """Media types without parameters that clients also ask for it by."""
+    encoder: Callable[[Coverage], Sequence[bytes | memoryview]]
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Every media type that names this format, without parameters, lower case."""
+        return (self.media_type.partition(";")[0].strip(), *self.aliases)

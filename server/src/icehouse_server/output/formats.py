@@ -1,0 +1,123 @@
+"""The formats that an answer can have, and which of them a client asks for."""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from icehouse_server.core.coverage import Coverage
+from icehouse_server.core.errors import NotAcceptableError
+from icehouse_server.output.encoded import Encoded, Format
+from icehouse_server.output.geotiff import encode_geotiff
+from icehouse_server.output.json_ import encode_json
+from icehouse_server.output.netcdf import encode_netcdf
+from icehouse_server.output.npy import encode_npy
+from icehouse_server.output.png import encode_png
+from icehouse_server.output.zarrzip import encode_zarr
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        entry.name: entry
+        for entry in (
+            Format(
+                name="netcdf",
+                media_type="application/x-netcdf",
+                suffix=".nc",
+                aliases=("application/netcdf", "application/x-netcdf4", "application/netcdf4"),
+                encoder=encode_netcdf,
+            ),
+            Format(
+                name="geotiff",
+                media_type="image/tiff; application=geotiff; profile=cloud-optimized",
+                suffix=".tif",
+                aliases=("image/geotiff",),
+                encoder=encode_geotiff,
+            ),
+            Format(
+                name="zarr",
+                media_type="application/vnd.zarr; version=3",
+                suffix=".zarr.zip",
+                aliases=("application/vnd+zarr", "application/zip"),
+                encoder=encode_zarr,
+            ),
+            Format(name="npy", media_type="application/x-npy", suffix=".npy", aliases=(), encoder=encode_npy),
+            Format(name="png", media_type="image/png", suffix=".png", aliases=(), encoder=encode_png),
+            Format(
+                name="json",
+                media_type="application/prs.coverage+json",
+                suffix=".json",
+                aliases=("application/json",),
+                encoder=encode_json,
+            ),
+        )
+    }
+)
+"""Formats by the name that ``f=`` takes. The order is that of preference where a client has none."""
+
+
+def encode(coverage: Coverage, format_name: str) -> Encoded:
+    """Encode a coverage. Takes milliseconds to seconds of a processor: call it in a thread.
+
+    Args:
+        coverage: what to encode.
+        format_name: a key of ``FORMATS``.
+
+    Raises:
+        NotAcceptableError: there is no format of this name.
+        TooLargeError: the format does not hold this much.
+    """
+    chosen = FORMATS.get(format_name)
+    if chosen is None:
+        raise NotAcceptableError(
+            f"there is no format {format_name!r}", hint=f"the formats are {', '.join(FORMATS)}"
+        )
+    return Encoded(media_type=chosen.media_type, suffix=chosen.suffix, parts=chosen.encoder(coverage))
+
+
+def negotiate(accept: str | None) -> str | None:
+    """Return the format that an Accept header asks for (RFC 9110, section 12.5.1), or None.
+
+    The quality of a format is that of the most specific range which names it; parameters other than ``q``
+    are not compared, so ``image/tiff`` finds GeoTIFF. Among equals the earlier in ``FORMATS`` is taken:
+    NetCDF for ``*/*`` and where the header is absent or empty. None: nothing asked for can be given.
+
+    Args:
+        accept: the header's value.
+    """
+    ranges = list(_ranges(accept or "")) or [("*/*", 1.0)]
+    best: tuple[float, str] | None = None
+    for name, entry in FORMATS.items():
+        quality = max((_quality(media_type, ranges) for media_type in entry.accepted), default=0.0)
+        if quality > 0 and (best is None or quality > best[0]):
+            best = quality, name
+    return None if best is None else best[1]
+
+
+def _ranges(accept: str) -> Iterator[tuple[str, float]]:
+    """Yield (media range, quality) of an Accept header; what can't be read is passed over."""
+    for part in accept.split(","):
+        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if "/" not in media_range:
+            continue
+        quality = 1.0
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip() == "q":
+                quality = _weight(value.strip())
+        yield media_range, quality
+
+
+def _weight(text: str) -> float:
+    """Return a weight of 0 to 1; one that can't be read is 0, so that it wins nothing by being wrong."""
+    try:
+        weight = float(text)
+    except ValueError:
+        return 0.0
+    return weight if 0 <= weight <= 1 else 0.0
+
+
+def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
+    """Return the quality that the most specific matching range gives a media type, 0 where none matches."""
+    for wanted in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
+        found = [quality for media_range, quality in ranges if media_range == wanted]
+        if found:
+            return max(found)
+    return 0.0

@@ -1,0 +1,55 @@
+"""NetCDF4 by h5netcdf, in memory."""
+
+import io
+
+import h5netcdf  # type: ignore[import-untyped]
+import numpy as np
+
+from icehouse_server.core.coverage import Coverage
+from icehouse_server.output.cf import Value, Variable, describe
+
+
+def encode_netcdf(coverage: Coverage, *, compress: int = 0) -> list[bytes | memoryview]:
+    """Encode a coverage as NetCDF4.
+
+    Args:
+        coverage: what to encode.
+        compress: deflate level 1 to 9 with the shuffle filter, or 0 for none. None is the default: level 1
+            takes 30 ms more for 4 MB of terrain, which no local connection wins back.
+
+    Returns:
+        One part: the file.
+    """
+    description = describe(coverage)
+    buffer = io.BytesIO()
+    with h5netcdf.File(buffer, "w") as file:
+        file.dimensions = {
+            variable.dims[0]: variable.values.size for variable in description.coordinates if variable.dims
+        }
+        for name, value in description.attrs.items():
+            file.attrs[name] = _attribute(value)
+        for variable in description.coordinates:
+            _write(file, variable, 0)
+        for variable in description.bands:
+            _write(file, variable, compress)
+    return [buffer.getbuffer()]
+
+
+def _write(file: h5netcdf.File, variable: Variable, compress: int) -> None:
+    written = file.create_variable(
+        variable.name,
+        dimensions=variable.dims,
+        data=variable.values,
+        fillvalue=variable.nodata,
+        **({"compression": "gzip", "compression_opts": compress, "shuffle": True} if compress else {}),
+    )
+    attrs = written.attrs  # made anew at each access, and not for nothing
+    for name, value in variable.attrs.items():
+        # An attribute that says something of the values has their type (CF-1.10, section 2.5.1).
+        attrs[name] = variable.nodata if name == "nodata" else _attribute(value)
+
+
+def _attribute(value: Value) -> object:
+    if isinstance(value, list):
+        return value if isinstance(value[0], str) else np.asarray(value, dtype=np.float64)
+    return value

@@ -1,0 +1,33 @@
+"""NumPy's own format: the pixels and nothing else."""
+
+import io
+
+import numpy as np
+
+from icehouse_server.core.coverage import Coverage
+from icehouse_server.output.zarrzip import little_endian
+
+
+def encode_npy(coverage: Coverage) -> list[bytes | memoryview]:
+    """Encode the pixels of a coverage as one array (bands, rows, columns), also where there is one band.
+
+    As titiler and rio-tiler write it, without their mask. Bands of several dtypes are promoted to one that
+    holds them all (``numpy.result_type``). Invalid pixels hold the fill of their band; which it is stands in
+    the collection's schema.
+
+    Returns:
+        The header and each band's pixels, little endian.
+    """
+    region = coverage.region
+    dtype = np.result_type(*(band.dtype for band in region.bands))
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header,
+        {
+            "descr": np.lib.format.dtype_to_descr(dtype.newbyteorder("<")),
+            "fortran_order": False,
+            "shape": (len(region.bands), *region.shape),
+        },
+    )
+    pixels = [little_endian(coverage.bands[band.name].astype(dtype, copy=False)) for band in region.bands]
+    return [header.getvalue(), *pixels]

@@ -1,0 +1,203 @@
+"""From the collection's grid to the geobox asked for: GDAL's warp, piece by piece, and a copy where aligned.
+
+Pixels are GDAL's: a piece is warped with the settings that ``rasterio.warp.reproject`` has by default, and
+where one piece covers the target the result is that of one call over the whole grid (the property tests hold
+it to that). Two things are GDAL's as well and are left as they are:
+
+- A valid result that happens to equal nodata is moved to the next value, so that it stays valid.
+- GDAL computes the place of a target pixel exactly at the ends of a row and interpolates between them while
+  that is right to an eighth of a grid pixel. Where a row begins and ends is for the call to say, so a target of
+  several pieces can differ from one call by twice that, as GDAL's own answer does when its memory limit makes
+  it cut the work. ``sum`` is computed from the grid's rows instead, and so differs like this everywhere.
+
+GDAL also widens its kernels by the mean scale of what it warps in one call. That would show as seams between
+pieces, so there the scale of the whole target is handed to it.
+"""
+
+import numpy as np
+import rasterio.features
+import rasterio.warp
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.enums import Resampling
+from shapely.geometry.base import BaseGeometry
+
+from icehouse_server.core.collection import BandSpec
+from icehouse_server.core.footprint import Piece, transformer
+from icehouse_server.core.grid import Grid
+from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.output.crs import crs_of, gdal_crs
+
+WARP_MEMORY_MB = 1024
+"""GDAL's memory limit for one piece. More than a piece can need, so that GDAL never cuts it again."""
+
+_KERNELS = frozenset({"bilinear", "cubic", "cubic_spline", "lanczos"})
+"""Methods whose kernels GDAL widens by the scale; the others look at what a pixel covers."""
+
+_EDGE_STEPS = 21
+"""Points along each edge of the target by which GDAL finds the source window (DEFAULT_STEP_COUNT)."""
+
+_ROUND_SCALE = 0.05
+"""GDAL takes a reduction this near to a whole number for that number."""
+
+
+def warp_piece(
+    values: Pixels,
+    piece: Piece,
+    *,
+    grid: Grid,
+    target: GeoBox,
+    band: BandSpec,
+    method: str,
+    out: Pixels,
+) -> None:
+    """Warp one piece and write it into its place in the output.
+
+    Args:
+        values: (rows, columns) of ``piece.source``, the band's dtype, fill where invalid.
+        piece: what to read of the grid and what to write of the target.
+        grid: the collection's grid.
+        target: the geobox asked for, of any CRS, scale and rotation.
+        band: its nodata is not interpolated; without one every value is valid.
+        method: resampling by GDAL's name, one of ``RESAMPLINGS``.
+        out: (rows, columns) of ``target``, the band's dtype; only ``piece.target`` is written. Pixels of it
+            that get no valid pixel are set to the band's fill.
+
+    Raises:
+        ValueError: ``values`` or ``out`` has not the shape that the piece and the target say.
+    """
+    _check_shape(values, (piece.source.height, piece.source.width), "values")
+    _check_shape(out, (int(target.shape[0]), int(target.shape[1])), "out")
+    rows, cols = (
+        slice(piece.target.row, piece.target.stop_row),
+        slice(piece.target.col, piece.target.stop_col),
+    )
+    warped = np.empty((piece.target.height, piece.target.width), dtype=band.dtype)
+    rasterio.warp.reproject(
+        values,
+        warped,
+        src_transform=grid.geobox.affine * Affine.translation(piece.source.col, piece.source.row),
+        src_crs=gdal_crs(grid.geobox),
+        src_nodata=band.nodata,
+        dst_transform=target.affine * Affine.translation(piece.target.col, piece.target.row),
+        dst_crs=gdal_crs(target),
+        dst_nodata=band.nodata,
+        resampling=Resampling[method],
+        init_dest_nodata=True,
+        num_threads=1,
+        warp_mem_limit=WARP_MEMORY_MB,
+        **(_scales(grid, target) if method in _KERNELS and not _as_a_whole(piece, grid, target) else {}),
+    )
+    out[rows, cols] = warped
+
+
+def copy_piece(values: Pixels, piece: Piece, *, out: Pixels) -> None:
+    """Copy one piece of an aligned target into its place in the output.
+
+    Args:
+        values: (rows, columns) of ``piece.source``.
+        piece: source and target windows of one shape.
+        out: (rows, columns) of the target; only ``piece.target`` is written.
+    """
+    _check_shape(values, (piece.target.height, piece.target.width), "values")
+    out[piece.target.row : piece.target.stop_row, piece.target.col : piece.target.stop_col] = values
+
+
+def inside(geobox: GeoBox, geometry: BaseGeometry, *, all_touched: bool = False) -> Mask:
+    """Return which pixels lie inside a polygon.
+
+    Args:
+        geobox: the pixels.
+        geometry: polygon or multipolygon in the geobox's CRS, x then y. An empty one holds no pixel.
+        all_touched: True for every pixel that the polygon touches, False for those whose centre it holds.
+
+    Returns:
+        (rows, columns) of the geobox, True = inside.
+    """
+    shape = (int(geobox.shape[0]), int(geobox.shape[1]))
+    if geometry.is_empty:
+        return np.zeros(shape, dtype=np.bool_)
+    mask: Mask = rasterio.features.geometry_mask(
+        [geometry], out_shape=shape, transform=geobox.affine, all_touched=all_touched, invert=True
+    )
+    return mask
+
+
+def clip(
+    values: Pixels, geobox: GeoBox, geometry: BaseGeometry, fill: np.generic, *, all_touched: bool = False
+) -> Pixels:
+    """Return pixels with those outside of a polygon set to fill.
+
+    Args:
+        values: (rows, columns) of the geobox.
+        geobox: the pixels' place.
+        geometry: polygon or multipolygon in the geobox's CRS, x then y.
+        fill: what a pixel outside holds, of the values' dtype.
+        all_touched: see ``inside``.
+    """
+    clipped: Pixels = np.where(inside(geobox, geometry, all_touched=all_touched), values, fill)
+    return clipped
+
+
+def _as_a_whole(piece: Piece, grid: Grid, target: GeoBox) -> bool:
+    """Return whether GDAL sees of a piece what it would see of the whole: then its own scale is the right one.
+
+    The source's edge counts in GDAL's scale, so it must not be one that only the piece has.
+    """
+    source, whole = piece.source, grid.window
+    inside_grid = (
+        source.row > 0
+        and source.col > 0
+        and source.stop_row < whole.stop_row
+        and source.stop_col < whole.stop_col
+    )
+    everything = (piece.target.height, piece.target.width) == (int(target.shape[0]), int(target.shape[1]))
+    return everything and (inside_grid or source == whole)
+
+
+def _scales(grid: Grid, target: GeoBox) -> dict[str, float]:
+    """Return the warp options XSCALE and YSCALE as GDAL would find them for the whole target and grid.
+
+    Target pixels by grid pixels, from the grid pixels under the target's edge, cut at the grid's right and
+    bottom edge alone (GDALWarpOperation::ComputeSourceWindow, GDALWarpKernel::PerformWarp). Empty where a
+    point of the edge has no place on the grid: GDAL then looks for itself.
+    """
+    rows, cols = (int(size) for size in target.shape)
+    ratio = np.linspace(0.0, 1.0, _EDGE_STEPS)
+    zero, one = np.zeros_like(ratio), np.ones_like(ratio)
+    edge_x = np.concatenate([ratio, ratio, zero, one]) * cols
+    edge_y = np.concatenate([zero, one, ratio, ratio]) * rows
+    x, y = target.affine * (edge_x, edge_y)
+    source, wanted = crs_of(grid.geobox), crs_of(target)
+    if source != wanted:
+        x, y = transformer(wanted, source).transform(x, y)
+    grid_x, grid_y = ~grid.geobox.affine * (x, y)
+    if not (np.isfinite(grid_x).all() and np.isfinite(grid_y).all()):
+        return {}
+    return {
+        "XSCALE": _scale(cols, grid_x, grid.window.width),
+        "YSCALE": _scale(rows, grid_y, grid.window.height),
+    }
+
+
+def _scale(pixels: int, places: NDArray[np.float64], size: int) -> float:
+    """Return target pixels by grid pixels along one axis.
+
+    Args:
+        pixels: of the target.
+        places: of the target's edge on the grid, in grid pixels.
+        size: of the grid, in pixels.
+    """
+    first, last = float(places.min()), float(places.max())
+    covered = min(last - first, size - max(0, int(first)))
+    if covered <= 0:
+        return 1.0
+    reduction = covered / pixels
+    whole = int(reduction + 0.5)
+    return 1 / whole if whole > 1 and abs(reduction - whole) < _ROUND_SCALE else 1 / reduction
+
+
+def _check_shape(array: Pixels, shape: tuple[int, int], name: str) -> None:
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
