@@ -53,6 +53,8 @@ class Session:
     def __init__(self, url: str, *, timeout: float, token: str | None) -> None:
         self.url = url
         self._timeout = _positive(timeout)
+        if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
+            raise BadParameter("token: must be printable ASCII")  # without showing it
         self._token = token
         self._transport: Transport | None = None
         self._in_process = False

@@ -34,7 +34,7 @@ def encode_zip(arrays, attrs=None, *, align=64, compression=zipfile.ZIP_STORED):
             "data_type": data.dtype.name,
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(data.shape)}},
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            "fill_value": False if data.dtype == bool else 0,
+            "fill_value": {"b": False, "c": [0.0, 0.0]}.get(data.dtype.kind, 0),
             "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
             "attributes": array_attrs,
             "dimension_names": list(dims),

@@ -177,6 +177,9 @@ def test_wrong_arguments_are_named_without_a_request(client, daemon, box):
     for url in ("127.0.0.1:4326", "ftp://x", "http://user:pw@x", "http://x:99999", "http://x/?q=1"):
         with pytest.raises(icehouse.BadParameter):
             icehouse.Client(url)
+    with pytest.raises(icehouse.BadParameter) as caught:
+        icehouse.Client(daemon.url, token="s3cret\r\nX: y")
+    assert "s3cret" not in str(caught.value)
     assert daemon.requests == []
 
 
