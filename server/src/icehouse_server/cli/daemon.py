@@ -1,0 +1,109 @@
+"""Questions of the command line to a running daemon."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from icehouse_server.core.errors import IcehouseError
+
+_PIECE = 1 << 20
+
+
+class DaemonError(IcehouseError):
+    """The daemon refused, failed, or is not there."""
+
+    kind = "daemon"
+
+
+class Daemon:
+    """A daemon at a URL: the one given, else ``ICEHOUSE_URL``, else the default."""
+
+    def __init__(self, url: str | None) -> None:
+        self.url = (url or os.environ.get("ICEHOUSE_URL") or "http://127.0.0.1:4326").rstrip("/")
+
+    def get(
+        self, path: str, query: Mapping[str, str] | None = None, *, accept: tuple[int, ...] = (200,)
+    ) -> Any:  # noqa: ANN401 - JSON
+        """GET a JSON document.
+
+        Raises:
+            DaemonError: there is no daemon, or it refused.
+        """
+        with self._reached():
+            answer = httpx.get(self.url + path, params=query, timeout=60)
+        if answer.status_code not in accept:
+            raise _refusal(answer)
+        return answer.json()
+
+    def download(
+        self, path: str, query: Mapping[str, str], to: Path, progress: Callable[[int, int], None]
+    ) -> tuple[int, str]:
+        """Stream an answer into a file beside its place, then move it there: no half file is left.
+
+        Args:
+            path: what to ask for.
+            query: its parameters.
+            to: the file.
+            progress: told (bytes so far, bytes in all).
+
+        Returns:
+            Size of the file, and Cache-Status.
+
+        Raises:
+            DaemonError: there is no daemon, or it refused, or the region lies outside.
+        """
+        draft = to.with_name(f"{to.name}.part")
+        try:
+            with (
+                self._reached(),
+                # The daemon has a deadline for everything; only the connection is timed here.
+                httpx.Client(timeout=httpx.Timeout(None, connect=10)) as client,
+                client.stream("GET", self.url + path, params=query) as answer,
+            ):
+                _check(answer)
+                total, got = int(answer.headers["content-length"]), 0
+                with draft.open("wb") as file:
+                    for piece in answer.iter_bytes(_PIECE):
+                        file.write(piece)
+                        got += len(piece)
+                        progress(got, total)
+            draft.replace(to)
+            return got, answer.headers.get("cache-status", "")
+        finally:
+            draft.unlink(missing_ok=True)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.ConnectError:
+            raise DaemonError(
+                f"no Icehouse daemon answers at {self.url}",
+                hint="start one with `icehouse serve` or `docker compose up`, or set ICEHOUSE_URL",
+            ) from None
+        except httpx.HTTPError as error:
+            raise DaemonError(f"the daemon at {self.url} did not finish its answer: {error!r}") from None
+
+
+def _check(answer: httpx.Response) -> None:
+    if answer.status_code == httpx.codes.NO_CONTENT:
+        raise DaemonError(
+            "the region lies outside the collection", hint="icehouse collections --json says where it is"
+        )
+    if answer.status_code != httpx.codes.OK:
+        answer.read()
+        raise _refusal(answer)
+
+
+def _refusal(answer: httpx.Response) -> DaemonError:
+    try:
+        document = answer.json()
+        return DaemonError(document["detail"], hint=document.get("hint", ""))
+    except (ValueError, KeyError, TypeError):
+        return DaemonError(
+            f"what answers at {answer.url} is no Icehouse daemon (status {answer.status_code})"
+        )

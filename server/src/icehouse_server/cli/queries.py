@@ -1,0 +1,151 @@
+"""``icehouse collections | plan | load | status``: questions to a running daemon."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from icehouse_server import output
+from icehouse_server.cli.daemon import Daemon
+from icehouse_server.core.errors import BadParameterError
+
+Url = Annotated[
+    str | None, typer.Option(help="The daemon's URL; ICEHOUSE_URL or http://127.0.0.1:4326 by default.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
+CollectionId = Annotated[str, typer.Argument(help="Collection id; see icehouse collections.")]
+Bbox = Annotated[str | None, typer.Option(help="minx,miny,maxx,maxy in lon/lat.")]
+BboxCrs = Annotated[str | None, typer.Option(help="CRS of --bbox, such as EPSG:3413.")]
+Crs = Annotated[str | None, typer.Option(help="CRS of the output.")]
+Width = Annotated[int | None, typer.Option(help="Output columns.")]
+Height = Annotated[int | None, typer.Option(help="Output rows.")]
+Resolution = Annotated[str | None, typer.Option(help="Cell size in units of the output CRS.")]
+Bands = Annotated[str | None, typer.Option(help="Bands, between commas.")]
+Resampling = Annotated[str | None, typer.Option(help="GDAL resampling.")]
+
+
+def collections(url: Url = None, as_json: AsJson = False) -> None:  # noqa: FBT002 - typer's way
+    """List the collections that the daemon serves."""
+    found = Daemon(url).get("/collections")["collections"]
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table("id", "title", "CRS", "bands", box=None)
+    for entry in found:
+        table.add_row(entry["id"], entry["title"], entry["proj:code"], ", ".join(entry["cube:variables"]))
+    Console().print(table)
+
+
+def status(url: Url = None, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Say how the daemon is: ready or why not, chunks cached, queue, memory, disk."""
+    found = Daemon(url).get("/readyz", accept=(200, 503))
+    if as_json:
+        print(json.dumps(found))
+    else:
+        print("ready" if found["ready"] else f"not ready: {'; '.join(found['reasons'])}")
+        for name, entry in found["collections"].items():
+            print(f"  {name}: {entry['chunks']} chunks cached")
+        downloads = found["downloads"]
+        print(f"  downloads: {downloads['running']} blocks under way, {downloads['queued']} waiting")
+        print(f"  disk: {found['disk']['free_bytes'] / 1e9:.1f} GB free")
+    if not found["ready"]:
+        raise typer.Exit(1)
+
+
+def plan(
+    collection: CollectionId,
+    bbox: Bbox = None,
+    bbox_crs: BboxCrs = None,
+    crs: Crs = None,
+    width: Width = None,
+    height: Height = None,
+    resolution: Resolution = None,
+    bands: Bands = None,
+    url: Url = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Say what a region would need; nothing is fetched."""
+    query = _query(bbox, bbox_crs, crs, width, height, resolution, bands, None)
+    found = Daemon(url).get(f"/collections/{collection}/plan", query)
+    print(json.dumps(found) if as_json else _plan_line(found))
+
+
+def load(
+    collection: CollectionId,
+    to: Annotated[Path, typer.Argument(help="File to write: .tif, .nc, .zarr.zip, .npy, .png or .json.")],
+    bbox: Bbox = None,
+    bbox_crs: BboxCrs = None,
+    crs: Crs = None,
+    width: Width = None,
+    height: Height = None,
+    resolution: Resolution = None,
+    bands: Bands = None,
+    resampling: Resampling = None,
+    url: Url = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Load a region into a file; what is absent is fetched first."""
+    suffix = _suffix(to)
+    query = _query(bbox, bbox_crs, crs, width, height, resolution, bands, resampling)
+    daemon = Daemon(url)
+    needs = daemon.get(f"/collections/{collection}/plan", query)
+    if not as_json:
+        print(_plan_line(needs), file=sys.stderr)
+    with _bar(shown=not as_json) as bar:
+        absent = needs["chunks"]["absent"]
+        task = bar.add_task(f"fetching {absent} chunks" if absent else "loading", total=None)
+
+        def progress(got: int, total: int) -> None:
+            bar.update(task, completed=got, total=total, description="loading")
+
+        path = f"/collections/{collection}/coverage{suffix}"
+        size, cache_status = daemon.download(path, query, to, progress)
+    if as_json:
+        print(json.dumps({"file": str(to), "bytes": size, "cache_status": cache_status, "plan": needs}))
+    else:
+        print(f"{to}: {size / 1e6:.1f} MB ({cache_status})")
+
+
+def _bar(*, shown: bool) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), disable=not shown or not sys.stderr.isatty())
+
+
+def _suffix(path: Path) -> str:
+    for known in output.FORMATS.values():
+        if path.name.endswith(known.suffix):
+            return known.suffix
+    endings = ", ".join(known.suffix for known in output.FORMATS.values())
+    raise BadParameterError("to", f"{path.name}: the ending names no format", hint=f"use one of {endings}")
+
+
+def _query(*values: object) -> dict[str, str]:
+    names = ("bbox", "bbox-crs", "crs", "width", "height", "resolution", "bands", "resampling")
+    return {name: str(value) for name, value in zip(names, values, strict=True) if value is not None}
+
+
+def _plan_line(found: dict[str, Any]) -> str:
+    chunks = found["chunks"]
+    return (
+        f"{chunks['needed']} chunks: {chunks['present']} cached ({chunks['void']} void), "
+        f"{chunks['absent']} to fetch; "
+        f"answer {found['output_bytes'] / 1e6:.1f} MB before compression"
+    )
