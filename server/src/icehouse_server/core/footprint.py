@@ -151,7 +151,13 @@ def _cells(
 
 
 def _nodes(size: int) -> NDArray[np.float64]:
-    """Pixel edges at which the transform is computed: every NODE_STEP and the last."""
+    """Places, in pixels, at which the transform is computed: every NODE_STEP and the last.
+
+    A side of one cell or less has as many as a whole cell: a target of few pixels can be a large part of the
+    earth, where the corners alone say nothing of a pole or an antimeridian between them.
+    """
+    if size <= NODE_STEP * CELL_NODES:
+        return np.linspace(0.0, size, CELL_NODES + 1)
     return np.append(np.arange(0, size, NODE_STEP), size).astype(np.float64)
 
 
@@ -161,8 +167,8 @@ def _on_grid(
     """Return (rows, columns) on the grid, in pixels, of the target's nodes; not finite where undefined."""
     node_cols, node_rows = np.meshgrid(cols, rows)
     x, y = _apply(target.affine, node_cols, node_rows)
-    if target.crs != grid.geobox.crs and target.crs is not None and grid.geobox.crs is not None:
-        x, y = transformer(target.crs, grid.geobox.crs).transform(x, y)
+    if target.crs is not None and target.crs != grid.crs:
+        x, y = transformer(target.crs, grid.crs).transform(x, y)
     grid_cols, grid_rows = _apply(~grid.geobox.affine, x, y)
     return grid_rows, grid_cols
 

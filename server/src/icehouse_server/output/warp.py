@@ -8,7 +8,7 @@ it to that). Two things are GDAL's as well and are left as they are:
 - GDAL computes the place of a target pixel exactly at the ends of a row and interpolates between them while
   that is right to an eighth of a grid pixel. Where a row begins and ends is for the call to say, so a target of
   several pieces can differ from one call by twice that, as GDAL's own answer does when its memory limit makes
-  it cut the work. ``sum`` is computed from the grid's rows instead, and so differs like this everywhere.
+  it cut the work. ``sum`` is computed from the grid's rows instead, and so differs so everywhere.
 
 GDAL also widens its kernels by the mean scale of what it warps in one call. That would show as seams between
 pieces, so there the scale of the whole target is handed to it.
@@ -37,6 +37,9 @@ _KERNELS = frozenset({"bilinear", "cubic", "cubic_spline", "lanczos"})
 
 _EDGE_STEPS = 21
 """Points along each edge of the target by which GDAL finds the source window (DEFAULT_STEP_COUNT)."""
+
+_FILL_RATIO = 0.5
+"""GDAL halves a target of which less than this lies on the grid."""
 
 _ROUND_SCALE = 0.05
 """GDAL takes a reduction this near to a whole number for that number."""
@@ -159,38 +162,58 @@ def _as_a_whole(piece: Piece, grid: Grid, target: GeoBox) -> bool:
 def _scales(grid: Grid, target: GeoBox) -> dict[str, float]:
     """Return the warp options XSCALE and YSCALE as GDAL would find them for the whole target and grid.
 
-    Target pixels by grid pixels, from the grid pixels under the target's edge, cut at the grid's right and
-    bottom edge alone (GDALWarpOperation::ComputeSourceWindow, GDALWarpKernel::PerformWarp). Empty where a
-    point of the edge has no place on the grid: GDAL then looks for itself.
+    Target pixels by grid pixels, from the grid pixels under the target's edge. GDAL cuts these at the grid's
+    right and bottom edge, but not at the others (GDALWarpOperation::ComputeSourceWindow), which makes a target
+    that sticks out there look finer than it is; and it halves a target of which less than half lies on the
+    grid, until that is mended (CollectChunkListInternal). There the true scale is taken at once. Empty where
+    a point of the edge has no place on the grid: GDAL then looks for itself.
     """
-    rows, cols = (int(size) for size in target.shape)
-    ratio = np.linspace(0.0, 1.0, _EDGE_STEPS)
-    zero, one = np.zeros_like(ratio), np.ones_like(ratio)
-    edge_x = np.concatenate([ratio, ratio, zero, one]) * cols
-    edge_y = np.concatenate([zero, one, ratio, ratio]) * rows
-    x, y = target.affine * (edge_x, edge_y)
-    source, wanted = crs_of(grid.geobox), crs_of(target)
-    if source != wanted:
-        x, y = transformer(wanted, source).transform(x, y)
-    grid_x, grid_y = ~grid.geobox.affine * (x, y)
-    if not (np.isfinite(grid_x).all() and np.isfinite(grid_y).all()):
+    cols, rows = _edge_on_grid(grid, target)
+    if not (np.isfinite(cols).all() and np.isfinite(rows).all()):
         return {}
+    width, on_width, cut_width = _covered(cols, grid.window.width)
+    height, on_height, cut_height = _covered(rows, grid.window.height)
+    if on_width * on_height < _FILL_RATIO * width * height:
+        cut_width, cut_height = width, height
     return {
-        "XSCALE": _scale(cols, grid_x, grid.window.width),
-        "YSCALE": _scale(rows, grid_y, grid.window.height),
+        "XSCALE": _scale(int(target.shape[1]), cut_width),
+        "YSCALE": _scale(int(target.shape[0]), cut_height),
     }
 
 
-def _scale(pixels: int, places: NDArray[np.float64], size: int) -> float:
-    """Return target pixels by grid pixels along one axis.
+def _edge_on_grid(grid: Grid, target: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (columns, rows) on the grid, in pixels, of points along the target's edge."""
+    ratio = np.linspace(0.0, 1.0, _EDGE_STEPS)
+    zero, one = np.zeros_like(ratio), np.ones_like(ratio)
+    cols = np.concatenate([ratio, ratio, zero, one]) * int(target.shape[1])
+    rows = np.concatenate([zero, one, ratio, ratio]) * int(target.shape[0])
+    x, y = _apply(target.affine, cols, rows)
+    source, wanted = crs_of(grid.geobox), crs_of(target)
+    if source != wanted:
+        x, y = transformer(wanted, source).transform(x, y)
+    return _apply(~grid.geobox.affine, x, y)
+
+
+def _apply(
+    affine: Affine, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
+
+
+def _covered(places: NDArray[np.float64], size: int) -> tuple[float, float, float]:
+    """Return how many grid pixels lie under the target along one axis: in all, on the grid, and as GDAL cuts.
 
     Args:
-        pixels: of the target.
         places: of the target's edge on the grid, in grid pixels.
         size: of the grid, in pixels.
     """
     first, last = float(places.min()), float(places.max())
-    covered = min(last - first, size - max(0, int(first)))
+    on_grid = max(0.0, min(last, size) - max(first, 0.0))
+    return last - first, on_grid, min(last - first, size - max(0, int(first)))
+
+
+def _scale(pixels: int, covered: float) -> float:
+    """Return target pixels by grid pixels, where GDAL rounds a reduction that is near to a whole number."""
     if covered <= 0:
         return 1.0
     reduction = covered / pixels
