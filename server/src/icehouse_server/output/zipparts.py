@@ -1,12 +1,14 @@
 """A ZIP of stored entries as parts that are sent one after the other, without a copy of what it holds.
 
-After PKWARE's APPNOTE.TXT 6.3.10. ``zipfile`` can't be used: it copies every byte and can't align data.
+After PKWARE's APPNOTE.TXT 6.3.10. ``zipfile`` can't be used: it copies every byte and can't align data. The
+checksum is zlib-ng's: 0.1 ms for 4 MB where zlib takes 1.3, which was half of a warm answer's time.
 """
 
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from zlib_ng import zlib_ng
 
 ALIGNMENT = 64
 """Data of an entry start at a multiple of this: a cache line, and what Arrow asks for."""
@@ -53,7 +55,7 @@ def stored_zip(files: Sequence[tuple[str, bytes | memoryview]]) -> list[bytes | 
     entries: list[_Entry] = []
     offset = 0
     for name, content in files:
-        entry = _Entry(name=name.encode(), size=len(content), crc=zlib.crc32(content), offset=offset)
+        entry = _Entry(name=name.encode(), size=len(content), crc=zlib_ng.crc32(content), offset=offset)
         header = _local_header(entry)
         parts += [header, content]
         entries.append(entry)
