@@ -8,6 +8,7 @@ from async_geotiff import GeoTIFF
 from async_tiff import ImageFileDirectory
 from async_tiff.enums import Compression, PhotometricInterpretation, PlanarConfiguration
 from odc.geo.geobox import GeoBox
+from pyproj import CRS
 
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import SourceCorruptError
@@ -50,16 +51,20 @@ class Expectation:
         return SourceCorruptError(f"item {self.item!r}: {detail}", item=self.item, href=self.href)
 
 
-def check_file(geotiff: GeoTIFF, expected: Expectation) -> Window:
+def check_file(geotiff: GeoTIFF, crs: str, expected: Expectation) -> Window:
     """Check a header and return where the file lies on the grid.
+
+    Args:
+        geotiff: the open file.
+        crs: its CRS as WKT.
+        expected: what it must be.
 
     Raises:
         SourceCorruptError: CRS, lattice, dtype, number of bands, size or block sizes are not as promised.
     """
-    crs = geotiff.crs.to_wkt()
-    if not same_crs(crs, str(expected.grid.crs)):
+    if not same_crs(str(expected.grid.crs), crs):
         raise expected.corrupt(
-            f"its CRS is {geotiff.crs.name!r}, the collection's is {expected.grid.crs}",
+            f"its CRS is {CRS.from_wkt(crs).name!r}, the collection's is {expected.grid.crs}"
         )
     if geotiff.dtype != expected.band.dtype:
         raise expected.corrupt(

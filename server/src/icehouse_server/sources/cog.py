@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from async_geotiff import GeoTIFF
 from async_tiff import TIFF, ImageFileDirectory, Tile
+from pyproj.exceptions import CRSError
 
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import Mask, Pixels
@@ -21,7 +22,7 @@ from icehouse_server.sources.checks import (
     is_native,
     nodata_of,
 )
-from icehouse_server.sources.gdal import read_with_gdal
+from icehouse_server.sources.gdal import crs_with_gdal, read_with_gdal
 from icehouse_server.sources.merge import Piece
 from icehouse_server.sources.ranges import RangeReader
 from icehouse_server.sources.together import together
@@ -163,12 +164,24 @@ async def open_cog(reader: RangeReader, expected: Expectation, pool: Executor) -
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "striped": those are read by GDAL
             geotiff = GeoTIFF(tiff)
-            extent = check_file(geotiff, expected)
-    except (ValueError, IndexError, TypeError, AttributeError, KeyError, ArithmeticError) as error:
+        crs = _crs_of(geotiff) or await crs_with_gdal(reader, expected, pool)
+        extent = check_file(geotiff, crs, expected)
+    except (ValueError, IndexError, TypeError, AttributeError, KeyError, ArithmeticError, CRSError) as error:
         raise expected.corrupt(f"its header can't be understood: {error}") from error
     return Cog(
         reader=reader, geotiff=geotiff, expected=expected, extent=extent, version=header.version, pool=pool
     )
+
+
+def _crs_of(geotiff: GeoTIFF) -> str | None:
+    """Return a file's CRS as WKT, or None where async-geotiff can't make one of the keys.
+
+    0.5.1 stumbles over CRS without an authority code, such as a PROJ string's.
+    """
+    try:
+        return str(geotiff.crs.to_wkt())
+    except (CRSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _batches(ifd: ImageFileDirectory, local: Window) -> Iterator[list[tuple[int, int]]]:

@@ -19,7 +19,7 @@ class SourceContext:
     documents: Documents
     """Where item documents are remembered beside the repositories."""
     pool: Executor
-    """Runs what blocks: pystac-client, GDAL, merging of large windows."""
+    """Runs what takes the processor: merging and masking large windows, GDAL."""
     mirrors: Mapping[str, str] = field(default_factory=dict)
     """URL prefix to the prefix to ask instead; the longest that fits wins."""
     connect_timeout: float = 10.0

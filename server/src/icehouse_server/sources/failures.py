@@ -18,13 +18,15 @@ _KIND = re.compile(r"\bkind: (Timeout|Interrupted|Connect|Request|Decode|Unknown
 
 _RANGE_NOT_SATISFIABLE = 416
 _PRECONDITION_FAILED = 412
-_TRANSIENT = frozenset({408, 412, 425, 429})
+_TRANSIENT = frozenset({408, 425, 429})
 _FIRST_SERVER_ERROR = 500
 
 
 def from_status(status: int, url: str, *, item: str = "", retry_after: float | None = None) -> SourceError:
     """Return the error for an HTTP status that is not a success."""
     href = public(url)
+    if status == _PRECONDITION_FAILED:
+        return SourceUnavailableError("the file changed while it was read", item=item, href=href)
     if status >= _FIRST_SERVER_ERROR or status in _TRANSIENT:
         return SourceUnavailableError(
             f"the source answered {status}", item=item, href=href, retry_after=retry_after

@@ -6,6 +6,7 @@ neither our bounds nor our deadlines. It gets a file object in place of a URL.
 
 import asyncio
 import io
+from collections.abc import Callable
 from concurrent.futures import Executor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
@@ -105,18 +106,49 @@ async def read_with_gdal(
     Raises:
         SourceError: by what happened.
     """
-    header = await reader.open()
     ranges = _block_ranges(ifd, local, expected.index - 1)
     blocks = await reader.get_ranges_async(
         _NAME, starts=[start for start, _ in ranges], ends=[stop for _, stop in ranges]
     )
-    pieces = [(0, memoryview(header.prefix))]
-    pieces += [(start, block) for (start, _), block in zip(ranges, blocks, strict=True)]
+    pieces = [(start, block) for (start, _), block in zip(ranges, blocks, strict=True)]
+
+    def decode(dataset: rasterio.DatasetReader) -> tuple[Pixels, Mask]:
+        window = RasterWindow(local.col, local.row, local.width, local.height)
+        values = dataset.read(expected.index, window=window)
+        if has_mask:
+            return values, dataset.read_masks(expected.index, window=window) != 0
+        return values, np.ones(values.shape, dtype=np.bool_)
+
+    return await _with_dataset(reader, pieces, decode, expected, pool)
+
+
+async def crs_with_gdal(reader: RangeReader, expected: Expectation, pool: Executor) -> str:
+    """Return a file's CRS as WKT.
+
+    Raises:
+        SourceError: by what happened.
+    """
+
+    def look(dataset: rasterio.DatasetReader) -> str:
+        return "" if dataset.crs is None else str(dataset.crs.to_wkt())
+
+    return await _with_dataset(reader, [], look, expected, pool)
+
+
+async def _with_dataset[T](
+    reader: RangeReader,
+    pieces: list[tuple[int, memoryview]],
+    work: Callable[[rasterio.DatasetReader], T],
+    expected: Expectation,
+    pool: Executor,
+) -> T:
+    """Open the file with GDAL in the pool and let ``work`` have it."""
+    header = await reader.open()
     loop = asyncio.get_running_loop()
     patience = 2 * (reader.hosts.connect_timeout + reader.hosts.read_timeout)
-    file = _Pieces(reader, loop, pieces, header.size, patience)
+    file = _Pieces(reader, loop, [(0, memoryview(header.prefix)), *pieces], header.size, patience)
     try:
-        return await loop.run_in_executor(pool, _decode, file, local, expected.index, has_mask)
+        return await loop.run_in_executor(pool, _open, file, work)
     except (RasterioError, OSError, ValueError) as error:
         if reader.failure is not None:
             raise reader.failure from error
@@ -125,23 +157,19 @@ async def read_with_gdal(
         raise reader.failure or error from error
 
 
-def _decode(file: _Pieces, local: Window, index: int, has_mask: bool) -> tuple[Pixels, Mask]:  # noqa: FBT001
-    """Decode in a thread of the pool."""
+def _open[T](file: _Pieces, work: Callable[[rasterio.DatasetReader], T]) -> T:
+    """Runs in a thread of the pool."""
 
     def opener(path: str, mode: str = "rb") -> _Pieces:
         if path.rpartition("/")[2] != _NAME or mode != "rb":
             raise FileNotFoundError(path)
         return file
 
-    window = RasterWindow(local.col, local.row, local.width, local.height)
     with (
         rasterio.Env(**_GDAL_OPTIONS),
         rasterio.open(_NAME, driver="GTiff", opener=opener, sharing=False) as dataset,
     ):
-        values = dataset.read(index, window=window)
-        if has_mask:
-            return values, dataset.read_masks(index, window=window) != 0
-    return values, np.ones(values.shape, dtype=np.bool_)
+        return work(dataset)
 
 
 def _block_ranges(ifd: ImageFileDirectory, local: Window, plane: int) -> list[tuple[int, int]]:

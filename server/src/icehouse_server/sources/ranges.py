@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from icehouse_server.core.errors import SourceCorruptError, SourceError, SourceUnavailableError
+from icehouse_server.sources.flights import Flights
 from icehouse_server.sources.hosts import Answer, Hosts
 from icehouse_server.sources.together import together
 from icehouse_server.sources.urls import public
@@ -48,6 +49,8 @@ class HeaderCache:
     max_bytes: int = 64 * 1024 * 1024
     max_age: float = 3600.0
     """Seconds; a changed file is noticed at once where the host sends ETags, and after this where not."""
+    flights: Flights[str, Header] = field(default_factory=Flights)
+    """Headers that are being asked for: neighbouring chunks open the same file at once."""
     _headers: OrderedDict[str, Header] = field(default_factory=OrderedDict)
     _bytes: int = 0
 
@@ -141,16 +144,23 @@ class RangeReader:
         if self.header is None:
             self.header = self.headers.get(self.url)
         if self.header is None:
-            answer = await self._fetch(0, HEADER)
-            self.header = Header(
-                prefix=bytes(answer.data),
-                size=answer.size,
-                version=answer.version,
-                etag=answer.etag,
-                born=time.monotonic(),
-            )
-            self.headers.put(self.url, self.header)
+            try:
+                self.header = await self.headers.flights.run(self.url, self._first)
+            except SourceError as error:
+                raise self._failed(error) from error.__cause__
         return self.header
+
+    async def _first(self) -> Header:
+        answer = await self.hosts.fetch(self.url, 0, HEADER, item=self.item)
+        header = Header(
+            prefix=bytes(answer.data),
+            size=answer.size,
+            version=answer.version,
+            etag=answer.etag,
+            born=time.monotonic(),
+        )
+        self.headers.put(self.url, header)
+        return header
 
     async def get_range_async(
         self, path: str, *, start: int, end: int | None = None, length: int | None = None
@@ -201,11 +211,8 @@ class RangeReader:
         try:
             answer = await self.hosts.fetch(self.url, start, stop, item=self.item, etag=etag)
         except SourceError as error:
-            if "412" in error.detail:
-                self.headers.drop(self.url)
             raise self._failed(error) from error.__cause__
         if header is not None and answer.version != header.version:
-            self.headers.drop(self.url)
             raise self._failed(
                 SourceUnavailableError(
                     "the file changed while it was read", item=self.item, href=public(self.url)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
-from icehouse_server.core.errors import SourceRefusedError, SourceUnavailableError
+from icehouse_server.core.errors import SourceError, SourceRefusedError, SourceUnavailableError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Provenance, Source
 from icehouse_server.sources.checks import Expectation
@@ -106,6 +106,7 @@ class StacSource:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         await self.finder.close()
+        await self.headers.flights.close()
         self.api.close()
         await self.context.hosts.settle()
 
@@ -123,7 +124,20 @@ class _BandReader:
     used: set[int] = field(default_factory=set)
 
     async def read(self) -> BandBlock:
-        """Read what is needed, in as few passes as the holes allow."""
+        """Read what is needed, in as few passes as the holes allow.
+
+        Raises:
+            SourceError: by what happened; the next try then asks for every header afresh, as a remembered one
+                may be the cause.
+        """
+        try:
+            return await self._passes()
+        except SourceError:
+            for asset in self.assets:
+                self.source.headers.drop(asset.url)
+            raise
+
+    async def _passes(self) -> BandBlock:
         await together(self._cog(n) for n, asset in enumerate(self.assets) if asset.extent is None)
         extents = [self._extent(n) for n in range(len(self.assets))]
         pieces: dict[int, list[Piece]] = defaultdict(list)

@@ -1,9 +1,10 @@
-"""Questions to a STAC API: one document, or a search. Blocking work runs in the pool."""
+"""Questions to a STAC API: one document, or a search."""
 
 import asyncio
 import json
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -24,6 +25,9 @@ from icehouse_server.sources.stac_io import AbsentError, make_io, modifier
 from icehouse_server.sources.stac_settings import StacTable
 from icehouse_server.sources.urls import host_of, public
 
+_THREADS = 8
+"""Questions to one API at once."""
+
 _MAX_ITEMS = 2000
 """Items that one search may find; more can't be merged in sensible time."""
 
@@ -34,8 +38,13 @@ class StacApi:
 
     settings: StacTable
     context: SourceContext
+    _threads: ThreadPoolExecutor = field(init=False)
+    """Threads of its own: an API that stalls must not take those that decode for other collections."""
     _local: threading.local = field(default_factory=threading.local)
     _transports: list[StacApiIO] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"stac-{self.settings.collection}")
 
     async def document(self, url: str) -> str | None:
         """Return the text of a JSON document, or None where the API answers 404.
@@ -44,7 +53,7 @@ class StacApi:
             SourceError: by what happened.
         """
         try:
-            text = await self._in_pool(lambda: self._transport().request(url), url)
+            text = await self._in_thread(lambda: self._transport().request(url), url)
         except AbsentError:
             return None
         try:
@@ -65,7 +74,7 @@ class StacApi:
         found: dict[str, dict[str, object]] = {}
         for box in boxes:
             try:
-                items = await self._in_pool(lambda box=box: self._search(box), url)  # type: ignore[misc]
+                items = await self._in_thread(lambda box=box: self._search(box), url)  # type: ignore[misc]
             except AbsentError as error:
                 raise SourceUnavailableError("the API's search answers 404", href=public(url)) from error
             found |= {str(item["id"]): item for item in items}
@@ -89,7 +98,7 @@ class StacApi:
             raise SourceCorruptError("the API sent an item without id", href=public(self.settings.api))
         return items
 
-    async def _in_pool[T](self, work: Callable[[], T], url: str) -> T:
+    async def _in_thread[T](self, work: Callable[[], T], url: str) -> T:
         """Run blocking work and give pystac-client's failures their type back.
 
         The deadline frees the caller; the thread itself ends by the time limits of its transport.
@@ -98,7 +107,7 @@ class StacApi:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(budget):
-                return await loop.run_in_executor(self.context.pool, work)
+                return await loop.run_in_executor(self._threads, work)
         except TimeoutError as error:
             raise SourceTimeoutError(
                 f"the API did not answer within {budget:.0f} s", href=public(url)
@@ -130,5 +139,6 @@ class StacApi:
 
     def close(self) -> None:
         """Close the connections. Safe to call twice."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         while self._transports:
             self._transports.pop().session.close()

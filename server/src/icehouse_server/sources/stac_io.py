@@ -18,6 +18,7 @@ from pystac_client.stac_api_io import StacApiIO
 from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import HTTPError, MaxRetryError
+from urllib3.exceptions import TimeoutError as Urllib3TimeoutError
 
 from icehouse_server.core.errors import (
     SourceCorruptError,
@@ -108,14 +109,10 @@ class _Adapter(HTTPAdapter):
         except SourceError as error:
             self._traffic.error(host, error.kind)
             raise
-        except requests.Timeout as error:
-            self._traffic.error(host, SourceTimeoutError.kind)
-            raise SourceTimeoutError("the API did not answer in time", href=public(url)) from error
         except (requests.RequestException, HTTPError, OSError) as error:
-            self._traffic.error(host, SourceUnavailableError.kind)
-            raise SourceUnavailableError(
-                f"the API can't be reached: {type(error).__name__}", href=public(url)
-            ) from error
+            failure = _failure(error, url)
+            self._traffic.error(host, failure.kind)
+            raise failure from error
         return response
 
     def _read(self, response: requests.Response, url: str) -> None:
@@ -139,6 +136,19 @@ class _Adapter(HTTPAdapter):
             if time.monotonic() > end:
                 raise SourceTimeoutError("the API's answer dragged on", href=public(url))
         return bytes(body)
+
+
+def _failure(error: Exception, url: str) -> SourceError:
+    """Return the error for a connection that failed.
+
+    Once its retries are used up, requests calls a read that timed out a ``ConnectionError``; what it was
+    stands in urllib3's reason.
+    """
+    inner = error.args[0] if error.args else None
+    reason = inner.reason if isinstance(inner, MaxRetryError) else error
+    if isinstance(reason, requests.Timeout | Urllib3TimeoutError | TimeoutError):
+        return SourceTimeoutError("the API did not answer in time", href=public(url))
+    return SourceUnavailableError(f"the API can't be reached: {type(reason).__name__}", href=public(url))
 
 
 def _retry_after(response: requests.Response) -> float | None:

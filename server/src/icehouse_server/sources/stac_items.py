@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pystac
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from pyproj.exceptions import CRSError
 
 from icehouse_server.core.errors import SourceCorruptError, SourceRefusedError
 from icehouse_server.core.grid import Window
@@ -117,7 +118,7 @@ class Item:
     def _check_crs(self, code: str, grid: GeoBox) -> None:
         try:
             same = same_crs(str(grid.crs), code)
-        except ValueError as error:  # pyproj's CRSError is one
+        except CRSError as error:
             raise self._corrupt(f"its CRS {code!r} is unknown") from error
         if not same:
             raise self._corrupt(f"its CRS is {code}, the collection's is {grid.crs}")
