@@ -148,8 +148,8 @@ def _common_nodata(
 ) -> tuple[np.dtype[np.generic], np.generic]:
     """Return a dtype and a nodata that no valid pixel equals.
 
-    First the bands' own, in their order, then ends of the dtype's range or NaN; where valid pixels hold all of
-    them, a wider dtype has room.
+    First the bands' own, in their order, then ends of the dtype's range or NaN; where valid pixels hold all
+    of them, a wider dtype has room.
     """
     cast = _cast(arrays, dtype)
     for candidate in [*(nodata for nodata in own if nodata is not None), *_extremes(dtype)]:

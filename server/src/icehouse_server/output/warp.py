@@ -6,9 +6,10 @@ it to that). Two things are GDAL's as well and are left as they are:
 
 - A valid result that happens to equal nodata is moved to the next value, so that it stays valid.
 - GDAL computes the place of a target pixel exactly at the ends of a row and interpolates between them while
-  that is right to an eighth of a grid pixel. Where a row begins and ends is for the call to say, so a target of
-  several pieces can differ from one call by twice that, as GDAL's own answer does when its memory limit makes
-  it cut the work. ``sum`` is computed from the grid's rows instead, and so differs so everywhere.
+  that is right to an eighth of a grid pixel. Where a row begins and ends is for the call to say, so in a
+  target of several pieces a pixel may be taken from a quarter of a grid pixel beside where one call takes it,
+  as in GDAL's own answer when its memory limit makes it cut the work. ``sum`` goes by rows of the grid
+  instead of the target, and so differs in this way in one piece too.
 
 GDAL also widens its kernels by the mean scale of what it warps in one call. That would show as seams between
 pieces, so there the scale of the whole target is handed to it.
@@ -76,16 +77,18 @@ def warp_piece(
         slice(piece.target.row, piece.target.stop_row),
         slice(piece.target.col, piece.target.stop_col),
     )
+    # As the pixels hold it: 0.1 is another number in float32, and GDAL would compare that.
+    nodata = None if band.nodata is None else band.fill.item()
     warped = np.empty((piece.target.height, piece.target.width), dtype=band.dtype)
     rasterio.warp.reproject(
         values,
         warped,
         src_transform=grid.geobox.affine * Affine.translation(piece.source.col, piece.source.row),
         src_crs=gdal_crs(grid.geobox),
-        src_nodata=band.nodata,
+        src_nodata=nodata,
         dst_transform=target.affine * Affine.translation(piece.target.col, piece.target.row),
         dst_crs=gdal_crs(target),
-        dst_nodata=band.nodata,
+        dst_nodata=nodata,
         resampling=Resampling[method],
         init_dest_nodata=True,
         num_threads=1,
@@ -144,7 +147,7 @@ def clip(
 
 
 def _as_a_whole(piece: Piece, grid: Grid, target: GeoBox) -> bool:
-    """Return whether GDAL sees of a piece what it would see of the whole: then its own scale is the right one.
+    """Return whether GDAL finds of a piece the scale that it would find of the whole.
 
     The source's edge counts in GDAL's scale, so it must not be one that only the piece has.
     """
@@ -163,8 +166,8 @@ def _scales(grid: Grid, target: GeoBox) -> dict[str, float]:
     """Return the warp options XSCALE and YSCALE as GDAL would find them for the whole target and grid.
 
     Target pixels by grid pixels, from the grid pixels under the target's edge. GDAL cuts these at the grid's
-    right and bottom edge, but not at the others (GDALWarpOperation::ComputeSourceWindow), which makes a target
-    that sticks out there look finer than it is; and it halves a target of which less than half lies on the
+    right and bottom edge, but not at the others (GDALWarpOperation::ComputeSourceWindow), so that a target
+    that sticks out there looks finer than it is; and it halves a target of which less than half lies on the
     grid, until that is mended (CollectChunkListInternal). There the true scale is taken at once. Empty where
     a point of the edge has no place on the grid: GDAL then looks for itself.
     """

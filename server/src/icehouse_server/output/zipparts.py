@@ -18,6 +18,8 @@ _ALIGN_ID = 0xD935
 
 _ZIP64_ID = 0x0001
 _LIMIT = 0xFFFFFFFF
+"""What an old field of four bytes holds where the number stands in a ZIP64 field."""
+
 _COUNT_LIMIT = 0xFFFF
 _DATE = (1 << 5) | 1
 """1980-01-01, the earliest date that a ZIP can say: the same content is the same bytes."""
@@ -38,7 +40,7 @@ class _Entry:
     @property
     def version(self) -> int:
         """Version of the specification that is needed to read it."""
-        return _VERSION_ZIP64 if self.size >= _LIMIT or self.offset >= _LIMIT else _VERSION
+        return _VERSION_ZIP64 if _wide(self.size) or _wide(self.offset) else _VERSION
 
 
 def stored_zip(files: Sequence[tuple[str, bytes | memoryview]]) -> list[bytes | memoryview]:
@@ -65,8 +67,13 @@ def stored_zip(files: Sequence[tuple[str, bytes | memoryview]]) -> list[bytes | 
     return parts
 
 
+def _wide(number: int) -> bool:
+    """Return whether a number does not fit four bytes."""
+    return number >= _LIMIT
+
+
 def _local_header(entry: _Entry) -> bytes:
-    large = entry.size >= _LIMIT
+    large = _wide(entry.size)
     extra = struct.pack("<HHQQ", _ZIP64_ID, 16, entry.size, entry.size) if large else b""
     size = _LIMIT if large else entry.size
     fixed = 30 + len(entry.name) + len(extra) + 6  # 6: the padding field with nothing in it
@@ -90,7 +97,7 @@ def _local_header(entry: _Entry) -> bytes:
 
 
 def _central_header(entry: _Entry) -> bytes:
-    large, far = entry.size >= _LIMIT, entry.offset >= _LIMIT
+    large, far = _wide(entry.size), _wide(entry.offset)
     wide = ([entry.size, entry.size] if large else []) + ([entry.offset] if far else [])
     extra = struct.pack(f"<HH{len(wide)}Q", _ZIP64_ID, 8 * len(wide), *wide) if wide else b""
     size, offset = _LIMIT if large else entry.size, _LIMIT if far else entry.offset
@@ -109,11 +116,11 @@ def _end(count: int, size: int, offset: int) -> bytes:
         0,
         min(count, _COUNT_LIMIT),
         min(count, _COUNT_LIMIT),
-        min(size, _LIMIT),
-        min(offset, _LIMIT),
+        _LIMIT if _wide(size) else size,
+        _LIMIT if _wide(offset) else offset,
         0,
     )
-    if count < _COUNT_LIMIT and size < _LIMIT and offset < _LIMIT:
+    if count < _COUNT_LIMIT and not _wide(size) and not _wide(offset):
         return short
     versions = (_VERSION_ZIP64, _VERSION_ZIP64)
     record = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, *versions, 0, 0, count, count, size, offset)
