@@ -12,6 +12,9 @@ from icehouse_server.api.problems import problem
 _PIECE = 1 << 20
 """Bytes handed to the server at a time: its buffer stays small where a client reads slowly."""
 
+_SMALL = 1 << 16
+"""Parts below this are joined with their neighbours."""
+
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
@@ -81,11 +84,23 @@ class PartsResponse(Response):
             return max(0, self._length - int(last)), self._length if int(last) else 0
         return int(first), min(self._length, int(last) + 1) if last else self._length
 
-    def _pieces(self, start: int, stop: int) -> Iterator[memoryview]:
+    def _pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
+        """Cut what is to be sent: small parts are joined, for each piece costs a call of the system."""
         place = 0
+        small: list[memoryview] = []
         for part in self._parts:
             view = memoryview(part).cast("B")
             begin, end = max(start - place, 0), min(stop - place, len(view))
             place += len(view)
+            if begin >= end:
+                continue
+            if end - begin < _SMALL:
+                small.append(view[begin:end])
+                continue
+            if small:
+                yield b"".join(small)
+                small.clear()
             for offset in range(begin, end, _PIECE):
                 yield view[offset : min(offset + _PIECE, end)]
+        if small:
+            yield b"".join(small)

@@ -19,8 +19,8 @@ class ApiState:
     version: str
 
 
-def api_state(request: Request) -> ApiState:
-    """Return the application's state."""
+async def api_state(request: Request) -> ApiState:
+    """Return the application's state. Async, as all dependencies are: others cost a thread's turn each."""
     state = request.app.state.icehouse
     if not isinstance(state, ApiState):
         raise TypeError("the application was not put together by its composition root")
@@ -30,7 +30,7 @@ def api_state(request: Request) -> ApiState:
 State = Annotated[ApiState, Depends(api_state)]
 
 
-def collection_spec(state: State, collection: str) -> CollectionSpec:
+async def collection_spec(state: State, collection: str) -> CollectionSpec:
     """Return the collection that the path names.
 
     Raises:
