@@ -47,8 +47,8 @@ def from_obstore(error: Exception, url: str, *, item: str = "") -> SourceError:
     """Return the error for what obstore raised.
 
     obstore has classes for a few statuses only; the others, and what happened to a connection, stand in the
-    text of a ``GenericError``. What can't be told is taken for transient: another try is bounded, a wrong
-    "never" is not.
+    text of a ``GenericError``. Headers, Retry-After among them, can't be had. What can't be told is taken for
+    transient: another try is bounded, a wrong "never" is not.
     """
     text = str(error)
     href = public(url)

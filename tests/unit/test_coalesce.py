@@ -1,0 +1,106 @@
+"""Neighbouring ranges become one request: never too large, never mostly waste."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icehouse_server.sources.flights import Flights
+from icehouse_server.sources.ranges import GAP, PART, Header, HeaderCache, coalesce
+from icehouse_server.sources.together import together
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40_000_000), st.integers(1, 3_000_000)).map(lambda r: (r[0], r[0] + r[1])),
+        max_size=30,
+    )
+)
+def test_every_range_is_served_once(ranges):
+    parts = coalesce(ranges)
+    assert sorted(index for part in parts for index in part.members) == list(range(len(ranges)))
+    for part in parts:
+        assert part.stop - part.start <= PART
+        for index in part.members:
+            assert part.start <= ranges[index][0]
+            assert ranges[index][1] <= part.stop
+
+
+@given(st.lists(st.integers(1, 400_000), min_size=1, max_size=30), st.integers(0, 500_000))
+def test_waste_is_bounded(sizes, gap):
+    ranges, at = [], 0
+    for size in sizes:
+        ranges.append((at, at + size))
+        at += size + gap
+    for part in coalesce(ranges):
+        waste = part.stop - part.start - sum(ranges[index][1] - ranges[index][0] for index in part.members)
+        assert waste <= part.wanted / 4 + GAP * len(part.members)
+
+
+def test_blocks_in_a_row_are_one_request():
+    """GDAL's COG layout has 4 bytes before and after each block."""
+    (part,) = coalesce([(1000, 201_000), (201_008, 380_000)])
+    assert (part.start, part.stop, part.members) == (1000, 380_000, (0, 1))
+
+
+def test_headers_are_bounded():
+    cache = HeaderCache(max_bytes=1000)
+    for number in range(20):
+        made = Header(prefix=bytes(100), size=5, version="v", etag=None, born=1e12)
+        cache.put(str(number), made)
+    assert [number for number in range(20) if cache.get(str(number))] == list(range(10, 20))
+    aged = HeaderCache(max_age=0)
+    aged.put("a", Header(prefix=b"", size=5, version="v", etag=None, born=-1e9))
+    assert aged.get("a") is None
+
+
+async def test_one_flight_for_many_and_none_for_failures():
+    flights, calls = Flights(), []
+
+    async def ask():
+        calls.append(1)
+        await asyncio.sleep(0.01)
+        if len(calls) == 1:
+            raise ValueError("first")
+        return 7
+
+    first = await asyncio.gather(*(flights.run("k", ask) for _ in range(5)), return_exceptions=True)
+    assert {type(outcome) for outcome in first} == {ValueError}
+    assert await asyncio.gather(*(flights.run("k", ask) for _ in range(5))) == [7] * 5
+    assert len(calls) == 2
+
+
+async def test_a_cancelled_caller_does_not_end_a_flight():
+    flights = Flights()
+
+    async def ask():
+        await asyncio.sleep(0.02)
+        return 7
+
+    leaver = asyncio.create_task(flights.run("k", ask))
+    stayer = asyncio.create_task(flights.run("k", ask))
+    await asyncio.sleep(0)
+    leaver.cancel()
+    assert await stayer == 7
+
+
+async def test_the_first_failure_ends_all():
+    ended = []
+
+    async def slow():
+        try:
+            await asyncio.sleep(10)
+        finally:
+            ended.append(1)
+
+    async def fail():
+        await asyncio.sleep(0)
+        raise ValueError("this one")
+
+    with pytest.raises(ValueError, match="this one"):
+        await together([slow(), fail(), slow()])
+    assert ended == [1, 1]
+    assert await together([]) == []
