@@ -29,14 +29,14 @@ def join(keys: Iterable[ChunkKey], max_side: int) -> tuple[ChunkBlock, ...]:
     """Join keys of one collection and level into rectangles of at most ``max_side`` chunks each way.
 
     Greedy from the top left: as wide as it goes, then as high. Every key is in exactly one block, and a
-    block holds nothing but keys that were given.
+    block holds nothing but keys that were given. Neither order nor repetition of the keys matters.
     """
-    bands_at: dict[tuple[int, int], list[str]] = {}
+    bands_at: dict[tuple[int, int], set[str]] = {}
     for key in keys:
-        bands_at.setdefault((key.row, key.col), []).append(key.band)
+        bands_at.setdefault((key.row, key.col), set()).add(key.band)
     places: dict[tuple[str, ...], set[tuple[int, int]]] = {}
     for place, bands in bands_at.items():
-        places.setdefault(tuple(bands), set()).add(place)
+        places.setdefault(tuple(sorted(bands)), set()).add(place)
     return tuple(
         ChunkBlock(bands=bands, chunks=chunks)
         for bands, positions in places.items()
