@@ -12,6 +12,7 @@ from icehouse_server import output
 from icehouse_server.api.bodies import PartsResponse
 from icehouse_server.api.parameters import CoverageBody, CoverageQuery
 from icehouse_server.api.state import ApiState, Spec, State
+from icehouse_server.api.vanish import while_connected
 from icehouse_server.core.errors import BadParameterError, NotAcceptableError
 from icehouse_server.service import STAGES, Answer, Ask, Trace
 
@@ -129,7 +130,7 @@ async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str)
     early = _not_modified(request, state, ask, format_name)
     if early is not None:
         return early
-    answer = await service.coverage(ask)
+    answer = await while_connected(request, service.coverage(ask))
     try:
         encoded = await service.encode(answer, format_name)
     except BaseException:
@@ -137,8 +138,7 @@ async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str)
         raise
     headers = {
         **_place_headers(ask),
-        "ETag": _etag(ask, format_name, answer.coverage.snapshot),
-        "Cache-Control": "no-store" if answer.coverage.failed else "no-cache",
+        **_validity_headers(ask, format_name, answer),
         "Cache-Status": _cache_status(answer.trace),
         "Server-Timing": _server_timing(answer.trace),
         "Icehouse-Snapshot": answer.coverage.snapshot,
@@ -152,6 +152,13 @@ async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str)
         headers=headers,
         on_end=answer.close,
     )
+
+
+def _validity_headers(ask: Ask, format_name: str, answer: Answer) -> Mapping[str, str]:
+    """Return how long the answer is good for: an answer with holes is nothing to come back to."""
+    if answer.coverage.failed:
+        return {"Cache-Control": "no-store"}
+    return {"ETag": _etag(ask, format_name, answer.coverage.snapshot), "Cache-Control": "no-cache"}
 
 
 def _not_modified(request: Request, state: ApiState, ask: Ask, format_name: str) -> Response | None:

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from icehouse_server.api.vanish import ClientGoneError
 from icehouse_server.core import errors
 
 log = structlog.get_logger(__name__)
@@ -129,6 +130,11 @@ async def _on_validation(_: Request, error: Exception) -> Response:
     )
 
 
+async def _on_gone(_: Request, __: Exception) -> Response:
+    """Close the books on a client that went away; nobody reads this (499 is nginx's word for it)."""
+    return Response(status_code=499)
+
+
 async def _on_defect(_: Request, error: Exception) -> Response:
     log.error("a request failed in a way that it should not", error=repr(error), exc_info=error)
     return problem(500, "internal", "the daemon made a mistake", hint="its log says more; please report it")
@@ -139,4 +145,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.IcehouseError, _on_error)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(ClientGoneError, _on_gone)
     app.add_exception_handler(Exception, _on_defect)

@@ -191,6 +191,8 @@ class Downloads:
                 fresh.append(key)
         blocks = join(fresh, self._settings.block_chunks)
         if blocks and self._schedule.queued + len(blocks) > self._settings.max_queued_blocks:
+            self._schedule.purge()
+        if blocks and self._schedule.queued + len(blocks) > self._settings.max_queued_blocks:
             raise BusyError(
                 f"the download queue is full: {self._schedule.queued} blocks wait, {len(blocks)} more were "
                 f"asked for, and at most {self._settings.max_queued_blocks} may wait",
@@ -235,7 +237,7 @@ class Downloads:
                     flight.done.cancel()
 
     async def _fill(self, spec: CollectionSpec, block: ChunkBlock) -> None:
-        """Read, cut and commit a block; if it fails, its chunks one by one, so that a bad item stays local."""
+        """Read, cut and commit a block; where it fails, its chunks one by one: a bad item stays local."""
         error = await self._try(spec, block, self._settings.retry)
         if error is None:
             return

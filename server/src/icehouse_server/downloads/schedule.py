@@ -57,6 +57,14 @@ class Schedule:
             self._queued += 1
         self._begin()
 
+    def purge(self) -> None:
+        """Drop the jobs that nobody waits for any more: their clients went away."""
+        for name, queue in self._queues.items():
+            live = [entry for entry in queue if _wanted(entry[3])]
+            self._queued -= len(queue) - len(live)
+            heapq.heapify(live)
+            self._queues[name] = live
+
     async def close(self) -> None:
         """Drop what has not begun, cancel what has, and wait for it."""
         for queue in self._queues.values():
@@ -92,7 +100,7 @@ class Schedule:
                 return None
             job = heapq.heappop(self._queues[min(heads)[1]])[3]
             self._queued -= 1
-            if any(not flight.done.done() for flight in job.flights.values()):
+            if _wanted(job):
                 return job
 
     async def _run_one(self, job: Job) -> None:
@@ -101,3 +109,7 @@ class Schedule:
         finally:
             self._running[job.spec.id] -= 1
             self._begin()
+
+
+def _wanted(job: Job) -> bool:
+    return any(not flight.done.done() for flight in job.flights.values())

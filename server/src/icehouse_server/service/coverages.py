@@ -2,8 +2,9 @@
 
 import asyncio
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +15,7 @@ from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.errors import (
     ChunksFailedError,
+    DeadlineExceededError,
     DiskFullError,
     FailedChunk,
     NotCachedError,
@@ -31,6 +33,9 @@ from icehouse_server.output.warp import clip, copy_piece, warp_piece
 from icehouse_server.service.budget import MemoryBudget
 from icehouse_server.service.trace import Trace
 from icehouse_server.store import CollectionStore, DamagedChunksError, Lease, Store
+
+_COPIES = 2
+"""Times that an answer's pixels are in memory at the most: as chunks, or encoded, beside the array itself."""
 
 _REFILLS = 2
 """Times that chunks found damaged are fetched again within one request."""
@@ -137,11 +142,12 @@ class CoverageService:
         if plan.outside:
             raise OutsideError("the region lies outside the collection")
         trace.chunks = len(plan.needed)
-        size = plan.output_bytes
+        size = plan.output_bytes * _COPIES
         with trace.stage("queue"):
             await self.budget.acquire(size, self.settings.request_timeout)
         try:
-            coverage = await self._coverage(ask, plan, trace)
+            async with _deadline(self.settings.request_timeout * 2):
+                coverage = await self._coverage(ask, plan, trace)
         except BaseException:
             self.budget.release(size)
             raise
@@ -278,6 +284,16 @@ class CoverageService:
         with trace.stage("warp"):
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._pool, _write_piece, plan, band, values, piece, out)
+
+
+@asynccontextmanager
+async def _deadline(seconds: float) -> AsyncIterator[None]:
+    """End everything that a request waits for: reading, too, can hang where a disk does."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise DeadlineExceededError(f"the request was not answered within {seconds:.0f} s") from None
 
 
 def _write_piece(plan: Plan, band: BandSpec, values: Pixels, piece: Piece, out: Pixels) -> None:

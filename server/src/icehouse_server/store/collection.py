@@ -26,6 +26,9 @@ from icehouse_server.store.writer import EncodedChunk, Writer
 
 log = structlog.get_logger(__name__)
 
+_READS_AT_ONCE = 32
+"""Chunks of a collection that are read from the repository at once: it bounds the compressed bytes held."""
+
 _FRESH_REPOSITORY_COMMITS = 1
 """Commits that a repository has before we write the cube: Icechunk's own first one."""
 
@@ -75,6 +78,7 @@ class CollectionStore:
         self._decoded = decoded
         self._pool = pool
         self._leases: Counter[str] = Counter()
+        self._reads = asyncio.Semaphore(_READS_AT_ONCE)
         self.writer = Writer(repository, publish=self._publish, timeout=write_timeout)
 
     @classmethod
@@ -244,7 +248,8 @@ class CollectionStore:
         """Read and decode one chunk: None if the snapshot lacks it, or if it can't be read back."""
         loop = asyncio.get_running_loop()
         try:
-            buffer = await lease.session.store.get(key.path, default_buffer_prototype())
+            async with self._reads:
+                buffer = await lease.session.store.get(key.path, default_buffer_prototype())
             if buffer is None:
                 return None
             data = memoryview(buffer.as_numpy_array().view(np.uint8))
