@@ -121,7 +121,7 @@ def every_byte():
         ((("uint8", 0), ("uint8", 255)), (full(7, "u1"), full(0, "u1")), "uint8"),
         ((("uint8", 0), ("uint8", None)), (full(0, "u1"), every_byte()), "int16"),
         ((("uint8", None), ("int8", None)), (every_byte(), every_byte().view("i1")), "int16"),
-        ((("uint32", 4294967295), ("int32", -1)), (full(5, "u4"), full(-1, "i4")), "int64"),
+        ((("uint32", 4294967295), ("int32", -1)), (full(5, "u4"), full(-1, "i4")), "float64"),
         (
             (("float32", -9999.0), ("float32", float("nan"))),
             (full(np.nan, "f4"), full(-9999, "f4")),

@@ -85,7 +85,10 @@ def negotiate(accept: str | None) -> str | None:
     ranges = list(_ranges(accept or "")) or [("*/*", 1.0)]
     best: tuple[float, str] | None = None
     for name, entry in FORMATS.items():
-        quality = max((_quality(media_type, ranges) for media_type in entry.accepted), default=0.0)
+        own, *aliases = entry.accepted
+        # A wildcard speaks of the format's own type; an alias counts only where it is spelt out.
+        named = [weight for media_range, weight in ranges if media_range in aliases]
+        quality = max(_quality(own, ranges), *named) if named else _quality(own, ranges)
         if quality > 0 and (best is None or quality > best[0]):
             best = quality, name
     return None if best is None else best[1]

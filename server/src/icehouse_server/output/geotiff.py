@@ -123,7 +123,7 @@ def _unify(coverage: Coverage) -> _Raster:
     bands = coverage.region.bands
     arrays = [coverage.bands[band.name] for band in bands]
     own = [nodata_of(band) for band in bands]
-    dtype = np.result_type(*(band.dtype for band in bands))
+    dtype = _promoted(*(band.dtype for band in bands))
     if all(same(nodata, own[0]) for nodata in own):
         nodata = None if own[0] is None else dtype.type(own[0])
         return _Raster(dtype=dtype, nodata=nodata, bands=_cast(arrays, dtype))
@@ -134,6 +134,15 @@ def _unify(coverage: Coverage) -> _Raster:
         for mask, values in zip(masks, _cast(arrays, dtype), strict=True)
     ]
     return _Raster(dtype=dtype, nodata=common, bands=tuple(filled))
+
+
+def _promoted(*dtypes: np.dtype[np.generic]) -> np.dtype[np.generic]:
+    """Return a dtype that holds all of these, float64 in place of int64.
+
+    Only 32 bits meet here, which float64 holds exactly, and GDAL's COG driver loses the nodata of int64.
+    """
+    dtype = np.result_type(*dtypes)
+    return np.dtype(np.float64) if dtype.kind in "iu" and dtype.itemsize > 4 else dtype  # noqa: PLR2004
 
 
 def _cast(arrays: Sequence[Pixels], dtype: np.dtype[np.generic]) -> tuple[Pixels, ...]:
@@ -159,7 +168,7 @@ def _common_nodata(
                 (equal(values, common) & mask).any() for values, mask in zip(cast, masks, strict=True)
             ):
                 return dtype, common
-    wider = np.result_type(dtype, np.int16 if dtype.itemsize == 1 else np.float64)
+    wider = _promoted(dtype, np.dtype(np.int16 if dtype.itemsize == 1 else np.float64))
     if wider == dtype:
         raise ValueError("valid pixels hold every value that nodata could have")
     return _common_nodata(wider, own, arrays, masks)

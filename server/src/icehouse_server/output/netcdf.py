@@ -32,7 +32,9 @@ def encode_netcdf(coverage: Coverage, *, compress: int = 0) -> list[bytes | memo
             _write(file, variable, 0)
         for variable in description.bands:
             _write(file, variable, compress)
-    return [buffer.getbuffer()]
+    # Not getbuffer(): a view that outlives the file in a cycle of references makes BytesIO raise when it is
+    # collected. getvalue() shares the bytes as well, and copies nothing.
+    return [buffer.getvalue()]
 
 
 def _write(file: h5netcdf.File, variable: Variable, compress: int) -> None:
