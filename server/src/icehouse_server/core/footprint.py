@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 from affine import Affine
@@ -17,7 +17,7 @@ from icehouse_server.core.errors import TooLargeError
 from icehouse_server.core.grid import Grid, Window
 
 NODE_STEP = 32
-"""Pixels of the target between two points whose place on the grid is computed exactly."""
+"""Most pixels of the target between two points whose place on the grid is computed exactly."""
 
 CELL_NODES = 8
 """Node intervals along the side of a cell; chunks are collected cell by cell."""
@@ -140,7 +140,7 @@ def _cells(
     grid_rows, grid_cols = places
     for row in range(0, len(rows) - 1, CELL_NODES):
         for col in range(0, len(cols) - 1, CELL_NODES):
-            stop_row, stop_col = min(row + CELL_NODES, len(rows) - 1), min(col + CELL_NODES, len(cols) - 1)
+            stop_row, stop_col = row + CELL_NODES, col + CELL_NODES
             nodes = slice(row, stop_row + 1), slice(col, stop_col + 1)
             source = _cell(grid, grid_rows[nodes], grid_cols[nodes], pad)
             if source is not None:
@@ -151,14 +151,15 @@ def _cells(
 
 
 def _nodes(size: int) -> NDArray[np.float64]:
-    """Places, in pixels, at which the transform is computed: every NODE_STEP and the last.
+    """Places, in pixels, at which the transform is computed: as many in every cell, also in a short last one.
 
-    A side of one cell or less has as many as a whole cell: a target of few pixels can be a large part of the
-    earth, where the corners alone say nothing of a pole or an antimeridian between them.
+    A target of few pixels can be a large part of the earth, where the corners of a cell say nothing of a
+    pole or an antimeridian between them.
     """
-    if size <= NODE_STEP * CELL_NODES:
-        return np.linspace(0.0, size, CELL_NODES + 1)
-    return np.append(np.arange(0, size, NODE_STEP), size).astype(np.float64)
+    side = NODE_STEP * CELL_NODES
+    edges = [*range(0, size, side), size]
+    cells = [np.linspace(start, stop, CELL_NODES + 1)[:-1] for start, stop in pairwise(edges)]
+    return np.append(np.concatenate(cells), float(size))
 
 
 def _on_grid(
@@ -169,7 +170,8 @@ def _on_grid(
     x, y = _apply(target.affine, node_cols, node_rows)
     if target.crs is not None and target.crs != grid.crs:
         x, y = transformer(target.crs, grid.crs).transform(x, y)
-    grid_cols, grid_rows = _apply(~grid.geobox.affine, x, y)
+    with np.errstate(invalid="ignore"):  # infinity times zero: a place that the CRS does not know
+        grid_cols, grid_rows = _apply(~grid.geobox.affine, x, y)
     return grid_rows, grid_cols
 
 
@@ -197,8 +199,8 @@ def _scale(
 def _cell(grid: Grid, rows: NDArray[np.float64], cols: NDArray[np.float64], pad: int) -> Window | None:
     """Return the grid pixels under one cell of nodes, cut at the grid's edge, or None.
 
-    Between nodes the place is bounded by the second differences: a smooth curve strays from its chord by at
-    most an eighth of them; twice that is taken.
+    Between nodes the place is bounded by the second differences. A smooth curve strays from its chord by an
+    eighth of them; they are taken whole, because around a pole, or where longitudes jump, nothing is smooth.
     """
     finite = np.isfinite(rows) & np.isfinite(cols)
     if not finite.any():
@@ -224,12 +226,9 @@ def _cell(grid: Grid, rows: NDArray[np.float64], cols: NDArray[np.float64], pad:
 
 
 def _stray(places: NDArray[np.float64]) -> float:
-    strays = [0.0]
+    stray = 0.0
     for axis in (0, 1):
-        if places.shape[axis] > 2:  # noqa: PLR2004 - a second difference needs three nodes
-            with np.errstate(invalid="ignore"):
-                second = np.abs(np.diff(places, n=2, axis=axis))
-            second = second[np.isfinite(second)]
-            if second.size:
-                strays.append(float(second.max()) / 4)
-    return sum(strays)
+        with np.errstate(invalid="ignore"):
+            second = np.abs(np.diff(places, n=2, axis=axis))
+        stray += float(second[np.isfinite(second)].max(initial=0.0))
+    return stray
