@@ -94,7 +94,7 @@ class Client:
         Args:
             geobox: the grid wanted: anything with `.crs`, `.affine` (or `.transform`) and `.shape`.
             collection: its id; may be left out where the client was made for one, or the daemon serves one.
-            bands: names; default all.
+            bands: names; by default those that the collection names (`icehouse:default_bands`).
             datetime: an instant, or an interval as slice, (start, end) or "start/end"; default all times.
             resampling: a GDAL name such as "bilinear", for all bands or by band; default as the band says.
             like: an xarray object whose grid is wanted, in place of `geobox`.

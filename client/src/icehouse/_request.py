@@ -26,7 +26,7 @@ class Query:
 
     geobox: GeoBox
     bands: tuple[str, ...] | None = None
-    """In the order wanted; None is all bands."""
+    """In the order wanted; None is the default bands of the collection."""
     datetime: str | None = None
     """An instant, or `start/end` with `..` for an open end."""
     resampling: str | tuple[tuple[str, str], ...] | None = None
@@ -62,7 +62,7 @@ def make_query(
     """
     names = (bands,) if isinstance(bands, str) else None if bands is None else tuple(map(str, bands))
     if names is not None and not names:
-        raise BadParameter("bands: an empty list asks for nothing; leave it out to get all bands")
+        raise BadParameter("bands: an empty list asks for nothing; leave it out to get the default bands")
     if isinstance(resampling, Mapping):
         method: str | tuple[tuple[str, str], ...] | None = tuple(resampling.items())
     else:
