@@ -44,6 +44,10 @@ def demo(
         "icehouse-demo"
     ),
     keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards, to try curl.")] = False,  # noqa: FBT002
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the cache, kept; by default one that goes with the demo.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port of the daemon; 0 picks a free one.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,  # noqa: FBT002
 ) -> None:
     """Load a region cold and warm through a daemon of its own, against stand-ins for the remote services.
@@ -56,7 +60,7 @@ def demo(
         say("starting stand-ins for stac.pgc.umn.edu and its object store, and a daemon …")
         with (
             StandIns.start(folder=Path(scratch) / "objects", latency=0.04, bandwidth=12_500_000) as standins,
-            _daemon(Path(scratch) / "cache", standins.mirrors) as url,
+            _daemon(cache_dir or Path(scratch) / "cache", port, standins.mirrors) as url,
         ):
             standins.prepare([standins.dem_key("32m", tile) for tile in _TILES])
             figures = _show(url, standins, folder, say)
@@ -131,14 +135,15 @@ def _write_hillshade(tif: Path, png: Path) -> None:
 
 
 @contextmanager
-def _daemon(cache: Path, mirrors: dict[str, str]) -> Iterator[str]:
-    """Run `icehouse serve` on a free port in a process of its own; end it by SIGTERM."""
+def _daemon(cache: Path, port: int, mirrors: dict[str, str]) -> Iterator[str]:
+    """Run `icehouse serve` in a process of its own; end it by SIGTERM."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("ICEHOUSE_")},
         "ICEHOUSE_MIRRORS": json.dumps(mirrors),
         "ICEHOUSE_LOG_LEVEL": "warning",
     }
-    words = [sys.executable, "-m", "icehouse_server", "serve", "--port", "0", "--cache-dir", str(cache)]
+    options = ["--port", str(port), "--cache-dir", str(cache)]
+    words = [sys.executable, "-m", "icehouse_server", "serve", *options]
     process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
     try:
         line = process.stdout.readline() if process.stdout else ""
