@@ -90,8 +90,8 @@ def check_file(geotiff: GeoTIFF, crs: str, expected: Expectation) -> Window:
 def check_blocks(ifd: ImageFileDirectory, expected: Expectation) -> None:
     """Hold the sizes that a header claims against each other and against what a block may need.
 
-    async-tiff 0.7 inflates a block whole before it refuses one of the wrong length, so the bound on compressed
-    bytes is what keeps a hostile block small.
+    async-tiff 0.7 inflates a block whole before it refuses one of the wrong length, so the bound on
+    compressed bytes is what keeps a hostile block small.
     """
     rows, cols = block_shape(ifd)
     samples = 1 if planar(ifd) else ifd.samples_per_pixel

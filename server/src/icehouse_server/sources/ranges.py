@@ -14,7 +14,7 @@ from icehouse_server.sources.urls import public
 HEADER = 64 * 1024
 """Bytes asked for first: one request opens ArcticDEM's files at 2 m.
 
-Those have 25,100 x 25,100 pixels, 2,500 blocks and six overviews; as BigTIFF the header measures 56,484 bytes.
+Those have 25,100 x 25,100 pixels, 2,500 blocks and six overviews; the header measures 56,484 bytes.
 """
 
 GAP = 4096

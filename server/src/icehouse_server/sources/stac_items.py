@@ -61,7 +61,12 @@ class Item:
                 item=self.id,
                 hint="set optional = true under [bands.source] if items may lack it",
             )
-        href = asset.get_absolute_href() or asset.href
+        try:
+            href = asset.get_absolute_href() or asset.href
+        except ValueError as error:
+            raise SourceRefusedError(
+                f"item {self.id!r}: the href of asset {band.asset!r} is no URL", item=self.id
+            ) from error
         return Asset(
             item=self.id,
             href=href,

@@ -44,7 +44,7 @@ def source_context(standins: StandIns, **overrides: Any) -> Iterator[SourceConte
             "pool": pool,
             "mirrors": standins.mirrors,
             "connect_timeout": 2.0,
-            "read_timeout": 20.0,
+            "read_timeout": 60.0,  # a stand-in may build a file first
         }
         yield SourceContext(**{**settings, **overrides})
 
