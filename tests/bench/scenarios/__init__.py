@@ -1,0 +1,30 @@
+"""The rows of the table, in its order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from scenarios import cold, growth, output, together, warm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.bench import Bench
+    from support.measure import Result
+
+SCENARIOS: Final[dict[str, Callable[[Bench], list[Result]]]] = {
+    "warm-1000": warm.small,
+    "warm-3600": warm.large,
+    "new-worker": warm.new_worker,
+    "restart": warm.after_restart,
+    "eight-processes": warm.eight_processes,
+    "cold-bytes": cold.source_bytes,
+    "cold-2m": cold.two_metres,
+    "cold-32m": cold.thirty_two_metres,
+    "thirty-two-workers": together.one_region,
+    "fairness": together.beside_large,
+    "growth": growth.plan_and_commit,
+    "reprojected": output.reprojected,
+    "geotiff": output.geotiff,
+    "png-tile": output.png_tile,
+}

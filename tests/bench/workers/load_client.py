@@ -1,0 +1,20 @@
+"""A worker process that loads through the daemon with the client."""
+
+from __future__ import annotations
+
+import protocol
+
+import icehouse
+
+config = protocol.setup()
+client = icehouse.Client(config["url"], config["collection"])
+
+
+def load(place):
+    geobox = icehouse.GeoBox(crs=place["crs"], transform=place["affine"], shape=place["shape"])
+    return client.load(geobox, bands=config.get("band", "dem"), timeout=120)["dem"].values
+
+
+if config.get("first"):
+    pixels = load(config["first"])
+protocol.serve(load)
