@@ -4,7 +4,7 @@ A ``kind`` is part of the interface: clients choose their exception by it. Statu
 this module; ``api/problems.py`` maps classes to HTTP statuses in one table.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,6 +28,15 @@ class IcehouseError(Exception):
     def extensions(self) -> Mapping[str, object]:
         """Further members of the problem document (RFC 9457, section 3.2)."""
         return {}
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
+        # Python would call the class with the message alone, which fails where further arguments are needed.
+        return _blank, (type(self), self.args), self.__dict__
+
+
+def _blank(kind: type[IcehouseError], args: tuple[object, ...]) -> IcehouseError:
+    """Make an error without its constructor; unpickling then puts its attributes back."""
+    return kind.__new__(kind, *args)
 
 
 class ConfigurationError(IcehouseError):
