@@ -1,5 +1,6 @@
 """What a collection is: a fixed grid, bands and a source."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,6 +66,8 @@ class BandSpec:
             )
         if self.dtype.name not in DTYPES:
             raise ValueError(f"dtype {self.dtype.name!r} is not one of {', '.join(DTYPES)}")
+        if not self.dtype.isnative:
+            raise ValueError(f"dtype {self.dtype.str!r} has a foreign byte order; write {self.dtype.name!r}")
         if self.resampling not in RESAMPLINGS:
             raise ValueError(f"resampling {self.resampling!r} is not one of {', '.join(RESAMPLINGS)}")
         if self.nodata is not None:
@@ -78,10 +81,13 @@ class BandSpec:
 
 
 def _check_nodata(nodata: float, dtype: np.dtype[np.generic]) -> None:
-    if dtype.kind == "f":
-        return
-    limits = np.iinfo(dtype.name)
-    if nodata != nodata or nodata != int(nodata) or not limits.min <= nodata <= limits.max:  # noqa: PLR0124
+    is_float = dtype.kind == "f"
+    limits = np.finfo(dtype.name) if is_float else np.iinfo(dtype.name)
+    if not math.isfinite(nodata):
+        fits = is_float
+    else:
+        fits = int(limits.min) <= nodata <= int(limits.max) and (is_float or nodata == int(nodata))
+    if not fits:
         raise ValueError(f"nodata {nodata} does not fit {dtype.name} ({limits.min} to {limits.max})")
 
 
