@@ -28,6 +28,9 @@ WARP_TILE = 2048
 WARP_SOURCE = 4096
 """About the largest side of the source window of a piece, in pixels: it bounds the warp's memory."""
 
+WASTE = 4
+"""How much more than its cells need a piece may read; a turned square needs up to twice as much."""
+
 KERNEL_RADIUS = {"nearest": 0, "bilinear": 1, "cubic": 2, "cubic_spline": 2, "lanczos": 3}
 """Radius of GDAL's resampling kernels in source pixels at scale 1; the others average what they cover (1)."""
 
@@ -112,21 +115,30 @@ def _warped(grid: Grid, target: GeoBox, resamplings: Sequence[str], max_chunks: 
     kernel = max(KERNEL_RADIUS.get(name, 1) for name in resamplings)
     pad = math.ceil(kernel * max(1.0, scale)) + 2
     side = max(1, min(WARP_TILE, int(WARP_SOURCE / max(1.0, scale))) // (NODE_STEP * CELL_NODES))
-    pieces: dict[tuple[int, int], Piece] = {}
+    cells: dict[tuple[int, int], list[Piece]] = {}
     chunks: set[tuple[int, int]] = set()
     for (row, col), part, source in _cells(grid, rows, cols, (grid_rows, grid_cols), pad):
-        place = (row // side, col // side)
-        known = pieces.get(place)
-        pieces[place] = (
-            Piece(target=part, source=source)
-            if known is None
-            else Piece(target=known.target.union(part), source=known.source.union(source))
-        )
+        cells.setdefault((row // side, col // side), []).append(Piece(target=part, source=source))
         under = grid.chunks_under(source)
         _check_chunks(under.pixels, max_chunks)
         chunks.update(_positions(under))
         _check_chunks(len(chunks), max_chunks)
-    return Footprint(pieces=tuple(pieces.values()), chunks=tuple(sorted(chunks)), aligned=False)
+    pieces = tuple(piece for group in cells.values() for piece in _joined(group))
+    return Footprint(pieces=pieces, chunks=tuple(sorted(chunks)), aligned=False)
+
+
+def _joined(cells: list[Piece]) -> list[Piece]:
+    """Join neighbouring cells into one piece, unless it would read far more of the grid than they do.
+
+    Neighbours lie far apart on a lon/lat grid where the antimeridian runs between them: a window around both
+    is as wide as the earth.
+    """
+    target, source = cells[0].target, cells[0].source
+    for cell in cells[1:]:
+        target, source = target.union(cell.target), source.union(cell.source)
+    if source.pixels > WASTE * sum(cell.source.pixels for cell in cells):
+        return cells
+    return [Piece(target=target, source=source)]
 
 
 def _cells(
