@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from icehouse_server.api import collections, coverage, health, landing, plan, points, problems
-from icehouse_server.api.guards import HostGuard, RequestLog
+from icehouse_server.api.guards import HeadAsGet, HostGuard, RequestLog
 from icehouse_server.api.metrics import Metrics, TrafficSnapshot
 from icehouse_server.api.state import ApiState
+from icehouse_server.api.strict import refuse_unread_parameters
 
 __all__ = ["ApiState", "HostGuard", "Metrics", "RequestLog", "TrafficSnapshot", "create_api"]
 
@@ -35,7 +36,10 @@ def create_api(
         lifespan=lifespan,
         max_body_size=max_body_bytes,
         redirect_slashes=False,
+        dependencies=[Depends(refuse_unread_parameters)],
+        responses=problems.RESPONSES,
     )
+    app.add_middleware(HeadAsGet)
     app.add_middleware(HostGuard, allowed=tuple(allowed_hosts))
     app.add_middleware(RequestLog)  # the outermost: it sees what the guard refuses, too
     problems.install(app)

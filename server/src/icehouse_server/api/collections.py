@@ -15,6 +15,7 @@ _CRS84_URI = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 _EXTENSIONS = [
     "https://stac-extensions.github.io/datacube/v2.3.0/schema.json",
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/scientific/v1.0.0/schema.json",
 ]
 
 

@@ -39,15 +39,16 @@ _RESPONSES: dict[int | str, dict[str, object]] = {
     507: {"description": "The disk is full."},
 }
 
+_REVALIDATE = {"Cache-Control": "no-cache", "Vary": "Accept"}
+
 Format = Annotated[
     str | None, Query(alias="f", description=f"One of {', '.join(output.FORMATS)}; overrides Accept.")
 ]
 Accept = Annotated[str | None, Header(include_in_schema=False)]
 
 
-@router.api_route(
+@router.get(
     "/collections/{collection}/coverage",
-    methods=["GET", "HEAD"],
     description=_DESCRIPTION,
     responses=_RESPONSES,
     response_class=Response,
@@ -64,9 +65,8 @@ async def get_coverage(
     return await _answer(request, state, query.ask(spec), choose_format(f, accept))
 
 
-@router.api_route(
+@router.get(
     "/collections/{collection}/coverage.{suffix}",
-    methods=["GET", "HEAD"],
     description="The same with the format fixed by a suffix, for curl: tif, nc, zarr.zip, npy, png, json.",
     responses=_RESPONSES,
     response_class=Response,
@@ -98,7 +98,7 @@ async def post_coverage(
     accept: Accept = None,
 ) -> Response:
     """A region as bytes, by an exact geobox or clipped to a polygon."""
-    return await _answer(request, state, body.ask(spec), choose_format(f, accept))
+    return await _answer(request, state, await body.ask(spec), choose_format(f, accept))
 
 
 def choose_format(f: str | None, accept: str | None) -> str:
@@ -139,7 +139,7 @@ async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str)
     headers = {
         **_place_headers(ask),
         **_validity_headers(ask, format_name, answer),
-        "Cache-Status": _cache_status(answer.trace),
+        "Cache-Status": _cache_status(answer),
         "Server-Timing": _server_timing(answer.trace),
         "Icehouse-Snapshot": answer.coverage.snapshot,
         "Content-Disposition": f'inline; filename="{ask.region.collection.id}{encoded.suffix}"',
@@ -157,14 +157,14 @@ async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str)
 def _validity_headers(ask: Ask, format_name: str, answer: Answer) -> Mapping[str, str]:
     """Return how long the answer is good for: an answer with holes is nothing to come back to."""
     if answer.coverage.failed:
-        return {"Cache-Control": "no-store"}
-    return {"ETag": _etag(ask, format_name, answer.coverage.snapshot), "Cache-Control": "no-cache"}
+        return {"Cache-Control": "no-store", "Vary": "Accept"}
+    return {"ETag": _etag(ask, format_name, answer.coverage.snapshot), **_REVALIDATE}
 
 
 def _not_modified(request: Request, state: ApiState, ask: Ask, format_name: str) -> Response | None:
     """Answer 304 where the caller holds what would be sent, without reading a pixel."""
     known = request.headers.get("if-none-match")
-    if known is None or ask.snapshot is not None:
+    if known is None or ask.snapshot is not None or request.method != "GET":
         return None
     plan = state.service.plan(ask.region)
     if plan.absent or plan.outside:
@@ -172,7 +172,7 @@ def _not_modified(request: Request, state: ApiState, ask: Ask, format_name: str)
     etag = _etag(ask, format_name, state.service.collection(ask.region.collection.id).snapshot)
     if known.strip() != "*" and etag not in {tag.strip().removeprefix("W/") for tag in known.split(",")}:
         return None
-    return Response(status_code=304, headers={"ETag": etag, "Cache-Control": "no-cache"})
+    return Response(status_code=304, headers={"ETag": etag, **_REVALIDATE})
 
 
 def _etag(ask: Ask, format_name: str, snapshot: str) -> str:
@@ -208,11 +208,15 @@ def _place_headers(ask: Ask) -> Mapping[str, str]:
     return {**crs, "Content-Bbox": ",".join(repr(float(edge)) for edge in box.bbox)}
 
 
-def _cache_status(trace: Trace) -> str:
+def _cache_status(answer: Answer) -> str:
     """Return RFC 9211's words: who was asked, and what became of it."""
-    if trace.started:
-        return "icehouse; fwd=miss; stored"
-    return "icehouse; fwd=miss; collapsed" if trace.joined else "icehouse; hit"
+    trace = answer.trace
+    asked = "hit" if trace.started == trace.joined == 0 else "fwd=miss"
+    if answer.coverage.failed:
+        return f"icehouse; {asked}; detail=incomplete"
+    if asked == "hit":
+        return "icehouse; hit"
+    return "icehouse; fwd=miss; stored" if trace.started else "icehouse; fwd=miss; collapsed"
 
 
 def _server_timing(trace: Trace) -> str:

@@ -73,6 +73,31 @@ def _is_own_site(headers: Headers, host: str) -> bool:
     return origin is None or origin in {f"http://{host}", f"https://{host}"}
 
 
+class HeadAsGet:
+    """Answers HEAD wherever GET is answered: the same headers, no body, no Range (RFC 9110)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        as_get = {**scope, "method": "GET", "headers": headers}
+        try:
+            await self._app(as_get, receive, without_body)
+        finally:
+            scope["route"] = as_get.get("route")  # for the log, which knows the outer scope
+
+
 class RequestLog:
     """Writes one line a request, counts it, and gives it an id that goes along in the log."""
 

@@ -14,7 +14,6 @@ CONFORMANCE = (
     "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/core",
     "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/landing-page",
     "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/json",
-    "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/html",
     "http://www.opengis.net/spec/ogcapi-common-2/1.0/conf/collections",
     "https://api.stacspec.org/v1.0.0/core",
     "https://api.stacspec.org/v1.0.0/collections",
@@ -45,7 +44,7 @@ ds = icehouse.Client("{base}").load(geobox, "{first}")</pre>
 """
 
 
-@router.api_route("/", methods=["GET", "HEAD"], responses={200: {"content": {"text/html": {}}}})
+@router.get("/", responses={200: {"content": {"text/html": {}}}})
 async def get_landing(request: Request, state: State) -> Response:
     """The landing page: HTML for browsers, links for programs."""
     base = base_url(request)

@@ -55,7 +55,7 @@ async def get_plan(state: State, spec: Spec, query: Annotated[CoverageQuery, Dep
 @router.post("/collections/{collection}/plan")
 async def post_plan(state: State, spec: Spec, body: CoverageBody) -> PlanDocument:
     """The same by JSON body."""
-    return await _plan(state, body.ask(spec))
+    return await _plan(state, await body.ask(spec))
 
 
 async def _plan(state: ApiState, ask: Ask) -> PlanDocument:

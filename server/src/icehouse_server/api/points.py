@@ -1,5 +1,6 @@
 """``/collections/{id}/point``: band values at points (titiler's ``/point``, OGC EDR's position)."""
 
+import asyncio
 import math
 from typing import Annotated
 
@@ -7,12 +8,13 @@ import numpy as np
 from fastapi import APIRouter, Query
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from icehouse_server.api import regions
+from icehouse_server.api import regions, texts
+from icehouse_server.api.parameters import in_body
 from icehouse_server.api.state import ApiState, Spec, State
 from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.core.errors import BadBodyError, BadParameterError, OutsideError
+from icehouse_server.core.errors import BadParameterError, OutsideError
 from icehouse_server.core.footprint import transformer
 from icehouse_server.core.grid import Window
 from icehouse_server.service import Ask
@@ -37,7 +39,7 @@ class PointsBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    points: Annotated[list[tuple[float, float]], Field(min_length=1, max_length=MAX_POINTS)]
+    points: Annotated[list[tuple[FiniteFloat, FiniteFloat]], Field(min_length=1, max_length=MAX_POINTS)]
     crs: str = "CRS84"
     bands: list[str] | None = None
 
@@ -61,7 +63,7 @@ async def get_point(
 ) -> PointDocument:
     """Values of the pixel that holds a point."""
     place, place_crs = _place(spec, (lon, lat), (x, y), crs)
-    found = await _value(state, spec, place, place_crs, regions.parse_bands(bands))
+    found = await _value(state, spec, place, place_crs, texts.parse_bands(bands))
     if found.values is None:
         raise OutsideError("the point lies outside the collection")
     return found
@@ -70,14 +72,13 @@ async def get_point(
 @router.post("/collections/{collection}/point")
 async def post_points(state: State, spec: Spec, body: PointsBody) -> PointsDocument:
     """Values at many points."""
-    try:
-        crs = regions.parse_crs(body.crs, "crs")
-        bands = regions.parse_bands(",".join(body.bands)) if body.bands is not None else None
-    except BadParameterError as error:
-        raise BadBodyError(error.parameter, error.detail, hint=error.hint) from None
-    if not all(math.isfinite(number) for point in body.points for number in point):
-        raise BadBodyError("points", "points: NaN and infinity are no coordinates")
-    return PointsDocument(points=[await _value(state, spec, point, crs, bands) for point in body.points])
+    with in_body():
+        crs = texts.parse_crs(body.crs, "crs")
+        bands = None if body.bands is None else texts.check_bands(body.bands)
+        for point in body.points if crs.geographic else ():
+            texts.parse_lonlat(*point, ("points", "points"))
+    values = (_value(state, spec, point, crs, bands) for point in body.points)
+    return PointsDocument(points=list(await asyncio.gather(*values)))
 
 
 def _place(
@@ -87,22 +88,18 @@ def _place(
     crs: str | None,
 ) -> tuple[tuple[float, float], CRS]:
     """Return a point's coordinates and their CRS."""
-    by_lonlat, by_xy = None not in lonlat, None not in xy
-    if by_lonlat == by_xy:
-        missing = "lat" if lonlat[0] is not None and lonlat[1] is None else "lon"
-        raise BadParameterError(missing, f"{missing}: give lon and lat, or x and y (with crs)")
-    if by_xy:
-        place_crs = regions.parse_crs(crs, "crs") if crs else spec.grid.crs
-        names, texts = ("x", "y"), xy
-    else:
-        place_crs = regions.parse_crs("CRS84", "crs")
-        names, texts = ("lon", "lat"), lonlat
-    first, second = (
-        regions.parse_numbers(text or "", name, (1,))[0] for name, text in zip(names, texts, strict=True)
-    )
-    if by_lonlat and not (-180 <= first <= 180 and -90 <= second <= 90):  # noqa: PLR2004
-        raise BadParameterError("lon", "lon: longitudes go from -180 to 180, latitudes from -90 to 90")
-    return (first, second), place_crs
+    given = {"lon": lonlat[0], "lat": lonlat[1], "x": xy[0], "y": xy[1], "crs": crs}
+    names = ("x", "y") if any(given[name] is not None for name in ("x", "y", "crs")) else ("lon", "lat")
+    for name in ("lon", "lat") if names == ("x", "y") else ():
+        if given[name] is not None:
+            raise BadParameterError(name, f"{name}: give lon and lat, or x and y (with crs), not both")
+    for name in names:
+        if given[name] is None:
+            raise BadParameterError(name, f"{name}: it is missing; give lon and lat, or x and y (with crs)")
+    first, second = (texts.parse_number(given[name] or "", name) for name in names)
+    if names == ("lon", "lat"):
+        return texts.parse_lonlat(first, second), texts.parse_crs("CRS84", "crs")
+    return (first, second), spec.grid.crs if crs is None else texts.parse_crs(crs, "crs")
 
 
 async def _value(

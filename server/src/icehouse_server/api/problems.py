@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -33,6 +34,33 @@ STATUSES: Mapping[type[errors.IcehouseError], int] = {
     errors.StoreError: 500,
 }
 """The nearest class of an error's ancestry counts. Errors that are not listed are defects: 500."""
+
+
+class Problem(BaseModel):
+    """An error as RFC 9457 has it. Further members depend on the kind."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    kind: str
+    """Stable: what programs go by."""
+    detail: str
+    """One sentence for people."""
+    hint: str | None = None
+    """What would be right."""
+    parameter: str | None = None
+    """The query parameter or the member of the body that can't be used."""
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "An error.",
+        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
+    }
+}
+"""For the API description: every route answers errors in this way."""
 
 HTTP_KINDS: Mapping[int, str] = {
     400: "bad-request",
@@ -110,7 +138,10 @@ async def _on_http(_: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     kind = HTTP_KINDS.get(error.status_code, "bad-request")
-    return problem(error.status_code, kind, str(error.detail), headers=error.headers)
+    detail, headers = str(error.detail), dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and "GET" in headers.get("Allow", ""):
+        headers["Allow"] += ", HEAD"
+    return problem(error.status_code, kind, detail, headers=headers)
 
 
 async def _on_validation(_: Request, error: Exception) -> Response:

@@ -1,0 +1,60 @@
+"""GeoJSON polygons of a request's body."""
+
+import math
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from odc.geo.crs import CRS
+from shapely.geometry.base import BaseGeometry
+
+from icehouse_server.core.errors import BadBodyError
+from icehouse_server.core.footprint import transformer
+
+_LONLAT = CRS("EPSG:4326")
+_OUTLINE_STEPS = 128
+"""Pieces that a polygon's extent is cut into before it is projected, so that its edges bend as they must."""
+
+_MAX_POINTS = 50_000
+"""Points that cutting adds at most: a comb of long teeth is cut more coarsely."""
+
+
+def parse(geojson: dict[str, Any]) -> BaseGeometry:
+    """Read a GeoJSON Polygon or MultiPolygon in lon/lat (a Feature is opened).
+
+    Raises:
+        BadBodyError: it is something else, or broken.
+    """
+    inner = geojson.get("geometry") if geojson.get("type") == "Feature" else geojson
+    right = "a GeoJSON Polygon or MultiPolygon with lon, lat coordinates (RFC 7946)"
+    if not isinstance(inner, dict) or inner.get("type") not in {"Polygon", "MultiPolygon"}:
+        raise BadBodyError("geometry", "geometry: it is no polygon", hint=right)
+    try:
+        polygon = shapely.force_2d(shapely.geometry.shape(inner))
+    except Exception:  # noqa: BLE001 - shapely raises whatever the wrong nesting leads to
+        raise BadBodyError("geometry", "geometry: its coordinates can't be read", hint=right) from None
+    if polygon.is_empty or not polygon.is_valid:
+        raise BadBodyError("geometry", f"geometry: {shapely.is_valid_reason(polygon)}"[:200], hint=right)
+    west, south, east, north = polygon.bounds
+    if not (-180 <= west <= east <= 180 and -90 <= south <= north <= 90):  # noqa: PLR2004
+        raise BadBodyError("geometry", "geometry: longitudes go from -180 to 180, latitudes from -90 to 90")
+    return polygon
+
+
+def project(polygon: BaseGeometry, crs: CRS) -> BaseGeometry:
+    """Bring a lon/lat polygon into a CRS; long edges are cut first, so that they bend as they must."""
+    if crs == _LONLAT:
+        return polygon
+    west, south, east, north = polygon.bounds
+    step = max(east - west, north - south) / _OUTLINE_STEPS
+    dense = shapely.segmentize(polygon, max(step, polygon.length / _MAX_POINTS))
+    move = transformer(_LONLAT, crs)
+
+    def place(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.column_stack(move.transform(xy[:, 0], xy[:, 1]))
+
+    moved = shapely.transform(dense, place)
+    if not all(math.isfinite(bound) for bound in moved.bounds):
+        raise BadBodyError("geometry", f"geometry: it has no place in {crs}")
+    return moved

@@ -1,0 +1,40 @@
+"""Refuses query parameters that nobody would read: a misspelt one must not be ignored silently."""
+
+import difflib
+from collections import Counter
+
+from fastapi import Request
+from fastapi.dependencies.models import Dependant
+
+from icehouse_server.core.errors import BadParameterError
+
+
+async def refuse_unread_parameters(request: Request) -> None:
+    """Refuse unknown query parameters (as OGC API Common asks) and those that are given twice.
+
+    Raises:
+        BadParameterError: there is one.
+    """
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    if not given:
+        return
+    known = _query_parameters(request.scope["route"].dependant)
+    for name, times in given.items():
+        if name not in known:
+            raise BadParameterError(
+                name[:80], f"{name[:80]}: there is no such query parameter here", hint=_hint(name, known)
+            )
+        if times > 1:
+            raise BadParameterError(name, f"{name}: it is given {times} times", hint="give it once")
+
+
+def _query_parameters(dependant: Dependant) -> set[str]:
+    names = {field.alias for field in dependant.query_params}
+    return names.union(*(_query_parameters(inner) for inner in dependant.dependencies))
+
+
+def _hint(name: str, known: set[str]) -> str:
+    if not known:
+        return "it takes none"
+    near = difflib.get_close_matches(name[:80].lower().replace("_", "-"), sorted(known), n=1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
