@@ -16,7 +16,7 @@ from typing import ClassVar
 import protocol
 
 config = protocol.setup()
-os.environ["SMART_GEOCUBES_AUX"] = config["aux"]
+os.environ |= {"SMART_GEOCUBES_AUX": config["aux"], "ICECHUNK_LOG": "error"}
 
 from odc.geo.geobox import GeoBox  # noqa: E402
 from smart_geocubes.datasets import arcticdem  # noqa: E402
@@ -51,6 +51,8 @@ base = {"2m": arcticdem.ArcticDEM2m, "32m": arcticdem.ArcticDEM32m}[config["reso
 
 class Dem(base):
     channels: ClassVar[list] = ["dem"]
+    _channels_meta: ClassVar[dict] = {"dem": base._channels_meta["dem"]}
+    _channels_encoding: ClassVar[dict] = {"dem": base._channels_encoding["dem"]}
 
 
 def make_geobox(place):
