@@ -65,14 +65,18 @@ def decode(data: bytes | memoryview, band: BandSpec, chunk: int) -> Pixels:
         DamagedError: the checksum is wrong, or the frame does not hold a chunk of this size.
     """
     view = memoryview(data)
-    frame, crc = view[:-_CRC_BYTES], view[-_CRC_BYTES:]
-    if len(frame) < _BLOSC_HEADER or google_crc32c.value(bytes(frame)) != int.from_bytes(crc, "little"):
+    frame, crc = bytes(view[:-_CRC_BYTES]), bytes(view[-_CRC_BYTES:])
+    if len(frame) < _BLOSC_HEADER or google_crc32c.value(frame) != int.from_bytes(crc, "little"):
         raise DamagedError("the checksum does not fit the bytes")
-    nbytes = int.from_bytes(frame[4:8], "little")  # of the Blosc 1 header: what the frame decodes to
-    if nbytes != chunk * chunk * band.dtype.itemsize:
+    # Of the Blosc 1 header: what the frame decodes to, and its own length.
+    nbytes, cbytes = int.from_bytes(frame[4:8], "little"), int.from_bytes(frame[12:16], "little")
+    if nbytes != chunk * chunk * band.dtype.itemsize or cbytes != len(frame):
         raise DamagedError(f"it holds {nbytes} bytes, not a chunk of {chunk} x {chunk} {band.dtype.name}")
     values = np.empty((chunk, chunk), dtype=band.dtype.newbyteorder("<"))
-    blosc.decompress(bytes(frame), values)
+    try:
+        blosc.decompress(frame, values)
+    except RuntimeError as error:  # the checksum is right, so another program wrote it
+        raise DamagedError(f"it does not decompress: {error}") from None
     native = values.astype(band.dtype, copy=False)
     native.flags.writeable = False
     return cast("Pixels", native)
