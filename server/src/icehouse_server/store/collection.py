@@ -278,9 +278,12 @@ class CollectionStore:
         """Return the chunks that the leased snapshot lacks."""
         if lease.current:
             return tuple(key for key in keys if not self.index.has(key))
-        kinds = await asyncio.gather(
-            *(lease.session.chunk_type_async(f"/{key.band}", (key.row, key.col)) for key in keys)
-        )
+        try:
+            kinds = await asyncio.gather(
+                *(lease.session.chunk_type_async(f"/{key.band}", (key.row, key.col)) for key in keys)
+            )
+        except icechunk.NodeNotFoundError:  # a snapshot from before the cube was laid out
+            return tuple(keys)
         return tuple(
             key for key, kind in zip(keys, kinds, strict=True) if kind == icechunk.ChunkType.uninitialized
         )
