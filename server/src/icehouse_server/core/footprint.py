@@ -34,6 +34,14 @@ WASTE = 4
 KERNEL_RADIUS = {"nearest": 0, "bilinear": 1, "cubic": 2, "cubic_spline": 2, "lanczos": 3}
 """Radius of GDAL's resampling kernels in source pixels at scale 1; the others average what they cover (1)."""
 
+KERNEL_SPREAD = 2.0
+"""Most that a kernel is widened, in true scales.
+
+GDAL widens by the extent of the whole target along each axis of the grid. In a long strip that is rotated
+this has nothing to do with the size of a pixel: its kernel would be as long as the strip. Up to here it is
+followed.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
@@ -113,7 +121,8 @@ def _warped(grid: Grid, target: GeoBox, resamplings: Sequence[str], max_chunks: 
     grid_rows, grid_cols = _on_grid(grid, target, rows, cols)
     scale = _scale(grid_rows, grid_cols, rows, cols)
     kernel = max(KERNEL_RADIUS.get(name, 1) for name in resamplings)
-    pad = math.ceil(kernel * max(1.0, scale)) + 2
+    widened = min(_extent(grid_rows, rows[-1], grid_cols, cols[-1]), KERNEL_SPREAD * max(1.0, scale))
+    pad = math.ceil(kernel * max(1.0, scale, widened)) + 2
     side = max(1, min(WARP_TILE, int(WARP_SOURCE / max(1.0, scale))) // (NODE_STEP * CELL_NODES))
     cells: dict[tuple[int, int], list[Piece]] = {}
     chunks: set[tuple[int, int]] = set()
@@ -206,6 +215,16 @@ def _scale(
     steps = np.concatenate([down.ravel(), along.ravel()])
     steps = steps[np.isfinite(steps)]
     return float(steps.max()) if steps.size else 1.0
+
+
+def _extent(
+    grid_rows: NDArray[np.float64], rows: float, grid_cols: NDArray[np.float64], cols: float
+) -> float:
+    """Return how many grid pixels lie under the target by its own pixels, along the axis that has more."""
+    finite = np.isfinite(grid_rows) & np.isfinite(grid_cols)
+    if not finite.any():
+        return 1.0
+    return max(float(np.ptp(grid_rows[finite])) / rows, float(np.ptp(grid_cols[finite])) / cols)
 
 
 def _cell(grid: Grid, rows: NDArray[np.float64], cols: NDArray[np.float64], pad: int) -> Window | None:

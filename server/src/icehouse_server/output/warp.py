@@ -25,7 +25,7 @@ from rasterio.enums import Resampling
 from shapely.geometry.base import BaseGeometry
 
 from icehouse_server.core.collection import BandSpec
-from icehouse_server.core.footprint import Piece, transformer
+from icehouse_server.core.footprint import KERNEL_SPREAD, Piece, transformer
 from icehouse_server.core.grid import Grid
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.output.crs import crs_of, gdal_crs
@@ -73,13 +73,16 @@ def warp_piece(
     """
     _check_shape(values, (piece.source.height, piece.source.width), "values")
     _check_shape(out, (int(target.shape[0]), int(target.shape[1])), "out")
-    rows, cols = (
-        slice(piece.target.row, piece.target.stop_row),
-        slice(piece.target.col, piece.target.stop_col),
-    )
+    out[_rows_and_cols(piece)] = _reproject(values, piece, grid=grid, target=target, band=band, method=method)
+
+
+def _reproject(
+    values: Pixels, piece: Piece, *, grid: Grid, target: GeoBox, band: BandSpec, method: str
+) -> Pixels:
+    """Return (rows, columns) of ``piece.target``, as GDAL warps them."""
     # As the pixels hold it: 0.1 is another number in float32, and GDAL would compare that.
     nodata = None if band.nodata is None else band.fill.item()
-    warped = np.empty((piece.target.height, piece.target.width), dtype=band.dtype)
+    warped: Pixels = np.empty((piece.target.height, piece.target.width), dtype=band.dtype)
     rasterio.warp.reproject(
         values,
         warped,
@@ -93,9 +96,15 @@ def warp_piece(
         init_dest_nodata=True,
         num_threads=1,
         warp_mem_limit=WARP_MEMORY_MB,
-        **(_scales(grid, target) if method in _KERNELS and not _as_a_whole(piece, grid, target) else {}),
+        **(_scales(piece, grid, target) if method in _KERNELS else {}),
     )
-    out[rows, cols] = warped
+    return warped
+
+
+def _rows_and_cols(piece: Piece) -> tuple[slice, slice]:
+    """Return where a piece lies in the output."""
+    part = piece.target
+    return slice(part.row, part.stop_row), slice(part.col, part.stop_col)
 
 
 def copy_piece(values: Pixels, piece: Piece, *, out: Pixels) -> None:
@@ -107,7 +116,7 @@ def copy_piece(values: Pixels, piece: Piece, *, out: Pixels) -> None:
         out: (rows, columns) of the target; only ``piece.target`` is written.
     """
     _check_shape(values, (piece.target.height, piece.target.width), "values")
-    out[piece.target.row : piece.target.stop_row, piece.target.col : piece.target.stop_col] = values
+    out[_rows_and_cols(piece)] = values
 
 
 def inside(geobox: GeoBox, geometry: BaseGeometry, *, all_touched: bool = False) -> Mask:
@@ -162,14 +171,15 @@ def _as_a_whole(piece: Piece, grid: Grid, target: GeoBox) -> bool:
     return everything and (inside_grid or source == whole)
 
 
-def _scales(grid: Grid, target: GeoBox) -> dict[str, float]:
+def _scales(piece: Piece, grid: Grid, target: GeoBox) -> dict[str, float]:
     """Return the warp options XSCALE and YSCALE as GDAL would find them for the whole target and grid.
 
     Target pixels by grid pixels, from the grid pixels under the target's edge. GDAL cuts these at the grid's
     right and bottom edge, but not at the others (GDALWarpOperation::ComputeSourceWindow), so that a target
     that sticks out there looks finer than it is; and it halves a target of which less than half lies on the
-    grid, until that is mended (CollectChunkListInternal). There the true scale is taken at once. Empty where
-    a point of the edge has no place on the grid: GDAL then looks for itself.
+    grid, until that is mended (CollectChunkListInternal). There the true scale is taken at once. In long
+    rotated strips the kernel is held to ``KERNEL_SPREAD``. Empty where GDAL finds the same for itself, or
+    where a point of the edge has no place on the grid.
     """
     cols, rows = _edge_on_grid(grid, target)
     if not (np.isfinite(cols).all() and np.isfinite(rows).all()):
@@ -178,14 +188,18 @@ def _scales(grid: Grid, target: GeoBox) -> dict[str, float]:
     height, on_height, cut_height = _covered(rows, grid.window.height)
     if on_width * on_height < _FILL_RATIO * width * height:
         cut_width, cut_height = width, height
-    return {
-        "XSCALE": _scale(int(target.shape[1]), cut_width),
-        "YSCALE": _scale(int(target.shape[0]), cut_height),
-    }
+    along_x, along_y = (
+        _reduction(int(target.shape[1]), cut_width),
+        _reduction(int(target.shape[0]), cut_height),
+    )
+    limit = KERNEL_SPREAD * max(1.0, _true_scale(cols, rows, target))
+    if _as_a_whole(piece, grid, target) and max(along_x, along_y) <= limit:
+        return {}
+    return {"XSCALE": 1 / min(along_x, limit), "YSCALE": 1 / min(along_y, limit)}
 
 
 def _edge_on_grid(grid: Grid, target: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (columns, rows) on the grid, in pixels, of points along the target's edge."""
+    """Return (columns, rows) on the grid, in pixels, of points along top, bottom, left and right edge."""
     ratio = np.linspace(0.0, 1.0, _EDGE_STEPS)
     zero, one = np.zeros_like(ratio), np.ones_like(ratio)
     cols = np.concatenate([ratio, ratio, zero, one]) * int(target.shape[1])
@@ -215,13 +229,22 @@ def _covered(places: NDArray[np.float64], size: int) -> tuple[float, float, floa
     return last - first, on_grid, min(last - first, size - max(0, int(first)))
 
 
-def _scale(pixels: int, covered: float) -> float:
-    """Return target pixels by grid pixels, where GDAL rounds a reduction that is near to a whole number."""
+def _reduction(pixels: int, covered: float) -> float:
+    """Return grid pixels by target pixels, where GDAL rounds what is near to a whole number."""
     if covered <= 0:
         return 1.0
     reduction = covered / pixels
     whole = int(reduction + 0.5)
-    return 1 / whole if whole > 1 and abs(reduction - whole) < _ROUND_SCALE else 1 / reduction
+    return float(whole) if whole > 1 and abs(reduction - whole) < _ROUND_SCALE else reduction
+
+
+def _true_scale(cols: NDArray[np.float64], rows: NDArray[np.float64], target: GeoBox) -> float:
+    """Return how many grid pixels a target pixel spans at most, along the edges of ``_edge_on_grid``."""
+    steps = np.hypot(np.diff(cols.reshape(4, -1)), np.diff(rows.reshape(4, -1))).max(axis=1) * (
+        _EDGE_STEPS - 1
+    )
+    height, width = (int(size) for size in target.shape)
+    return float(max(steps[:2].max() / width, steps[2:].max() / height))
 
 
 def _check_shape(array: Pixels, shape: tuple[int, int], name: str) -> None:
