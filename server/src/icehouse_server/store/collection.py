@@ -13,6 +13,7 @@ import numpy as np
 import structlog
 import zarr
 from zarr.core.buffer import default_buffer_prototype
+from zarr.errors import ContainsArrayError
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import RepositoryForeignError, StoreError, UnknownSnapshotError
@@ -54,7 +55,8 @@ class Lease:
     generation: int
     """Generation of the decoded-chunk cache when the lease began."""
     current: bool
-    """True when it was the latest snapshot: the index and the decoded-chunk cache speak of no other."""
+    """True when it was the latest snapshot as the lease began: the decoded-chunk cache speaks of it as long as
+    the generation stays the same."""
 
 
 class CollectionStore:
@@ -104,7 +106,7 @@ class CollectionStore:
             repository = await loop.run_in_executor(pool, _open_repository, spec, folder)
             session = await repository.readonly_session_async("main")
             index = await Index.load(spec, session)
-        except icechunk.IcechunkError as error:
+        except (icechunk.IcechunkError, OSError) as error:
             raise StoreError(
                 f"the repository of collection {spec.id!r} can't be opened: {_first_line(error)}",
                 hint="move it out of the cache folder; it will be fetched again",
@@ -229,8 +231,10 @@ class CollectionStore:
     async def _chunks(self, lease: Lease, band: BandSpec, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Pixels]:
         found: dict[ChunkKey, Pixels] = {}
         missing: list[ChunkKey] = []
+        # Once a chunk was fetched again, decoded chunks may be newer than what a lease from before holds.
+        decoded = lease.current and lease.generation == self._decoded.generation
         for key in keys:
-            values = self._decoded.get(key) if lease.current else None
+            values = self._decoded.get(key) if decoded else None
             if values is None:
                 missing.append(key)
             else:
@@ -257,26 +261,17 @@ class CollectionStore:
         except (icechunk.IcechunkError, DamagedError) as error:
             log.warning("a stored chunk can't be read back", chunk=key.path, error=_first_line(error))
             return None
+        if lease.current and await loop.run_in_executor(self._pool, _is_void, band, values):
+            values = void_chunk(band, self.spec.grid.chunk)
+            if lease.generation == self._decoded.generation and self.index.has(key):
+                self.index.add(key, void=True)
         if lease.current:
-            values = await loop.run_in_executor(self._pool, self._note_void, key, band, values)
             self._decoded.put(key, values, generation=lease.generation)
         return values
 
-    def _note_void(self, key: ChunkKey, band: BandSpec, values: Pixels) -> Pixels:
-        """Swap a chunk of nothing but fill for one that takes no memory."""
-        fill = band.fill
-        if band.nodata is None or not (values[0, 0] == fill or fill != fill):  # noqa: PLR0124
-            return values
-        if not np.array_equal(
-            values, np.broadcast_to(fill, values.shape), equal_nan=values.dtype.kind == "f"
-        ):
-            return values
-        self.index.add(key, void=True)
-        return void_chunk(band, self.spec.grid.chunk)
-
     async def absent(self, lease: Lease, keys: Sequence[ChunkKey]) -> tuple[ChunkKey, ...]:
         """Return the chunks that the leased snapshot lacks."""
-        if lease.current:
+        if lease.snapshot == self.snapshot:
             return tuple(key for key in keys if not self.index.has(key))
         try:
             kinds = await asyncio.gather(
@@ -297,6 +292,15 @@ class CollectionStore:
                 if kind == icechunk.ChunkType.inline:
                     await self._chunk(lease, self.spec.band(key.band), key)
         return sum(self.index.is_void(key) for key in keys)
+
+
+def _is_void(band: BandSpec, values: Pixels) -> bool:
+    """Return whether a chunk holds nothing but nodata; never where the band has none. Blocking."""
+    fill = band.fill
+    if band.nodata is None or not (values[0, 0] == fill or fill != fill):  # noqa: PLR0124
+        return False
+    everywhere = np.broadcast_to(fill, values.shape)
+    return np.array_equal(values, everywhere, equal_nan=values.dtype.kind == "f")
 
 
 def _assemble(spec: CollectionSpec, band: BandSpec, window: Window, chunks: dict[ChunkKey, Pixels]) -> Pixels:
@@ -339,14 +343,21 @@ def _ensure_layout(spec: CollectionSpec, repository: icechunk.Repository) -> Non
         layout.create(spec, session.store)
         session.commit(f"create {spec.id}")
         return
-    root = zarr.open_group(repository.readonly_session("main").store, mode="r")
-    gained = layout.check(spec, root)
+    gained = layout.check(spec, _root(repository.readonly_session("main")))
     if gained:
         session = repository.writable_session("main")
         root = zarr.open_group(session.store, mode="r+")
         for band in gained:
             layout.create_band(spec, band, root)
         session.commit(f"add {', '.join(band.name for band in gained)}")
+
+
+def _root(session: icechunk.Session) -> zarr.Group | None:
+    """Return a repository's root group, or None where it has none."""
+    try:
+        return zarr.open_group(session.store, mode="r")
+    except (FileNotFoundError, ContainsArrayError):
+        return None
 
 
 def _first_line(error: Exception) -> str:

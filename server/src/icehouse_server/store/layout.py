@@ -92,7 +92,7 @@ def create_band(spec: CollectionSpec, band: BandSpec, root: zarr.Group) -> None:
     )
 
 
-def check(spec: CollectionSpec, root: zarr.Group) -> tuple[BandSpec, ...]:
+def check(spec: CollectionSpec, root: zarr.Group | None) -> tuple[BandSpec, ...]:
     """Check that a repository is ours and fits the collection.
 
     Returns:
@@ -101,8 +101,8 @@ def check(spec: CollectionSpec, root: zarr.Group) -> tuple[BandSpec, ...]:
     Raises:
         RepositoryForeignError: it is not ours, of a later layout, or of another grid, chunk or band type.
     """
-    found = root.attrs.get("icehouse")
-    if not isinstance(found, dict) or "layout" not in found:
+    found = None if root is None else root.attrs.get("icehouse")
+    if root is None or not isinstance(found, dict) or "layout" not in found:
         raise RepositoryForeignError(
             f"the repository of collection {spec.id!r} was not written by Icehouse; it is left untouched",
             hint="move it out of the cache folder, or point cache_dir elsewhere",
@@ -138,7 +138,8 @@ def _has_band(spec: CollectionSpec, band: BandSpec, root: zarr.Group) -> bool:
 
 
 def _same(array: zarr.Array[Any], band: BandSpec) -> bool:
-    return bool(np.array_equal(np.asarray(array.fill_value), np.asarray(band.fill), equal_nan=True))
+    fill = bool(np.array_equal(np.asarray(array.fill_value), np.asarray(band.fill), equal_nan=True))
+    return fill and ("nodata" in array.attrs) == (band.nodata is not None)
 
 
 def _coordinate(root: zarr.Group, name: str, values: np.ndarray[Any, Any], spec: CollectionSpec) -> None:
@@ -165,6 +166,7 @@ def _coordinate(root: zarr.Group, name: str, values: np.ndarray[Any, Any], spec:
 def _dataset_attributes(spec: CollectionSpec) -> dict[str, Any]:
     attributes = {
         "Conventions": "CF-1.10",
+        "coordinates": "spatial_ref",  # as xarray writes it: makes it a coordinate, where rioxarray looks
         "title": spec.title,
         "license": spec.license,
         "attribution": spec.attribution,
