@@ -29,7 +29,7 @@ def python_of(name: str) -> str:
         uv = _find_uv()
         folder.parent.mkdir(exist_ok=True)
         _run(uv, "venv", "-q", "--no-project", "--clear", "--python", sys.executable, str(folder))
-        _run(uv, "pip", "install", "-q", "--python", str(python), "-r", str(pins))
+        _run(uv, "pip", "install", "-q", "--compile-bytecode", "--python", str(python), "-r", str(pins))
         stamp.write_text(pins.read_text())
     return str(python)
 

@@ -34,6 +34,18 @@ def end(process: subprocess.Popen[Any]) -> None:
         process.wait()
 
 
+def outer_environment() -> dict[str, str]:
+    """Our environment without what would change the figures: settings, and the ban on byte code.
+
+    Without byte code each process compiles all that it imports, on every side of a comparison.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("ICEHOUSE_") and name != "PYTHONDONTWRITEBYTECODE"
+    }
+
+
 @dataclass(kw_only=True)
 class Worker:
     """A process of `workers/`, see `workers/protocol.py`."""
@@ -46,7 +58,7 @@ class Worker:
     @classmethod
     def spawn(cls, script: str, config: Mapping[str, Any], *, python: str = sys.executable) -> Worker:
         """Start it; it becomes ready on its own, `wait` for that."""
-        environment = {name: value for name, value in os.environ.items() if name != "ICEHOUSE_URL"}
+        environment = outer_environment()
         if python != sys.executable:
             environment.pop("PYTHONPATH", None)  # our packages have no place in another environment
         spawned = time.time()
@@ -158,7 +170,7 @@ class Daemon:
 def daemon(cache: Path, mirrors: Mapping[str, str], settings: Mapping[str, str]) -> Iterator[Daemon]:
     """Run `icehouse serve` on a free port until the block is left; ended by SIGTERM."""
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("ICEHOUSE_")},
+        **outer_environment(),
         "ICEHOUSE_MIRRORS": json.dumps(dict(mirrors)),
         "ICEHOUSE_LOG_LEVEL": "warning",
         **settings,
@@ -185,7 +197,8 @@ def daemon(cache: Path, mirrors: Mapping[str, str], settings: Mapping[str, str])
 @contextlib.contextmanager
 def server(script: str, *, python: str = sys.executable) -> Iterator[int]:
     """Run a server of `workers/`; yields its port."""
-    process = subprocess.Popen([python, str(WORKERS / f"{script}.py")], stdout=subprocess.PIPE, text=True)
+    words = [python, str(WORKERS / f"{script}.py")]
+    process = subprocess.Popen(words, env=outer_environment(), stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline().strip() if process.stdout else ""
         if not line:
