@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import rasterio
 import typer
 import xarray as xr
 from odc.geo.geobox import GeoBox
-from rasterio.errors import NotGeoreferencedWarning
+from PIL import Image
 
 import icehouse
 from icehouse_server.cli.daemon import Daemon, DaemonError
@@ -121,17 +120,7 @@ def _write_hillshade(tif: Path, png: Path) -> None:
         np.deg2rad(315) - aspect
     )
     shade = np.where(heights.mask, 0, np.clip(light, 0, 1) * 254 + 1).astype("uint8")
-    profile = {
-        "driver": "PNG",
-        "width": shade.shape[1],
-        "height": shade.shape[0],
-        "count": 1,
-        "dtype": "uint8",
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a picture to look at
-        with rasterio.open(png, "w", **profile) as target:
-            target.write(shade, 1)
+    Image.fromarray(shade).save(png)
 
 
 @contextmanager

@@ -117,20 +117,22 @@ class TooLargeError(IcehouseError):
     Attributes:
         limit: the value in force.
         asked: what the request would have needed.
-        setting: the setting that holds the limit.
+        setting: the setting that holds the limit; empty where it is fixed.
     """
 
     kind = "too-large"
 
-    def __init__(self, detail: str, *, limit: int, asked: int, setting: str) -> None:
-        super().__init__(detail, hint=f"ask for less at a time, or raise the setting {setting!r}")
+    def __init__(self, detail: str, *, limit: int, asked: int, setting: str = "", hint: str = "") -> None:
+        hint = hint or f"ask for less at a time, or raise the setting {setting!r}"
+        super().__init__(detail, hint=hint)
         self.limit = limit
         self.asked = asked
         self.setting = setting
 
     def extensions(self) -> Mapping[str, object]:
-        """Limit, what was asked, and the setting's name."""
-        return {"limit": self.limit, "asked": self.asked, "setting": self.setting}
+        """Limit, what was asked, and the setting's name where there is one."""
+        found: dict[str, object] = {"limit": self.limit, "asked": self.asked}
+        return {**found, "setting": self.setting} if self.setting else found
 
 
 class OutsideError(IcehouseError):

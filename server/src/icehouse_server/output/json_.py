@@ -34,11 +34,10 @@ def encode_json(coverage: Coverage, *, max_values: int = MAX_JSON_VALUES) -> lis
     values = rows * cols * len(coverage.region.bands)
     if values > max_values:
         raise TooLargeError(
-            f"{values} values are too many for JSON, which gets at most {max_values}; "
-            "every other format holds more",
+            f"{values} values are too many for JSON, which gets at most {max_values}",
             limit=max_values,
             asked=values,
-            setting="max_json_values",
+            hint="ask for less at a time, or for another format: all others hold more",
         )
     bands = coverage.region.bands
     document = {
