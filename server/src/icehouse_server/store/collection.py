@@ -55,7 +55,7 @@ class Lease:
     generation: int
     """Generation of the decoded-chunk cache when the lease began."""
     current: bool
-    """True when it was the latest snapshot as the lease began: the decoded-chunk cache speaks of it as long as
+    """True when it was the latest snapshot as the lease began: the cache of decoded chunks speaks of it while
     the generation stays the same."""
 
 

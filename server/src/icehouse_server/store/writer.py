@@ -111,20 +111,28 @@ class Writer:
         return group, False
 
     async def _serve(self, group: list[_Order]) -> None:
-        """Commit a group; if it fails, commit its members one by one, so that one bad member fails alone."""
-        error = await self._try(group)
-        if error is None:
-            return
-        if len(group) == 1:
-            _settle(group[0], error)
-            return
-        log.warning(
-            "group commit failed; its members are tried one by one", members=len(group), error=str(error)
-        )
-        for order in group:
-            alone = await self._try([order])
-            if alone is not None:
-                _settle(order, alone)
+        """Commit a group; if it fails, commit its members one by one, so that one bad member fails alone.
+
+        Not after a timeout: it says nothing about a member, and the others would wait for one each.
+        """
+        try:
+            error = await self._try(group)
+            if error is None:
+                return
+            if len(group) == 1 or isinstance(error, _CommitTimedOutError):
+                for order in group:
+                    _settle(order, error)
+                return
+            log.warning(
+                "group commit failed; its members are tried one by one", members=len(group), error=str(error)
+            )
+            for order in group:
+                alone = await self._try([order])
+                if alone is not None:
+                    _settle(order, alone)
+        finally:  # whatever happens, nobody waits for ever
+            for order in group:
+                _settle(order, StoreError("the writer was stopped before it came to this"))
 
     async def _try(self, group: list[_Order]) -> IcehouseError | None:
         loop = asyncio.get_running_loop()
@@ -134,7 +142,9 @@ class Writer:
             async with asyncio.timeout(self._timeout):
                 snapshot = await self._commit(chunks)
                 await self._publish(snapshot, chunks)
-        except Exception as error:  # noqa: BLE001 - the task's edge: whatever it is, the callers are told
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the task's edge, and a Rust panic is no Exception
             return _typed(error, self._timeout)
         self.commits += 1
         self.commit_seconds += loop.time() - begun
@@ -161,13 +171,17 @@ def _settle(order: _Order, error: IcehouseError | None) -> None:
         order.done.exception()  # read here: the caller may be gone
 
 
-def _typed(error: Exception, timeout: float) -> IcehouseError:
-    if isinstance(error, ExceptionGroup):
+class _CommitTimedOutError(StoreError):
+    """The repository did not take a commit in time."""
+
+
+def _typed(error: BaseException, timeout: float) -> IcehouseError:
+    if isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, IcehouseError):
         return error
     if isinstance(error, TimeoutError):
-        return StoreError(f"the repository did not take a commit within {timeout:.0f} s")
+        return _CommitTimedOutError(f"the repository did not take a commit within {timeout:.0f} s")
     text = str(error)
     if any(sign in text for sign in _NO_ROOM):
         return DiskFullError(
