@@ -7,10 +7,10 @@ from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from icehouse_server.api import collections, coverage, health, landing, plan, points, problems
-from icehouse_server.api.guards import HeadAsGet, HostGuard, RequestLog
+from icehouse_server.api.guards import HeadAsGet, HostGuard, RequestLog, SizeLimits
 from icehouse_server.api.metrics import Metrics, TrafficSnapshot
 from icehouse_server.api.state import ApiState
-from icehouse_server.api.strict import refuse_unread_parameters
+from icehouse_server.api.strict import refuse_other_media_types, refuse_unread_parameters
 
 __all__ = ["ApiState", "HostGuard", "Metrics", "RequestLog", "TrafficSnapshot", "create_api"]
 
@@ -34,12 +34,12 @@ def create_api(
         description=_DESCRIPTION,
         license_info={"name": "MIT", "identifier": "MIT"},
         lifespan=lifespan,
-        max_body_size=max_body_bytes,
         redirect_slashes=False,
-        dependencies=[Depends(refuse_unread_parameters)],
+        dependencies=[Depends(refuse_unread_parameters), Depends(refuse_other_media_types)],
         responses=problems.RESPONSES,
     )
     app.add_middleware(HeadAsGet)
+    app.add_middleware(SizeLimits, body=max_body_bytes)
     app.add_middleware(HostGuard, allowed=tuple(allowed_hosts))
     app.add_middleware(RequestLog)  # the outermost: it sees what the guard refuses, too
     problems.install(app)

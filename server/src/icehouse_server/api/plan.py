@@ -59,12 +59,12 @@ async def post_plan(state: State, spec: Spec, body: CoverageBody) -> PlanDocumen
 
 
 async def _plan(state: ApiState, ask: Ask) -> PlanDocument:
-    plan = state.service.plan(ask.region)
+    plan, snapshot = await state.service.plan_of(ask)
     window = plan.window
     needed, absent = len(plan.needed), len(plan.absent)
     return PlanDocument(
         collection=ask.region.collection.id,
-        snapshot=state.service.collection(ask.region.collection.id).snapshot,
+        snapshot=snapshot,
         bands=[band.name for band in ask.region.bands],
         window=None
         if window is None
@@ -72,7 +72,8 @@ async def _plan(state: ApiState, ask: Ask) -> PlanDocument:
         chunks=ChunksDocument(
             needed=needed, present=needed - absent, absent=absent, void=await state.service.voids(plan)
         ),
-        estimated_source_bytes=plan.estimated_source_bytes,
+        # A past snapshot is read as it is: nothing is fetched for it.
+        estimated_source_bytes=plan.estimated_source_bytes if ask.snapshot is None else 0,
         output_bytes=plan.output_bytes,
         aligned=plan.footprint.aligned,
     )

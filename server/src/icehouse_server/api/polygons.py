@@ -34,7 +34,9 @@ def parse(geojson: dict[str, Any]) -> BaseGeometry:
         polygon = shapely.force_2d(shapely.geometry.shape(inner))
     except Exception:  # noqa: BLE001 - shapely raises whatever the wrong nesting leads to
         raise BadBodyError("geometry", "geometry: its coordinates can't be read", hint=right) from None
-    if polygon.is_empty or not polygon.is_valid:
+    if polygon.is_empty:
+        raise BadBodyError("geometry", "geometry: it is empty", hint=right)
+    if not polygon.is_valid:
         raise BadBodyError("geometry", f"geometry: {shapely.is_valid_reason(polygon)}"[:200], hint=right)
     west, south, east, north = polygon.bounds
     if not (-180 <= west <= east <= 180 and -90 <= south <= north <= 90):  # noqa: PLR2004

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from icehouse_server.api.vanish import ClientGoneError
 from icehouse_server.core import errors
@@ -72,6 +73,7 @@ HTTP_KINDS: Mapping[int, str] = {
     416: "range-not-satisfiable",
     421: "host-refused",
     422: "bad-body",
+    431: "headers-too-large",
 }
 """Kinds of the errors that HTTP itself has."""
 
@@ -134,14 +136,30 @@ async def _on_error(_: Request, error: Exception) -> Response:
     return of_error(error)
 
 
-async def _on_http(_: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    kind = HTTP_KINDS.get(error.status_code, "bad-request")
-    detail, headers = str(error.detail), dict(error.headers or {})
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and "GET" in headers.get("Allow", ""):
-        headers["Allow"] += ", HEAD"
-    return problem(error.status_code, kind, detail, headers=headers)
+    status, detail, headers = error.status_code, str(error.detail), dict(error.headers or {})
+    if (
+        status == HTTPStatus.BAD_REQUEST
+    ):  # FastAPI's, of a body that nests too deep or holds a number too long
+        status, detail = 422, "body: it can't be read as JSON"
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed(request))
+    return problem(status, HTTP_KINDS.get(status, "bad-request"), detail, headers=headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the methods of a path: each has a route of its own, and the router tells of the first alone."""
+    allowed = [
+        method
+        for method in ("GET", "POST", "DELETE")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
+    return ["HEAD", *allowed] if "GET" in allowed else allowed
 
 
 async def _on_validation(_: Request, error: Exception) -> Response:
@@ -153,6 +171,8 @@ async def _on_validation(_: Request, error: Exception) -> Response:
     in_body = place[0] == "body"
     name = ".".join(place[1:]) or "body"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "json_invalid":
+        name, message = "body", f"it is no JSON, as character {place[1]} shows"
     return problem(
         422 if in_body else 400,
         "bad-body" if in_body else "bad-parameter",

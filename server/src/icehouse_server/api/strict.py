@@ -1,10 +1,11 @@
-"""Refuses query parameters that nobody would read: a misspelt one must not be ignored silently."""
+"""Refuses what nobody would read: unknown query parameters, bodies that are no JSON."""
 
 import difflib
 from collections import Counter
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
+from starlette.exceptions import HTTPException
 
 from icehouse_server.core.errors import BadParameterError
 
@@ -26,6 +27,17 @@ async def refuse_unread_parameters(request: Request) -> None:
             )
         if times > 1:
             raise BadParameterError(name, f"{name}: it is given {times} times", hint="give it once")
+
+
+async def refuse_other_media_types(request: Request) -> None:
+    """Refuse bodies that are not declared as JSON; a foreign page can send the others without asking us.
+
+    Raises:
+        HTTPException: 415.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.method == "POST" and media_type != "application/json":
+        raise HTTPException(415, "the body must be JSON, with Content-Type: application/json")
 
 
 def _query_parameters(dependant: Dependant) -> set[str]:

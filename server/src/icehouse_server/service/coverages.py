@@ -5,7 +5,7 @@ import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from shapely.geometry.base import BaseGeometry
@@ -118,6 +118,20 @@ class CoverageService:
             TooLargeError: it is over a limit.
         """
         return make_plan(region, self.collection(region.collection.id).index, self.settings.limits)
+
+    async def plan_of(self, ask: Ask) -> tuple[Plan, str]:
+        """Return what a request would need, and the snapshot that this holds for.
+
+        Raises:
+            TooLargeError: it is over a limit.
+            UnknownSnapshotError: the past snapshot that it names does not exist.
+        """
+        plan = self.plan(ask.region)
+        store = self.collection(ask.region.collection.id)
+        if ask.snapshot is None:
+            return plan, store.snapshot
+        async with store.lease(ask.snapshot) as lease:
+            return replace(plan, absent=await store.absent(lease, plan.needed)), lease.snapshot
 
     async def voids(self, plan: Plan) -> int:
         """Return how many of a plan's cached chunks are void."""
