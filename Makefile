@@ -29,7 +29,7 @@ serve: $(ready) ## run the daemon on 127.0.0.1:4326
 
 .PHONY: test
 test: $(ready) ## run the tests; some of them: make test ARGS="tests/unit -x"
-	$(bin)/pytest -q $(ARGS)
+	$(bin)/pytest -q -n auto --dist loadfile $(ARGS)
 
 .PHONY: check
 check: $(ready) ## format, lint, types, layers

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import icehouse_server.testing
 from icehouse_server.testing.standins import StandIns
 
 if TYPE_CHECKING:
@@ -21,9 +25,22 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 @pytest.fixture(scope="session")
-def standins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIns]:
+def objects_folder(pytestconfig: pytest.Config) -> Path:
+    """Where the object store keeps what it builds, from run to run, until the code that builds it changes."""
+    kept = pytestconfig.cache.mkdir("icehouse-objects")
+    sources = sorted(Path(icehouse_server.testing.__path__[0]).glob("*.py"))
+    digest = hashlib.blake2b(b"".join(source.read_bytes() for source in sources), digest_size=8).hexdigest()
+    for old in kept.iterdir():
+        if old.name != digest:
+            shutil.rmtree(old, ignore_errors=True)
+    (kept / digest).mkdir(exist_ok=True)
+    return kept / digest
+
+
+@pytest.fixture(scope="session")
+def standins(objects_folder: Path) -> Iterator[StandIns]:
     """The stand-in servers, one pair a session, as fast as they go. Read only: see `fresh_standins`."""
-    with StandIns.start(folder=tmp_path_factory.mktemp("standins")) as running:
+    with StandIns.start(folder=objects_folder) as running:
         yield running
 
 
