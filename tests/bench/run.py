@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ OBJECTS = ROOT / ".tools" / "bench-objects"
 
 def main() -> int:
     arguments = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     names = arguments.only or list(SCENARIOS)
     machine = Machine.look()
     rows: list[Row] = []
