@@ -32,6 +32,10 @@ ORIGINS = {
 """Pixel size and upper left corner of the collections' grids."""
 SUBJECT = (-740_000, 2_640_000)
 """x, y in the middle of tile 67_33, which has content everywhere at 32 m."""
+# A test run that is killed takes its daemons along: SIGKILL when the parent ends (prctl 1), then the program.
+TIED = """import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"""
 running = pytest.StashKey[list]()
 
 
@@ -152,7 +156,12 @@ class Launcher:
         with log.open("w") as stderr:
             process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "icehouse_server", "serve"),
+                    *(
+                        [sys.executable, "-I", "-S", "-c", TIED]
+                        if sys.platform == "linux"
+                        else [sys.executable]
+                    ),
+                    *("-m", "icehouse_server", "serve"),
                     *("--port", str(port), "--cache-dir", str(cache)),
                 ],
                 env=self.environment(**settings),
