@@ -68,12 +68,16 @@ class SqliteDocuments:
 def _connect(path: Path) -> sqlite3.Connection:
     try:
         return _open(path)
+    except sqlite3.OperationalError:  # no such folder, no right to write: the file is not at fault
+        raise
     except sqlite3.DatabaseError as error:
         aside = path.with_suffix(".damaged")
         log.warning(
             "the file of remembered documents is damaged; set aside", error=str(error), aside=aside.name
         )
         path.replace(aside)
+        for end in ("-wal", "-shm"):  # a new file must not play the old one's log
+            path.with_name(path.name + end).unlink(missing_ok=True)
         return _open(path)
 
 

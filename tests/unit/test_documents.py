@@ -1,0 +1,83 @@
+"""What sources remember beside the repositories: nice to have, never in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from icehouse_server.store import SqliteDocuments
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(4) as threads:
+        yield threads
+
+
+async def test_documents_and_their_absence_are_remembered_with_their_age(tmp_path, pool):
+    now = [1000.0]
+    documents = SqliteDocuments(tmp_path / "d.sqlite", pool, clock=lambda: now[0])
+    assert await documents.get("a") is None
+    await documents.put("a", '{"x": 1}')
+    await documents.put("none", None)
+    now[0] += 60
+    found = await documents.get("a")
+    assert (found.body, found.age) == ('{"x": 1}', 60.0)
+    gone = await documents.get("none")
+    assert gone is not None
+    assert gone.body is None
+    await documents.put("a", "new")
+    assert (await documents.get("a")).body == "new"
+    now[0] -= 500  # the clock was set back
+    assert (await documents.get("a")).age == 0
+    documents.close()
+    again = SqliteDocuments(tmp_path / "d.sqlite", pool, clock=lambda: now[0])
+    assert (await again.get("a")).body == "new"
+    again.close()
+
+
+async def test_many_at_once(tmp_path, pool):
+    documents = SqliteDocuments(tmp_path / "d.sqlite", pool)
+    await asyncio.gather(*(documents.put(f"k{n}", str(n)) for n in range(100)))
+    found = await asyncio.gather(*(documents.get(f"k{n}") for n in range(100)))
+    assert [document.body for document in found] == [str(n) for n in range(100)]
+    documents.close()
+
+
+@pytest.mark.parametrize("damage", [b"no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4000])
+async def test_a_damaged_file_is_set_aside(tmp_path, pool, damage):
+    path = tmp_path / "d.sqlite"
+    path.write_bytes(damage)
+    documents = SqliteDocuments(path, pool)
+    await documents.put("a", "1")
+    assert (await documents.get("a")).body == "1"
+    documents.close()
+    assert (tmp_path / "d.damaged").read_bytes() == damage
+
+
+async def test_a_log_left_by_the_damaged_file_is_not_played_into_the_new_one(tmp_path, pool):
+    path = tmp_path / "d.sqlite"
+    for end in ("-wal", "-shm"):
+        path.with_name(path.name + end).write_bytes(b"left over")
+    path.write_bytes(b"no database at all" * 100)
+    SqliteDocuments(path, pool).close()
+    assert not any(file.read_bytes() == b"left over" for file in tmp_path.glob("d.sqlite-*"))
+
+
+async def test_a_folder_that_can_not_be_written_is_not_called_damage(tmp_path, pool):
+    with pytest.raises(sqlite3.OperationalError):
+        SqliteDocuments(tmp_path / "missing" / "d.sqlite", pool)
+
+
+async def test_a_file_that_breaks_while_open_costs_requests_not_answers(tmp_path, pool):
+    documents = SqliteDocuments(tmp_path / "d.sqlite", pool)
+    await documents.put("a", "1")
+    documents._connection.execute("DROP TABLE documents")
+    assert await documents.get("a") is None
+    await documents.put("a", "2")
+    documents.close()
+    documents.close()
+    assert await documents.get("a") is None
