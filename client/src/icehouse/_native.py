@@ -123,12 +123,13 @@ class NativeTransport:
         kept: bool,
     ) -> Answer:
         done = False
+        sock = connection.sock  # http.client lets go of it where the answer says `Connection: close`
         try:
             response = self._send(connection, method, path, headers, body, deadline, kept=kept)
             answer = Answer(
                 status=response.status,
                 headers={name.lower(): value for name, value in response.getheaders()},
-                body=_read(response, connection.sock, deadline, on_bytes),
+                body=_read(response, sock, deadline, on_bytes),
             )
             done = not response.will_close
         except TimeoutError as error:
