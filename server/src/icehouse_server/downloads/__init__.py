@@ -178,7 +178,7 @@ class Downloads:
         waiting: list[Flight] = []
         failed: list[FailedChunk] = []
         fresh: list[ChunkKey] = []
-        for key in keys:
+        for key in dict.fromkeys(keys):
             if presence.has(key):
                 continue
             flight = self._flights.get(key)
@@ -269,7 +269,11 @@ class Downloads:
             await supply.sink.commit(chunks)
         except IcehouseError as error:
             return error
-        except Exception as error:  # the flight's edge: a defect of ours must not leave anybody waiting
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except (
+            BaseException
+        ) as error:  # the flight's edge: neither a defect nor a Rust panic may strand anybody
             log.exception("a block could not be filled", collection=spec.id)
             return SourceError(f"the source of {spec.id!r} failed in a way that it should not: {error!r}")
         self.counters.blocks_fetched += 1

@@ -87,6 +87,10 @@ def _check(block: Block, request: BlockRequest) -> None:
             raise SourceCorruptError(f"band {band.name!r} came as {got.values.shape} pixels, not {shape}")
         if got.values.dtype != band.dtype:
             raise SourceCorruptError(f"band {band.name!r} came as {got.values.dtype}, not {band.dtype}")
+        if got.valid.dtype != np.bool_:
+            raise SourceCorruptError(
+                f"the validity of band {band.name!r} came as {got.valid.dtype}, not bool"
+            )
 
 
 def request_for(spec: CollectionSpec, block: ChunkBlock) -> BlockRequest:
