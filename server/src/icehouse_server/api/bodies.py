@@ -82,6 +82,8 @@ class PartsResponse(Response):
         first, last = found.groups()
         if not first:
             return max(0, self._length - int(last)), self._length if int(last) else 0
+        if last and int(last) < int(first):
+            return None
         return int(first), min(self._length, int(last) + 1) if last else self._length
 
     def _pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
