@@ -13,13 +13,13 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from icehouse_server.core.collection import BandSpec, CollectionSpec
+from icehouse_server.core.collection import DTYPES, BandSpec, CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
-from icehouse_server.core.grid import Grid
+from icehouse_server.core.grid import LATTICE_TOLERANCE, Grid
 from icehouse_server.settings.sources import guess
 
-_GRID_TOLERANCE = 1e-6
-"""Share of a pixel by which the bounds may miss a whole number of pixels."""
+_GRID_TOLERANCE = LATTICE_TOLERANCE
+"""Share of a pixel by which the bounds may miss a whole number of pixels, however many they are."""
 
 
 class _Table(BaseModel):
@@ -168,12 +168,10 @@ def _spec(file: _File) -> CollectionSpec:
 
 
 def _band(table: _BandTable) -> BandSpec:
+    if table.dtype not in DTYPES:
+        raise ValueError(f"bands.{table.name}.dtype: {table.dtype!r} is not one of {', '.join(DTYPES)}")
     try:
-        dtype = np.dtype(table.dtype)
-    except TypeError:
-        raise ValueError(f"bands.{table.name}.dtype: {table.dtype!r} is no data type") from None
-    try:
-        return BandSpec(**{**table.model_dump(), "dtype": dtype})
+        return BandSpec(**{**table.model_dump(), "dtype": np.dtype(table.dtype)})
     except ValueError as error:
         raise ValueError(f"bands.{table.name}: {error}") from None
 
@@ -190,7 +188,7 @@ def _grid(table: _GridTable) -> Grid:
             "grid.bounds: they are minx, miny, maxx, maxy in units of the CRS, and hold a pixel at least"
         )
     cols, rows = (round(size) for size in sizes)
-    if abs(cols - sizes[0]) > _GRID_TOLERANCE * cols or abs(rows - sizes[1]) > _GRID_TOLERANCE * rows:
+    if max(abs(cols - sizes[0]), abs(rows - sizes[1])) > _GRID_TOLERANCE:
         raise ValueError(
             f"grid.bounds: {sizes[0]} x {sizes[1]} pixels of {table.resolution} are not whole numbers"
         )
@@ -206,7 +204,8 @@ def _bbox(bbox: tuple[float, float, float, float]) -> tuple[float, float, float,
 
 
 def _explain(error: ValidationError, name: str) -> ConfigurationError:
-    first = error.errors()[0]
+    # A misspelt key is unknown and missing at once; the first says more.
+    first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return ConfigurationError(

@@ -1,0 +1,199 @@
+"""Collection files: what is said of a wrong one, and what the built-in ones hold."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+from affine import Affine
+
+from icehouse_server.core.errors import ConfigurationError
+from icehouse_server.settings import read_collections
+from icehouse_server.settings.files import parse_collection
+
+GOOD = """
+id = "lake"
+title = "A lake"
+
+[grid]
+crs = "EPSG:3413"
+resolution = 10
+bounds = [0, 0, 1000, 500]
+chunk = 64
+
+[extent]
+bbox = [-50, 60, -40, 70]
+interval = ["2020-01-01T00:00:00Z", ".."]
+
+[source]
+type = "stac"
+api = "https://example.org/"
+
+[[bands]]
+name = "ice"
+dtype = "int16"
+nodata = -1
+[bands.source]
+asset = "a"
+"""
+
+
+def change(old, new):
+    assert old in GOOD
+    return GOOD.replace(old, new)
+
+
+def refusal(text):
+    with pytest.raises(ConfigurationError) as caught:
+        parse_collection(text, "lake.toml")
+    assert "lake.toml" in caught.value.detail
+    return caught.value
+
+
+def test_a_good_file_is_what_it_says():
+    spec = parse_collection(GOOD, "lake.toml")
+    assert spec.id == "lake"
+    assert spec.grid.shape == (50, 100)
+    assert spec.grid.geobox.affine == Affine(10, 0, 0, 0, -10, 500)
+    assert spec.grid.chunk == 64
+    assert spec.interval == ("2020-01-01T00:00:00Z", None)
+    assert spec.default_bands == ("ice",)
+    assert spec.source == {"api": "https://example.org/"}
+    assert spec.bands[0].nodata == -1
+    assert spec.bands[0].source == {"asset": "a"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        pytest.param("title =", "titel =", ["titel", "title"], id="unknown key"),
+        pytest.param("chunk = 64", "chunks = 64", ["grid.chunks", "grid.chunk"], id="unknown key of a table"),
+        pytest.param('dtype = "int16"', 'dtyp = "int16"', ["bands", "dtyp"], id="unknown key of a band"),
+        pytest.param('title = "A lake"\n', "", ["title", "missing"], id="missing"),
+        pytest.param('crs = "EPSG:3413"\n', "", ["grid.crs", "missing"], id="missing in a table"),
+        pytest.param('dtype = "int16"\n', "", ["bands", "dtype", "missing"], id="missing in a band"),
+        pytest.param('type = "stac"\n', "", ["source.type", "missing"], id="no source type"),
+        pytest.param('"int16"', '"int64"', ["ice", "int64", "int32"], id="dtype"),
+        pytest.param('"int16"', '"float"', ["ice", "'float'", "float32"], id="dtype by another name"),
+        pytest.param('"int16"', '">i2"', ["ice", ">i2", "int16"], id="foreign byte order"),
+        pytest.param('"int16"', '""', ["ice", "dtype", "int16"], id="no dtype"),
+        pytest.param('"int16"', '"u1,f4"', ["ice", "dtype", "int16"], id="records"),
+        pytest.param('"int16"', '"nonsense"', ["ice", "nonsense", "int16"], id="no such dtype"),
+        pytest.param("nodata = -1", "nodata = 40000", ["ice", "40000", "32767"], id="nodata too large"),
+        pytest.param("nodata = -1", "nodata = nan", ["ice", "nan", "int16"], id="nodata not a number"),
+        pytest.param("nodata = -1", "nodata = inf", ["ice", "inf", "int16"], id="nodata infinite"),
+        pytest.param("nodata = -1", 'nodata = "none"', ["bands", "nodata", "none"], id="nodata a word"),
+        pytest.param('name = "ice"', 'name = "x"', ["'x'", "latitude"], id="reserved name"),
+        pytest.param('name = "ice"', 'name = "a/b"', ["a/b", "letters"], id="a path for a band"),
+        pytest.param("1000, 500]", "1005, 500]", ["grid.bounds", "100.5"], id="half a pixel"),
+        pytest.param("1000, 500]", "-1000, 500]", ["grid.bounds", "minx"], id="bounds the wrong way"),
+        pytest.param("1000, 500]", "nan, 500]", ["grid.bounds"], id="bounds not a number"),
+        pytest.param("1000, 500]", "1000]", ["grid.bounds"], id="three bounds"),
+        pytest.param("resolution = 10", "resolution = 0", ["grid.resolution", "0"], id="resolution 0"),
+        pytest.param(
+            "resolution = 10", "resolution = -10", ["grid.resolution", "-10"], id="resolution below 0"
+        ),
+        pytest.param(
+            "resolution = 10", "resolution = nan", ["grid.resolution"], id="resolution not a number"
+        ),
+        pytest.param("chunk = 64", "chunk = 0", ["grid.chunk", "16"], id="chunk"),
+        pytest.param("EPSG:3413", "EPSG:999999", ["grid.crs", "999999", "EPSG:3413"], id="CRS"),
+        pytest.param("EPSG:3413", "", ["grid.crs"], id="no CRS"),
+        pytest.param("[-50, 60", "[-50, 95", ["extent.bbox", "degrees"], id="bbox"),
+        pytest.param('id = "lake"', 'id = "../lake"', ["id", "../lake"], id="id up a folder"),
+        pytest.param('id = "lake"', 'id = "/etc"', ["id", "/etc"], id="id absolute"),
+        pytest.param('id = "lake"', 'id = "Lake"', ["id", "Lake"], id="id in capitals"),
+        pytest.param('id = "lake"', 'id = ""', ["id"], id="no id"),
+        pytest.param('id = "lake"', "id = 5", ["id", "5"], id="id a number"),
+        pytest.param('id = "lake"', 'id = "lake', ["TOML"], id="no TOML"),
+    ],
+)
+def test_a_wrong_file_is_answered_with_file_key_and_what_would_be_right(old, new, said):
+    error = refusal(change(old, new))
+    for word in said:
+        assert word in f"{error.detail} {error.hint}"
+
+
+def test_two_bands_of_one_name_and_none_at_all():
+    assert "one name" in refusal(GOOD + GOOD[GOOD.index("[[bands]]") :]).detail
+    assert "bands" in refusal(GOOD[: GOOD.index("[[bands]]")]).detail
+    assert "'snow'" in refusal('default_bands = ["snow"]\n' + GOOD).detail
+
+
+@pytest.mark.parametrize("miss", [0.5, 0.1, 0.01])
+def test_a_large_grid_must_be_whole_pixels_as_well(miss):
+    """A part of a pixel is no less wrong where there are four million of them."""
+    text = change("[0, 0, 1000, 500]", f"[0, 0, {10 * (4_000_000 + miss)}, 500]")
+    assert "grid.bounds" in refusal(text).detail
+
+
+def test_degrees_written_with_finite_digits_are_whole_pixels():
+    text = change("resolution = 10", "resolution = 0.0002777777777777778").replace("EPSG:3413", "EPSG:4326")
+    spec = parse_collection(text.replace("[0, 0, 1000, 500]", "[-180, -60, 180, 60]"), "lake.toml")
+    assert spec.grid.shape == (432_000, 1_296_000)
+
+
+@pytest.fixture
+def own(tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    return folder
+
+
+def test_the_users_folder_adds_and_overrides(own):
+    (own / "lake.toml").write_text(GOOD)
+    (own / "mine.toml").write_text(GOOD.replace('"lake"', '"arcticdem-32m"'))
+    (own / "notes.txt").write_text("no TOML here")
+    found = read_collections(own)
+    assert found["arcticdem-32m"].title == "A lake"
+    assert {"lake", "arcticdem-2m", "arcticdem-10m"} <= set(found)
+
+
+def test_two_files_of_one_id_in_the_users_folder_are_refused(own):
+    (own / "a.toml").write_text(GOOD)
+    (own / "b.toml").write_text(GOOD)
+    with pytest.raises(ConfigurationError, match=r"b\.toml.*'lake'"):
+        read_collections(own)
+
+
+def test_a_wrong_file_of_the_user_is_named_with_its_folder(own):
+    (own / "a.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match=re.escape(str(own / "a.toml"))):
+        read_collections(own)
+    (own / "a.toml").write_text(change("title =", "titel ="))
+    with pytest.raises(ConfigurationError, match=re.escape(str(own / "a.toml"))):
+        read_collections(own)
+    with pytest.raises(ConfigurationError, match="not a folder"):
+        read_collections(own / "a.toml")
+
+
+def test_a_choice_of_collections_and_one_that_is_not_there(own):
+    (own / "lake.toml").write_text(GOOD)
+    assert list(read_collections(own, ["lake"])) == ["lake"]
+    assert set(read_collections(own, ["arcticdem-2m", "lake"])) == {"arcticdem-2m", "lake"}
+    with pytest.raises(ConfigurationError) as caught:
+        read_collections(own, ["arcticdem-32"])
+    assert "arcticdem-32" in caught.value.detail
+    assert "arcticdem-32m" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "resolution", "origin"),
+    [
+        ("arcticdem-32m", (234_381, 231_256), 32, (-4_000_096, 4_100_096)),
+        ("arcticdem-10m", (750_020, 740_020), 10, (-4_000_100, 4_100_100)),
+        ("arcticdem-2m", (3_750_100, 3_700_100), 2, (-4_000_100, 4_100_100)),
+    ],
+)
+def test_the_built_in_collections_have_the_published_extents(name, shape, resolution, origin):
+    spec = read_collections(None)[name]
+    assert spec.grid.shape == shape
+    assert spec.grid.geobox.affine == Affine(resolution, 0, origin[0], 0, -resolution, origin[1])
+    assert spec.grid.crs.epsg == 3413
+    assert spec.band("dem").nodata == -9999
+    assert spec.bbox[3] == 90
+
+
+def test_the_test_file_is_good_toml():
+    assert tomllib.loads(GOOD)["bands"][0]["name"] == "ice"
