@@ -90,16 +90,16 @@ class Daemon:
 
 
 def _check(answer: httpx.Response) -> None:
-    if answer.status_code == httpx.codes.NO_CONTENT:
-        raise DaemonError(
-            "the region lies outside the collection", hint="icehouse collections --json says where it is"
-        )
     if answer.status_code != httpx.codes.OK:
         answer.read()
         raise _refusal(answer)
 
 
 def _refusal(answer: httpx.Response) -> DaemonError:
+    if answer.status_code == httpx.codes.NO_CONTENT:
+        return DaemonError(
+            "the region lies outside the collection", hint="icehouse collections --json says where it is"
+        )
     try:
         document = answer.json()
         return DaemonError(document["detail"], hint=document.get("hint", ""))
