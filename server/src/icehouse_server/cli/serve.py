@@ -1,11 +1,12 @@
 """``icehouse serve``: the daemon."""
 
 import asyncio
+import math
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,8 @@ from icehouse_server.settings import Settings, load_settings
 _BACKLOG = 512
 _KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: workers come back between their batches."""
+_LAST_WORDS = 2.0
+"""Seconds before the end of a shutdown at which requests that wait for a source are told to come again."""
 
 
 def serve(
@@ -50,7 +53,9 @@ async def run_daemon(settings: Settings) -> None:
     try:
         async with app.router.lifespan_context(app):
             url = _url(listener)
-            server = _Server(_uvicorn_config(app, settings), f"Icehouse is ready at {url}")
+            ready = f"Icehouse is ready at {url}"
+            give_up = app.state.icehouse.service.downloads.close
+            server = _Server(_uvicorn_config(app, settings), ready, give_up)
             await server.serve([listener])
     finally:
         listener.close()
@@ -92,21 +97,44 @@ def _uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
         backlog=_BACKLOG,
         limit_concurrency=settings.max_connections,
         timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=round(settings.shutdown_timeout),
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout),
     )
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, with a line when it is ready, and signals that do not cut off what comes after it."""
+    """uvicorn, with a line when it is ready, and an end that tells those who wait.
 
-    def __init__(self, config: uvicorn.Config, ready: str) -> None:
+    Args:
+        config: as uvicorn has it.
+        ready: the line.
+        give_up: stops the downloads; requests that wait for them are then answered.
+    """
+
+    def __init__(self, config: uvicorn.Config, ready: str, give_up: Callable[[], Awaitable[None]]) -> None:
         super().__init__(config)
         self._ready = ready
+        self._give_up = give_up
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""
         await super().startup(sockets)
         print(self._ready, flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests end until shortly before the deadline; those that still wait then get a 503.
+
+        uvicorn cancels what is left at the deadline, which reaches its client as a bare 500.
+        """
+        giving_up = asyncio.create_task(self._give_up_later(), name="give up")
+        try:
+            await super().shutdown(sockets)
+        finally:
+            giving_up.cancel()
+
+    async def _give_up_later(self) -> None:
+        deadline = self.config.timeout_graceful_shutdown or 0
+        await asyncio.sleep(max(deadline - _LAST_WORDS, deadline / 2))
+        await self._give_up()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

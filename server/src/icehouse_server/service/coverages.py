@@ -20,6 +20,7 @@ from icehouse_server.core.errors import (
     FailedChunk,
     NotCachedError,
     OutsideError,
+    ShuttingDownError,
     StoreError,
     UnknownCollectionError,
 )
@@ -149,6 +150,7 @@ class CoverageService:
             ChunksFailedError: chunks could not be filled, and ``fail_on_error`` is set.
             BusyError: a queue or the memory budget is full.
             DiskFullError: there is no room to keep what would be fetched.
+            ShuttingDownError: the daemon is stopping.
         """
         trace = Trace()
         with trace.stage("plan"):
@@ -193,7 +195,10 @@ class CoverageService:
         )
 
     async def _ensure(self, ask: Ask, plan: Plan, trace: Trace) -> tuple[FailedChunk, ...]:
-        """Have the absent chunks fetched; return those that could not be."""
+        """Have the absent chunks fetched; return those that could not be.
+
+        That the daemon stops says nothing of the source, so it is no failure of chunks.
+        """
         if not plan.absent:
             return ()
         if ask.only_if_cached:
@@ -205,6 +210,8 @@ class CoverageService:
             )
         trace.started += ensured.started
         trace.joined += ensured.joined
+        if any(failure.kind == ShuttingDownError.kind for failure in ensured.failed):
+            raise ShuttingDownError("the daemon is stopping; what it has fetched is kept", retry_after=5)
         if ensured.failed and ask.fail_on_error:
             raise ChunksFailedError(ensured.failed)
         return ensured.failed
