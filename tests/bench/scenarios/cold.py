@@ -23,7 +23,7 @@ _HEADER_BYTES = 65_536
 
 
 def source_bytes(bench: Bench) -> list[Result]:
-    return [_bytes_of(bench, 1000, bench.n(10, 3)), _bytes_of(bench, 3600, bench.n(4, 1))]
+    return [_bytes_of(bench, 1000, bench.n(10, 4)), _bytes_of(bench, 3600, bench.n(4, 2))]
 
 
 def _bytes_of(bench: Bench, size: int, number: int) -> Result:
@@ -176,7 +176,7 @@ def _odc(
     mean = None
     for _ in range(number):
         bench.line(slow=False)
-        with bench.odc(resolution, tiles) as worker:
+        with bench.odc(resolution, tiles, place) as worker:
             bench.line(slow=True)
             answer = worker.ask(do="load", places=[place])
             seconds += answer["seconds"]

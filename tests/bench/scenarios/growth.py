@@ -6,13 +6,14 @@ import asyncio
 import http.client
 import json
 import re
+import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import icechunk
 from support import places
-from support.measure import Check, Figure, Result, within
+from support.measure import Check, Figure, Result
 
 from icehouse_server.settings import read_collections
 from icehouse_server.store import CollectionStore
@@ -56,18 +57,25 @@ def plan_and_commit(bench: Bench) -> list[Result]:
 
 
 def _flat(what: str, figures: list[Figure]) -> Result:
-    worst = max(figures, key=lambda figure: figure.median)
+    # Means: the daemon's clock for commits ticks in milliseconds.
+    means = [statistics.fmean(figure.values) for figure in figures]
     return Result(
         what=what,
         figures=figures,
-        checks=[within("flat: at most 1.5 x an empty cache", worst, figures[0], 1.5)],
+        checks=[
+            Check(
+                target="flat: at most 1.5 x an empty cache, by means", value=max(means) / means[0], bound=1.5
+            )
+        ],
         notes=["peer: 53 ms empty, 238 ms at 200,000 (quoted from an earlier measurement)"],
     )
 
 
 def _start_up(figures: list[Figure]) -> Result:
     most = figures[-1]
-    check = Check(target="under 5 s with 1,000,000", value=most.median / 1000, bound=_START_SECONDS, unit="s")
+    check = Check(
+        target=f"under 5 s with {most.name}", value=most.median / 1000, bound=_START_SECONDS, unit="s"
+    )
     return Result(what="start-up until the daemon is ready", figures=figures, checks=[check])
 
 

@@ -23,7 +23,9 @@ def reprojected(bench: Bench) -> list[Result]:
         running = stack.enter_context(bench.daemon(bench.warm_cache))
         workers = {
             "Icehouse": stack.enter_context(bench.client(running)),
-            "odc-stac, local files": stack.enter_context(bench.odc("32m", places.TILES_32M, local=True)),
+            "odc-stac, local files": stack.enter_context(
+                bench.odc("32m", places.TILES_32M, place, local=True)
+            ),
         }
         means = [worker.ask(do="load", places=[place] * 2)["mean"] for worker in workers.values()]
         if not same(*means):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from support.places import Place
+
 
 LATENCY = 0.040
 BANDWIDTH = 12_500_000.0
@@ -143,12 +145,24 @@ class Bench:
     # odc-stac
 
     @contextlib.contextmanager
-    def odc(self, resolution: str, tiles: Sequence[str], *, local: bool = False) -> Iterator[Worker]:
-        """A process that reads given items with odc-stac, from the stand-ins or from local files."""
+    def odc(
+        self, resolution: str, tiles: Sequence[str], warm_up: Place, *, local: bool = False
+    ) -> Iterator[Worker]:
+        """A process that reads given items with odc-stac, from the stand-ins or from local files.
+
+        It has read `warm_up` from local files before its first command, as GDAL and PROJ take time to set up.
+        """
+        config = {
+            "items": self._items(resolution, tiles, local=local),
+            "warm_up": {"items": self._items(resolution, tiles, local=True), "place": warm_up},
+        }
+        with Worker.start("load_odc", config) as worker:
+            yield worker
+
+    def _items(self, resolution: str, tiles: Sequence[str], *, local: bool) -> str:
         path = self.folder("items") / "items.json"
         path.write_text(json.dumps([self._item(resolution, tile, local=local) for tile in tiles]))
-        with Worker.start("load_odc", {"items": str(path)}) as worker:
-            yield worker
+        return str(path)
 
     def _item(self, resolution: str, tile: str, *, local: bool) -> dict[str, Any]:
         import httpx
@@ -159,7 +173,7 @@ class Bench:
         )
         item: dict[str, Any] = httpx.get(url, trust_env=False).raise_for_status().json()
         if local:
-            item["assets"]["dem"]["href"] = str(self.file(resolution, tile))
+            item["assets"]["dem"]["href"] = self.file(resolution, tile).as_uri()
         return item
 
     def file(self, resolution: str, tile: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import protocol
 
 import icehouse
+import icehouse._load  # what the first load would import: part of getting ready, as on the other sides
 
 config = protocol.setup()
 client = icehouse.Client(config["url"], config["collection"])

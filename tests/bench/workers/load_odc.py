@@ -18,14 +18,17 @@ from affine import Affine  # noqa: E402
 from odc.geo.geobox import GeoBox  # noqa: E402
 
 config = protocol.setup()
-documents = json.loads(Path(config["items"]).read_text(encoding="utf-8"))
-items = [pystac.Item.from_dict(document) for document in documents]
 
 
-def load(place):
+def read_items(path):
+    documents = json.loads(Path(path).read_text(encoding="utf-8"))
+    return [pystac.Item.from_dict(document) for document in documents]
+
+
+def load(place, items=None):
     geobox = GeoBox(place["shape"], Affine(*place["affine"]), place["crs"])
     loaded = odc.stac.load(
-        items,
+        given if items is None else items,
         bands=["dem"],
         geobox=geobox,
         resampling=place.get("resampling", "bilinear"),
@@ -34,4 +37,7 @@ def load(place):
     return loaded["dem"].isel(time=0).values
 
 
+given = read_items(config["items"])
+if config.get("warm_up"):  # GDAL and PROJ are set up by a read from the local disk
+    load(config["warm_up"]["place"], read_items(config["warm_up"]["items"]))
 protocol.serve(load)
