@@ -68,7 +68,7 @@ class Ask:
     fail_on_error: bool = True
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Answer:
     """Pixels and how they were come by. Its memory counts against the budget until ``close``."""
 
@@ -78,8 +78,9 @@ class Answer:
     held: int
 
     def close(self) -> None:
-        """Give the answer's memory back to the budget. Call it once, when the last byte has left."""
-        self.budget.release(self.held)
+        """Give the answer's memory back to the budget, when the last byte has left. Safe to call twice."""
+        held, self.held = self.held, 0
+        self.budget.release(held)
 
 
 class CoverageService:

@@ -1,0 +1,334 @@
+"""From a region to an answer, on a real repository and a scripted source."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from shapely.geometry import box
+
+from icehouse_server.core.errors import (
+    BusyError,
+    ChunksFailedError,
+    DeadlineExceededError,
+    DiskFullError,
+    NotCachedError,
+    OutsideError,
+    SourceCorruptError,
+    TooLargeError,
+    UnknownCollectionError,
+    UnknownSnapshotError,
+)
+from icehouse_server.core.grid import Window
+from icehouse_server.core.limits import Limits
+from icehouse_server.core.plan import Region
+from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
+from icehouse_server.service import Ask, CoverageService, ServiceSettings
+from icehouse_server.store import Store
+from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
+
+SPEC = tiny_spec(chunk=32)  # 5 x 7 chunks, too long to be stored inline
+VOID = frozenset({(4, 6)})
+WHOLE = SPEC.grid.window
+TRUTH = Truth(spec=SPEC, void=VOID)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with ThreadPoolExecutor(2) as threads:
+        yield threads
+
+
+@dataclass
+class Daemon:
+    service: CoverageService
+    source: ScriptedSource
+    store: Store
+
+    async def load(self, window=WHOLE, *, target=None, bands=("dem",), resampling=None, **options):
+        target = target or SPEC.grid.geobox_of(window)
+        chosen = SPEC.select(bands)
+        region = Region(collection=SPEC, bands=chosen, target=target, resampling=resampling or {})
+        return await self.service.coverage(Ask(region=region, **options))
+
+
+@asynccontextmanager
+async def daemon(folder, pool, *, decoded=10**8, ttl=0.0, **options):
+    chosen = ServiceSettings(**{"request_timeout": 20.0, "disk_floor": 0, **options})
+    store = await Store.open(folder, [SPEC], pool=pool, decoded_bytes=decoded, write_timeout=20)
+    collection, source = store.collections["tiny"], ScriptedSource(truth=TRUTH)
+    downloads = Downloads(
+        {"tiny": Supply(source=source, presence=collection.index, sink=collection)},
+        DownloadSettings(block_chunks=2, failure_ttl=ttl, retry=RetryPolicy(attempts=1)),
+        pool=pool,
+    )
+    try:
+        yield Daemon(CoverageService(store, downloads, chosen, pool=pool), source, store)
+    finally:
+        if source.gate is not None:
+            source.gate.set()
+        await downloads.close()
+        await store.close()
+
+
+def truth(window, band="dem"):
+    """What a window must answer, fill outside of the grid."""
+    spec = SPEC.band(band)
+    out = np.full((window.height, window.width), spec.fill, spec.dtype)
+    inside = window.intersection(WHOLE)
+    if inside is not None:
+        out[inside.slices(window)] = TRUTH.pixels(spec, inside)
+    return out
+
+
+def corrupt(row, col):
+    return touches(row, col, lambda: SourceCorruptError("it does not decode", item="scene"))
+
+
+async def test_cold_and_warm_answers_are_the_truth_and_warm_ones_ask_nobody(tmp_path, pool):
+    async with daemon(tmp_path, pool) as d:
+        for window in (
+            WHOLE,
+            Window(row=30, col=30, height=5, width=70),
+            Window(row=0, col=0, height=1, width=1),
+        ):
+            answer = await d.load(window, bands=("mask", "dem"))
+            assert list(answer.coverage.bands) == ["mask", "dem"]
+            for band, pixels in answer.coverage.bands.items():
+                np.testing.assert_array_equal(pixels, truth(window, band))
+            assert answer.coverage.failed == ()
+            assert answer.coverage.snapshot == d.store.collections["tiny"].snapshot
+            answer.close()
+        assert set(d.source.reads.values()) == {1}
+        assert (answer.trace.started, answer.trace.joined) == (0, 0)
+        assert answer.trace.chunks == 2
+        assert set(answer.trace.seconds) >= {"plan", "queue", "read"}
+        assert d.service.budget.held == 0
+    async with daemon(tmp_path, pool) as d:
+        np.testing.assert_array_equal((await d.load()).coverage.bands["dem"], truth(WHOLE))
+        assert not d.source.requests
+
+
+async def test_many_who_ask_the_same_cause_one_fetch(tmp_path, pool):
+    async with daemon(tmp_path, pool) as d:
+        answers = await asyncio.gather(*(d.load() for _ in range(8)))
+        for answer in answers:
+            np.testing.assert_array_equal(answer.coverage.bands["dem"], truth(WHOLE))
+        assert set(d.source.reads.values()) == {1}
+        assert sum(answer.trace.started for answer in answers) == 35
+
+
+async def test_the_geobox_asked_for_is_the_geobox_returned_also_beyond_the_edge(tmp_path, pool):
+    window = Window(row=-10, col=190, height=60, width=40)
+    async with daemon(tmp_path, pool) as d:
+        answer = await d.load(window)
+        assert answer.coverage.region.target == SPEC.grid.geobox_of(window)
+        np.testing.assert_array_equal(answer.coverage.bands["dem"], truth(window))
+
+
+async def test_a_shifted_geobox_is_warped_from_the_same_pixels(tmp_path, pool):
+    shifted = GeoBox((20, 20), SPEC.grid.geobox.affine * Affine.translation(40.3, 40.2), "EPSG:3413")
+    async with daemon(tmp_path, pool) as d:
+        answer = await d.load(target=shifted, bands=("mask",))
+        np.testing.assert_array_equal(
+            answer.coverage.bands["mask"], truth(Window(row=40, col=40, height=20, width=20), "mask")
+        )
+        assert "warp" in answer.trace.seconds
+
+
+async def test_a_polygon_cuts(tmp_path, pool):
+    window = Window(row=0, col=0, height=40, width=40)
+    left, top = SPEC.grid.geobox.affine * (10, 10)
+    right, bottom = SPEC.grid.geobox.affine * (20, 30)
+    async with daemon(tmp_path, pool) as d:
+        answer = await d.load(window, geometry=box(left, bottom, right, top))
+        expected = np.full((40, 40), -9999, "float32")
+        expected[10:30, 10:20] = truth(window)[10:30, 10:20]
+        np.testing.assert_array_equal(answer.coverage.bands["dem"], expected)
+
+
+async def test_a_failure_names_its_chunk_and_keeps_the_rest(tmp_path, pool):
+    async with daemon(tmp_path, pool) as d:
+        d.source.faults.append(corrupt(1, 1))
+        with pytest.raises(ChunksFailedError) as caught:
+            await d.load()
+        assert [failure.chunk for failure in caught.value.failed] == ["dem/c/1/1"]
+        assert caught.value.failed[0].item == "scene"
+        assert len(d.store.collections["tiny"].index) == 34
+        assert d.service.budget.held == 0
+        d.source.faults.clear()
+        np.testing.assert_array_equal((await d.load()).coverage.bands["dem"], truth(WHOLE))
+
+
+@pytest.mark.parametrize("shift", [0, 0.25])
+async def test_who_asks_for_what_there_is_gets_fill_and_a_list(tmp_path, pool, shift):
+    async with daemon(tmp_path, pool) as d:
+        d.source.faults.append(corrupt(1, 1))
+        target = GeoBox((150, 200), SPEC.grid.geobox.affine * Affine.translation(shift, 0), "EPSG:3413")
+        answer = await d.load(target=target, resampling={"dem": "nearest"}, fail_on_error=False)
+        assert [failure.chunk for failure in answer.coverage.failed] == ["dem/c/1/1"]
+        expected = truth(WHOLE)
+        expected[32:64, 32:64] = -9999
+        got = answer.coverage.bands["dem"]
+        np.testing.assert_array_equal(got[:, :190], expected[:, :190])
+
+
+async def test_only_if_cached_fetches_nothing(tmp_path, pool):
+    corner = Window(row=0, col=0, height=32, width=32)
+    async with daemon(tmp_path, pool) as d:
+        with pytest.raises(NotCachedError):
+            await d.load(corner, only_if_cached=True)
+        assert not d.source.requests
+        await d.load(corner)
+        answer = await d.load(corner, only_if_cached=True)
+        np.testing.assert_array_equal(answer.coverage.bands["dem"], truth(corner))
+        with pytest.raises(NotCachedError):
+            await d.load(only_if_cached=True)
+        assert len(d.source.requests) == 1
+
+
+async def test_the_past_is_read_and_never_filled(tmp_path, pool):
+    corner, wide = Window(row=0, col=0, height=32, width=32), Window(row=0, col=0, height=32, width=64)
+    async with daemon(tmp_path, pool) as d:
+        past = (await d.load(corner)).coverage.snapshot
+        await d.load(wide)
+        asked = len(d.source.requests)
+        answer = await d.load(corner, snapshot=past)
+        assert answer.coverage.snapshot == past
+        np.testing.assert_array_equal(answer.coverage.bands["dem"], truth(corner))
+        with pytest.raises(NotCachedError):
+            await d.load(wide, snapshot=past)
+        partly = await d.load(wide, snapshot=past, fail_on_error=False)
+        assert [(f.chunk, f.kind) for f in partly.coverage.failed] == [("dem/c/0/1", "not-cached")]
+        assert (partly.coverage.bands["dem"][:, 32:] == -9999).all()
+        np.testing.assert_array_equal(partly.coverage.bands["dem"][:, :32], truth(corner))
+        with pytest.raises(UnknownSnapshotError):
+            await d.load(corner, snapshot="nope")
+        assert len(d.source.requests) == asked
+
+
+@pytest.mark.parametrize("decoded", [0, 10**8])
+@pytest.mark.parametrize("how", ["flip", "delete"])
+async def test_damage_on_disk_is_fetched_again(tmp_path, pool, how, decoded):
+    async with daemon(tmp_path, pool) as d:
+        await d.load()
+    for path in (tmp_path / "collections" / "tiny" / "chunks").iterdir():
+        if how == "delete":
+            path.unlink()
+        else:
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 1
+            path.write_bytes(bytes(data))
+    async with daemon(tmp_path, pool, decoded=decoded) as d:
+        answers = await asyncio.gather(*(d.load() for _ in range(3)))
+        for answer in answers:
+            np.testing.assert_array_equal(answer.coverage.bands["dem"], truth(WHOLE))
+        assert d.source.reads
+        asked = len(d.source.requests)
+        await d.load()
+        assert len(d.source.requests) == asked, "mended for good"
+
+
+async def test_damage_is_not_mended_by_who_may_not_fetch(tmp_path, pool):
+    async with daemon(tmp_path, pool) as d:
+        await d.load()
+    for path in (tmp_path / "collections" / "tiny" / "chunks").iterdir():
+        path.unlink()
+    async with daemon(tmp_path, pool) as d:
+        with pytest.raises(NotCachedError):
+            await d.load(only_if_cached=True)
+        assert not d.source.requests
+
+
+async def test_elsewhere_and_unknown_collections_are_named(tmp_path, pool):
+    async with daemon(tmp_path, pool) as d:
+        with pytest.raises(OutsideError):
+            await d.load(Window(row=500, col=0, height=5, width=5))
+        with pytest.raises(UnknownCollectionError, match="nope"):
+            d.service.collection("nope")
+        assert not d.source.requests
+
+
+async def test_too_large_is_said_before_memory_or_source_is_touched(tmp_path, pool):
+    async with daemon(tmp_path, pool, limits=Limits(max_output_pixels=1000)) as d:
+        with pytest.raises(TooLargeError, match="pixels"):
+            await d.load()
+    async with daemon(tmp_path, pool, max_answer_bytes=10_000) as d:
+        with pytest.raises(TooLargeError) as caught:
+            await d.load()
+        assert caught.value.setting == "max_answer_bytes"
+        assert d.service.budget.held == 0
+        assert not d.source.requests
+
+
+async def test_answers_hold_their_memory_until_they_are_closed(tmp_path, pool):
+    window = Window(row=0, col=0, height=50, width=50)
+    async with daemon(tmp_path, pool, max_answer_bytes=50 * 50 * 4 * 3, request_timeout=0.3) as d:
+        answer = await d.load(window)
+        assert d.service.budget.held >= 50 * 50 * 4
+        with pytest.raises(BusyError):
+            await d.load(window)
+        waiting = asyncio.ensure_future(d.load(window))
+        await asyncio.sleep(0.01)
+        answer.close()
+        second = await asyncio.wait_for(waiting, 5)
+        answer.close()  # by a careless caller: must not give back what is another's
+        assert d.service.budget.held == second.held
+        second.close()
+        assert d.service.budget.held == 0
+
+
+async def test_who_leaves_gives_the_memory_back(tmp_path, pool):
+    async with daemon(tmp_path, pool) as d:
+        d.source.gate = asyncio.Event()
+        ask = asyncio.ensure_future(d.load())
+        while not d.source.under_way:  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.001)
+        assert d.service.budget.held
+        ask.cancel()
+        await asyncio.wait([ask])
+        assert d.service.budget.held == 0
+        assert d.store.collections["tiny"].leases == 0
+
+
+async def test_a_source_that_never_answers_ends_by_the_deadline(tmp_path, pool):
+    async with daemon(tmp_path, pool, request_timeout=0.1) as d:
+        d.source.gate = asyncio.Event()
+        with pytest.raises((ChunksFailedError, DeadlineExceededError)) as caught:
+            await asyncio.wait_for(d.load(), 5)
+        assert getattr(caught.value, "timed_out", True)
+        assert d.service.budget.held == 0
+
+
+async def test_below_the_disk_floor_nothing_is_fetched_but_what_is_there_is_served(
+    tmp_path, pool, monkeypatch
+):
+    corner = Window(row=0, col=0, height=32, width=32)
+    async with daemon(tmp_path, pool, disk_floor=1000) as d:
+        await d.load(corner)
+        usage = namedtuple("usage", "total used free")  # noqa: PYI024
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10_000, 9_001, 999))
+        with pytest.raises(DiskFullError, match="999"):
+            await d.load()
+        np.testing.assert_array_equal((await d.load(corner)).coverage.bands["dem"], truth(corner))
+
+
+async def test_a_plan_fetches_nothing_and_voids_are_counted(tmp_path, pool):
+    async with daemon(tmp_path, pool) as d:
+        region = Region(collection=SPEC, bands=SPEC.select(None), target=SPEC.grid.geobox)
+        assert len(d.service.plan(region).absent) == 35
+        assert not d.source.requests
+        await d.load()
+        plan = d.service.plan(region)
+        assert plan.absent == ()
+        assert await d.service.voids(plan) == 1
+    async with daemon(tmp_path, pool) as d:
+        assert await d.service.voids(d.service.plan(region)) == 1, "known again after a restart"
