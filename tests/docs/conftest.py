@@ -19,13 +19,11 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS = 90
 BLOCK_SECONDS = 120
 """Far more than an example takes on a busy machine."""
-LANGUAGES = {"python", "sh", "toml", "json", "yaml", "text"}
-"""Of the last three nothing is run: they show answers, and files of other programs."""
 
 _PARTS = re.compile(
     r"^<!-- (?P<mark>[^\n]*?) -->$|^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-_FILE = re.compile(r"# ([\w.-]+\.(?:py|toml))\n")
+_FILE = re.compile(r"# ([\w./-]+\.(?:py|toml))\n")
 _STARTS = re.compile(r"icehouse (serve|demo --keep)\b[^\n|&;]*\n?")
 _ADDRESS = re.compile(r"\b(?:localhost|127\.0\.0\.1):4326\b")
 
@@ -149,9 +147,12 @@ class Runner:
         elif block.mark.startswith("not run:"):
             return
         if block.file:
+            (self.folder / block.file).parent.mkdir(exist_ok=True)
             (self.folder / block.file).write_text(block.code)
         elif block.language == "python":
             self.run_python(block, place)
+        elif block.code == "icehouse serve\n":
+            pass  # that is what the session's daemon was started with
         elif block.language == "sh" and _STARTS.fullmatch(block.code):
             self.start(block.code)
         elif block.language == "sh":
@@ -216,7 +217,11 @@ class Runner:
             )
         assert select.select([self.daemon.stdout], [], [], START_SECONDS)[0], log.read_text()
         line = self.daemon.stdout.readline().strip()
-        assert line, log.read_text()
+        if not line:
+            self.daemon.kill()
+            self.daemon.stdout.close()
+            self.daemon = None
+            raise AssertionError(log.read_text())
         self.url = line.rsplit(" ", 1)[1]
 
     def stop(self):

@@ -12,6 +12,7 @@ from icehouse_server.settings.files import parse_collection
 from icehouse_server.sources.stac_settings import parse_band, parse_source
 
 LANGUAGES = {"python", "sh", "toml", "json", "yaml", "text"}
+"""Of the last three nothing is run: they show answers, and files of other programs."""
 ELSEWHERE = {
     "docs/how-to/docker.md": "needs Docker",
     "docs/explanation/benchmarks.md": "the benchmarks run for minutes",
