@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
@@ -132,10 +133,19 @@ def _parse[T: BaseModel](model: type[T], table: Mapping[str, object], where: str
     try:
         return model.model_validate(dict(table))
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in entry['loc']) or 'the table'}: {entry['msg']}"
-            for entry in error.errors(include_url=False, include_context=False)
-        )
+        problems = "; ".join(_sentence(entry) for entry in error.errors(include_url=False))
         raise ConfigurationError(
             f"{where}: {problems}", hint=f"its keys are {', '.join(model.model_fields)}"
         ) from error
+
+
+def _sentence(entry: ErrorDetails) -> str:
+    """Say what is wrong with a key in the words of the rest of the collection file."""
+    key = ".".join(str(part) for part in entry["loc"])
+    match entry["type"]:
+        case "extra_forbidden":
+            return f"unknown key {key!r}"
+        case "missing":
+            return f"the key {key!r} is missing"
+        case _:
+            return f"{key or 'the table'}: {entry['msg'].removeprefix('Value error, ')}"
