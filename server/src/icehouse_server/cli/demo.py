@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -53,6 +54,8 @@ def demo(
 
     The terrain is synthetic; the protocols, the file layouts and the client are the real ones.
     """
+    # Whoever ends the demo by SIGTERM must not be left with its daemon: unwind as for Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     say: Callable[[str], None] = (lambda _: None) if as_json else print
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="icehouse-demo-") as scratch:
