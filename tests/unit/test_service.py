@@ -324,11 +324,11 @@ async def test_below_the_disk_floor_nothing_is_fetched_but_what_is_there_is_serv
 async def test_a_plan_fetches_nothing_and_voids_are_counted(tmp_path, pool):
     async with daemon(tmp_path, pool) as d:
         region = Region(collection=SPEC, bands=SPEC.select(None), target=SPEC.grid.geobox)
-        assert len(d.service.plan(region).absent) == 35
+        assert len((await d.service.plan(region)).absent) == 35
         assert not d.source.requests
         await d.load()
-        plan = d.service.plan(region)
+        plan = await d.service.plan(region)
         assert plan.absent == ()
         assert await d.service.voids(plan) == 1
     async with daemon(tmp_path, pool) as d:
-        assert await d.service.voids(d.service.plan(region)) == 1, "known again after a restart"
+        assert await d.service.voids(await d.service.plan(region)) == 1, "known again after a restart"

@@ -127,7 +127,7 @@ async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str)
     service = state.service
     only_if_cached = "only-if-cached" in request.headers.get("cache-control", "").lower()
     ask = replace(ask, only_if_cached=only_if_cached)
-    early = _not_modified(request, state, ask, format_name)
+    early = await _not_modified(request, state, ask, format_name)
     if early is not None:
         return early
     answer = await while_connected(request, service.coverage(ask))
@@ -161,12 +161,12 @@ def _validity_headers(ask: Ask, format_name: str, answer: Answer) -> Mapping[str
     return {"ETag": _etag(ask, format_name, answer.coverage.snapshot), **_REVALIDATE}
 
 
-def _not_modified(request: Request, state: ApiState, ask: Ask, format_name: str) -> Response | None:
+async def _not_modified(request: Request, state: ApiState, ask: Ask, format_name: str) -> Response | None:
     """Answer 304 where the caller holds what would be sent, without reading a pixel."""
     known = request.headers.get("if-none-match")
     if known is None or ask.snapshot is not None or request.method != "GET":
         return None
-    plan = state.service.plan(ask.region)
+    plan = await state.service.plan(ask.region)
     if plan.absent or plan.outside:
         return None
     etag = _etag(ask, format_name, state.service.collection(ask.region.collection.id).snapshot)

@@ -79,6 +79,18 @@ class Plan:
         return sum(rows * cols * band.dtype.itemsize for band in self.region.bands)
 
     @property
+    def working_bytes(self) -> int:
+        """Memory that the answer needs on its way: its pixels twice, and what its largest piece is made from.
+
+        Twice, since they are also there encoded, or as the chunks that they are copied from. A piece that is
+        resampled is read as one array, beside the chunks that it is copied from.
+        """
+        if self.footprint.aligned:
+            return 2 * self.output_bytes
+        largest = max((piece.source.pixels for piece in self.footprint.pieces), default=0)
+        return 2 * self.output_bytes + 2 * largest * sum(band.dtype.itemsize for band in self.region.bands)
+
+    @property
     def estimated_source_bytes(self) -> int:
         """Bytes that the absent chunks hold uncompressed: sources usually send less."""
         sizes = {band.name: band.dtype.itemsize for band in self.region.bands}

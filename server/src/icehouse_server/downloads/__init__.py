@@ -31,6 +31,10 @@ __all__ = ["DownloadSettings", "Downloads", "Ensured", "Priority", "RetryPolicy"
 log = structlog.get_logger(__name__)
 
 
+_PARTS_AT_ONCE = 4
+"""Chunks of a failed block that are tried at once: the block held one place of the queue, not many."""
+
+
 class Priority(IntEnum):
     """Who goes first."""
 
@@ -249,8 +253,11 @@ class Downloads:
         once = RetryPolicy(attempts=1, block_timeout=self._settings.retry.block_timeout)
         log.info("a block failed; its chunks are tried one by one", collection=spec.id, kind=error.kind)
 
+        gate = asyncio.Semaphore(_PARTS_AT_ONCE)
+
         async def alone(part: ChunkBlock) -> None:
-            failure = await self._try(spec, part, once)
+            async with gate:
+                failure = await self._try(spec, part, once)
             if failure is not None:
                 self._land_failed(spec, part, failure)
 

@@ -26,6 +26,9 @@ class Flight:
             self.done.set_result(failure)
 
 
+_MOST_FAILURES = 10_000
+
+
 class Failures:
     """Chunks that failed a short time ago: they are left alone instead of being asked for again at once."""
 
@@ -39,10 +42,10 @@ class Failures:
 
     def note(self, key: ChunkKey, failure: FailedChunk) -> None:
         """Remember a failure."""
-        now = self._clock()
-        if len(self._until) > 10_000:  # noqa: PLR2004 - bounded, and far above what a human would read
-            self._until = {k: entry for k, entry in self._until.items() if entry[0] > now}
-        self._until[key] = (now + self._ttl, failure)
+        self._until.pop(key, None)
+        self._until[key] = (self._clock() + self._ttl, failure)
+        if len(self._until) > _MOST_FAILURES:
+            del self._until[next(iter(self._until))]  # the oldest: all live equally long
 
     def forget(self, key: ChunkKey) -> None:
         """Drop what was remembered of a chunk: it has been filled."""

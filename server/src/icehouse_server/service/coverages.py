@@ -33,10 +33,11 @@ from icehouse_server.downloads import Downloads
 from icehouse_server.output.warp import clip, copy_piece, warp_piece
 from icehouse_server.service.budget import MemoryBudget
 from icehouse_server.service.trace import Trace
+from icehouse_server.sources.together import together
 from icehouse_server.store import CollectionStore, DamagedChunksError, Lease, Store
 
-_COPIES = 2
-"""Times that an answer's pixels are in memory at the most: as chunks, or encoded, beside the array itself."""
+_QUICK_PIXELS = 2_000_000
+"""A plan of no more pixels takes a few milliseconds and is made on the loop; a larger one in the pool."""
 
 _REFILLS = 2
 """Times that chunks found damaged are fetched again within one request."""
@@ -113,13 +114,18 @@ class CoverageService:
             )
         return found
 
-    def plan(self, region: Region) -> Plan:
+    async def plan(self, region: Region) -> Plan:
         """Return what a request would need; nothing is fetched.
 
         Raises:
             TooLargeError: it is over a limit.
         """
-        return make_plan(region, self.collection(region.collection.id).index, self.settings.limits)
+        index = self.collection(region.collection.id).index
+        rows, cols = region.shape
+        if rows * cols <= _QUICK_PIXELS:
+            return make_plan(region, index, self.settings.limits)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, make_plan, region, index, self.settings.limits)
 
     async def plan_of(self, ask: Ask) -> tuple[Plan, str]:
         """Return what a request would need, and the snapshot that this holds for.
@@ -128,7 +134,7 @@ class CoverageService:
             TooLargeError: it is over a limit.
             UnknownSnapshotError: the past snapshot that it names does not exist.
         """
-        plan = self.plan(ask.region)
+        plan = await self.plan(ask.region)
         store = self.collection(ask.region.collection.id)
         if ask.snapshot is None:
             return plan, store.snapshot
@@ -155,11 +161,11 @@ class CoverageService:
         """
         trace = Trace()
         with trace.stage("plan"):
-            plan = self.plan(ask.region)
+            plan = await self.plan(ask.region)
         if plan.outside:
             raise OutsideError("the region lies outside the collection")
         trace.chunks = len(plan.needed)
-        size = plan.output_bytes * _COPIES
+        size = plan.working_bytes
         with trace.stage("queue"):
             await self.budget.acquire(size, self.settings.request_timeout)
         try:
@@ -189,7 +195,7 @@ class CoverageService:
                     if not lease.current:
                         raise
                     store.forget(error.keys)
-            plan = self.plan(plan.region)
+            plan = await self.plan(plan.region)
         raise StoreError(
             "stored chunks can't be read back, even after they were fetched again",
             hint="look at the disk of the cache folder",
@@ -252,8 +258,8 @@ class CoverageService:
             band.name: [key for key in plan.needed if key.band == band.name and key.path not in out_of_reach]
             for band in plan.region.bands
         }
-        arrays = await asyncio.gather(
-            *(self._band(ask, plan, store, lease, band, keys[band.name], trace) for band in plan.region.bands)
+        arrays = await together(
+            self._band(ask, plan, store, lease, band, keys[band.name], trace) for band in plan.region.bands
         )
         bands = {band.name: array for band, array in zip(plan.region.bands, arrays, strict=True)}
         return Coverage(region=plan.region, bands=bands, snapshot=lease.snapshot, failed=failed)

@@ -1,6 +1,7 @@
 """One collection's repository: opening, reading, leases, and the writer behind it."""
 
 import asyncio
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
@@ -29,9 +30,6 @@ log = structlog.get_logger(__name__)
 
 _READS_AT_ONCE = 32
 """Chunks of a collection that are read from the repository at once: it bounds the compressed bytes held."""
-
-_FRESH_REPOSITORY_COMMITS = 1
-"""Commits that a repository has before we write the cube: Icechunk's own first one."""
 
 
 class DamagedChunksError(StoreError):
@@ -319,30 +317,33 @@ def _assemble(spec: CollectionSpec, band: BandSpec, window: Window, chunks: dict
 
 def _open_repository(spec: CollectionSpec, folder: Path) -> icechunk.Repository:
     """Open or create the repository in a folder. Blocking."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        _create_repository(spec, folder)
     storage = icechunk.local_filesystem_storage(str(folder))
-    config = layout.repository_config()
-    if not folder.exists() or not any(folder.iterdir()):
-        folder.mkdir(parents=True, exist_ok=True)
-        repository = icechunk.Repository.create(storage, config=config)
-    else:
-        if not icechunk.Repository.exists(storage):
-            raise RepositoryForeignError(
-                f"the folder {folder.name!r} in the cache folder is no repository; it is left untouched",
-                hint="move it out of the cache folder, or point cache_dir elsewhere",
-            )
-        repository = icechunk.Repository.open(storage, config=config)
-    _ensure_layout(spec, repository)
+    if not icechunk.Repository.exists(storage):
+        raise RepositoryForeignError(
+            f"the folder {folder.name!r} in the cache folder is no repository; it is left untouched",
+            hint="move it out of the cache folder, or point cache_dir elsewhere",
+        )
+    repository = icechunk.Repository.open(storage, config=layout.repository_config())
+    _check_layout(spec, repository)
     return repository
 
 
-def _ensure_layout(spec: CollectionSpec, repository: icechunk.Repository) -> None:
-    """Write the empty cube into a fresh repository; check an old one and add bands that it lacks."""
-    history = list(repository.ancestry(branch="main"))
-    if len(history) == _FRESH_REPOSITORY_COMMITS:
-        session = repository.writable_session("main")
-        layout.create(spec, session.store)
-        session.commit(f"create {spec.id}")
-        return
+def _create_repository(spec: CollectionSpec, folder: Path) -> None:
+    """Make the empty cube beside its place and move it there: a kill leaves no half of one in its place."""
+    draft = folder.with_name(f".{folder.name}.creating")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    storage = icechunk.local_filesystem_storage(str(draft))
+    session = icechunk.Repository.create(storage, config=layout.repository_config()).writable_session("main")
+    layout.create(spec, session.store)
+    session.commit(f"create {spec.id}")
+    draft.replace(folder)
+
+
+def _check_layout(spec: CollectionSpec, repository: icechunk.Repository) -> None:
+    """Check what a repository holds, and add bands that it lacks."""
     gained = layout.check(spec, _root(repository.readonly_session("main")))
     if gained:
         session = repository.writable_session("main")
