@@ -38,6 +38,7 @@ def main() -> int:
             quick=arguments.quick,
             peer_2m=not arguments.no_peer_2m,
             chunk=arguments.chunk,
+            tried={f"ICEHOUSE_{name.upper()}": value for name, value in map(split, arguments.setting)},
             stack=stack,
         )
         echo(machine.text())
@@ -72,9 +73,21 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, no million chunks")
     parser.add_argument("--no-peer-2m", action="store_true", help="spare the peer's 2 m load (45 s, 6 GB)")
     parser.add_argument("--chunk", type=int, help="chunks of this size in place of the collections' own")
+    parser.add_argument(
+        "--setting",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the daemon, to try it",
+    )
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--markdown", type=Path, help="write the table between the markers of this page")
     return parser.parse_args()
+
+
+def split(setting: str) -> tuple[str, str]:
+    name, _, value = setting.partition("=")
+    return name, value
 
 
 def echo(text: str) -> None:

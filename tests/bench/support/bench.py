@@ -17,7 +17,7 @@ from support.environments import python_of
 from support.processes import Daemon, Worker, daemon
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from support.places import Place
@@ -40,6 +40,8 @@ class Bench:
     peer_2m: bool
     chunk: int | None
     """Use collections with chunks of this size in place of the built-in ones."""
+    tried: Mapping[str, str]
+    """Settings of the daemon that differ from the defaults."""
     stack: contextlib.ExitStack
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -71,7 +73,7 @@ class Bench:
     @functools.cached_property
     def settings(self) -> dict[str, str]:
         if not self.chunk:
-            return {}
+            return dict(self.tried)
         folder = self.folder("collections")
         for resolution in ("2m", "32m"):
             name = f"arcticdem-{resolution}"
@@ -79,7 +81,7 @@ class Bench:
             text = text.replace("chunk = 512", f"chunk = {self.chunk}")
             text = text.replace(f'id = "{name}"', f'id = "{self.collection(resolution)}"')
             (folder / f"{self.collection(resolution)}.toml").write_text(text, encoding="utf-8")
-        return {"ICEHOUSE_COLLECTIONS_DIR": str(folder)}
+        return {"ICEHOUSE_COLLECTIONS_DIR": str(folder), **self.tried}
 
     @contextlib.contextmanager
     def daemon(self, cache: Path | None = None, **settings: str) -> Iterator[Daemon]:
