@@ -438,9 +438,16 @@ async def test_a_band_gained_later_is_added_and_the_rest_stays(tmp_path, pool):
         np.testing.assert_array_equal(await read(store, SPEC.grid.chunk_window(1, 1)), chunk.values)
 
 
-async def test_a_daemon_killed_between_creating_and_writing_the_cube_recovers(tmp_path, pool):
-    icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "a")))
+async def test_a_daemon_killed_while_it_creates_a_repository_recovers(tmp_path, pool):
+    half = tmp_path / ".a.creating"
+    icechunk.Repository.create(icechunk.local_filesystem_storage(str(half)))
     await ours(tmp_path / "a", pool)
+    assert not half.exists()
+
+
+async def test_an_empty_repository_of_somebody_else_is_refused(tmp_path, pool):
+    icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "a")))
+    await refused(tmp_path / "a", pool)
 
 
 async def test_a_file_in_the_folders_place_is_named(tmp_path, pool):

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 _KINDS: Mapping[str, type[errors.IcehouseError]] = {
     "bad-parameter": errors.BadParameter,
     "bad-body": errors.BadParameter,
+    "bad-request": errors.BadParameter,
+    "headers-too-large": errors.BadParameter,
+    "method-not-allowed": errors.BadParameter,
+    "range-not-satisfiable": errors.BadParameter,
+    "unsupported-media-type": errors.BadParameter,
     "not-acceptable": errors.BadParameter,
     "unknown-collection": errors.NotFound,
     "unknown-band": errors.NotFound,
@@ -24,6 +29,7 @@ _KINDS: Mapping[str, type[errors.IcehouseError]] = {
     "outside-collection": errors.OutsideCollection,
     "source-refused": errors.SourceFailed,
     "source-corrupt": errors.SourceFailed,
+    "source-failed": errors.SourceFailed,
     "source-unavailable": errors.SourceFailed,
     "chunks-failed": errors.SourceFailed,
     "source-timeout": errors.SourceTimeout,
@@ -33,6 +39,7 @@ _KINDS: Mapping[str, type[errors.IcehouseError]] = {
     "shutting-down": errors.Busy,
     "disk-full": errors.DiskFull,
     "host-refused": errors.NotAllowed,
+    "not-allowed": errors.NotAllowed,
     "unauthorized": errors.NotAllowed,
     "cross-site-refused": errors.NotAllowed,
 }

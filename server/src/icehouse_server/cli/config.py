@@ -8,8 +8,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from icehouse_server.settings import load_settings
-
 app = typer.Typer(help="Settings.", no_args_is_help=True)
 
 
@@ -24,6 +22,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,  # noqa: FBT002
 ) -> None:
     """Print what is in force and where each value came from."""
+    from icehouse_server.settings import load_settings
+
     found = load_settings(config=config)
     values = found.settings.model_dump(mode="json")
     if as_json:

@@ -17,7 +17,6 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from icehouse_server import output
 from icehouse_server.cli.daemon import Daemon
 from icehouse_server.core.errors import BadParameterError
 
@@ -130,6 +129,8 @@ def _bar(*, shown: bool) -> Progress:
 
 
 def _suffix(path: Path) -> str:
+    from icehouse_server import output
+
     for known in output.FORMATS.values():
         if path.name.endswith(known.suffix):
             return known.suffix
