@@ -16,6 +16,8 @@ _STATUS = re.compile(r"\bstatus: (\d{3})\b")
 
 _KIND = re.compile(r"\bkind: (Timeout|Interrupted|Connect|Request|Decode|Unknown)\b")
 
+_URL = re.compile(r"https?://[^\s\"')]+")
+
 _RANGE_NOT_SATISFIABLE = 416
 _PRECONDITION_FAILED = 412
 _TRANSIENT = frozenset({408, 425, 429})
@@ -69,5 +71,6 @@ def from_obstore(error: Exception, url: str, *, item: str = "") -> SourceError:
         case "Connect":
             detail = "the source can't be reached"
         case _:
-            detail = f"the request failed: {text.partition('\n')[0][:200]}"
+            first = _URL.sub("(its URL)", text.partition("\n")[0])  # it may be a signed one
+            detail = f"the request failed: {first[:200]}"
     return SourceUnavailableError(detail, item=item, href=href)
