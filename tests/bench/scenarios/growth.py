@@ -16,8 +16,7 @@ from support import places
 from support.measure import Check, Figure, Result
 
 from icehouse_server.settings import read_collections
-from icehouse_server.store import CollectionStore
-from icehouse_server.store.decoded import DecodedCache
+from icehouse_server.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +44,7 @@ def plan_and_commit(bench: Bench) -> list[Result]:
         cache = bench.folder("growth")
         asyncio.run(_populate(bench, cache, count))
         name = f"{count:,} chunks"
-        plan, commit, start = _measure(bench, cache)
+        plan, commit, start = _measure(bench, cache, count)
         plans.append(Figure.of_seconds(name, plan))
         commits.append(Figure.of_seconds(name, commit))
         starts.append(Figure.of_seconds(name, start))
@@ -79,7 +78,7 @@ def _start_up(figures: list[Figure]) -> Result:
     return Result(what="start-up until the daemon is ready", figures=figures, checks=[check])
 
 
-def _measure(bench: Bench, cache: Path) -> tuple[list[float], list[float], list[float]]:
+def _measure(bench: Bench, cache: Path, count: int) -> tuple[list[float], list[float], list[float]]:
     """Seconds of plans, of commits of single chunks, and of starts."""
     starts: list[float] = []
     for _ in range(bench.n(3, 1)):
@@ -87,6 +86,9 @@ def _measure(bench: Bench, cache: Path) -> tuple[list[float], list[float], list[
             starts.append(running.start_seconds)
     bench.line(slow=False)
     with bench.daemon(cache) as running:
+        listed = _total(_metrics(running), "icehouse_chunks_cached")
+        if listed != count:
+            raise AssertionError(f"the daemon lists {listed} chunks, not {count}")
         plans = _plans(running, bench.collection("2m"), bench.n(50, 10))
         with bench.client(running, resolution="2m") as worker:
             commits: list[float] = []
@@ -128,17 +130,21 @@ def _plans(running: Daemon, collection: str, number: int) -> list[float]:
 
 def _committed(running: Daemon) -> tuple[int, float]:
     """Commits and seconds spent in them, by the daemon's own metrics."""
+    text = _metrics(running)
+    return int(_total(text, "icehouse_commits_total")), _total(text, "icehouse_commit_seconds_total")
+
+
+def _metrics(running: Daemon) -> str:
     connection = http.client.HTTPConnection("127.0.0.1", running.port)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
+    return text
 
-    def total(name: str) -> float:
-        return sum(
-            float(value) for value in re.findall(rf"^{name}_total{{[^}}]*}} (\S+)$", text, re.MULTILINE)
-        )
 
-    return int(total("icehouse_commits")), total("icehouse_commit_seconds")
+def _total(metrics: str, name: str) -> float:
+    """One metric, over all collections."""
+    return sum(float(value) for value in re.findall(rf"^{name}{{[^}}]*}} (\S+)$", metrics, re.MULTILINE))
 
 
 def _spec(bench: Bench) -> CollectionSpec:
@@ -175,13 +181,12 @@ async def _populate(bench: Bench, cache: Path, count: int) -> None:
     """
     spec = _spec(bench)
     with ThreadPoolExecutor(2) as pool:
-        store = await CollectionStore.open(
-            spec, cache / spec.id, decoded=DecodedCache(0), pool=pool, write_timeout=600
-        )
+        store = await Store.open(cache, [spec], pool=pool, decoded_bytes=0, write_timeout=600)
         await store.close()
+        repository = store.collections[spec.id]._repository
         keys = list(_around(spec, count))
         for start in range(0, len(keys), _COMMIT_CHUNKS):
-            await _commit(store._repository, keys[start : start + _COMMIT_CHUNKS])
+            await _commit(repository, keys[start : start + _COMMIT_CHUNKS])
 
 
 async def _commit(repository: icechunk.Repository, keys: list[tuple[int, int]]) -> None:

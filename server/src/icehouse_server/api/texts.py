@@ -75,10 +75,10 @@ def parse_crs(text: str, parameter: str) -> CRS:
     authority, code = found["authority"].upper(), found["code"].upper()
     if (authority, code) == ("OGC", "CRS84"):
         return _CRS84
-    crs = _crs_of_code(f"{authority}:{code}")
+    crs, fits = _crs_of_code(f"{authority}:{code}")
     if crs is None:
         raise BadParameterError(parameter, f"{parameter}: {authority}:{code} is not known", hint=right)
-    if not is_map(crs):
+    if not fits:
         raise BadParameterError(
             parameter, f"{parameter}: {authority}:{code} is no map of the earth in two axes", hint=right
         )
@@ -86,12 +86,13 @@ def parse_crs(text: str, parameter: str) -> CRS:
 
 
 @lru_cache(maxsize=256)
-def _crs_of_code(code: str) -> CRS | None:
-    """Return the CRS of a code, or None; also remembered for those that there are not."""
+def _crs_of_code(code: str) -> tuple[CRS | None, bool]:
+    """Return the CRS of a code, and whether it is a map; also remembered for those that there are not."""
     try:
-        return CRS(code)
+        crs = CRS(code)
     except (ProjError, ValueError, TypeError, OSError):
-        return None
+        return None, False
+    return crs, is_map(crs)
 
 
 def is_map(crs: CRS) -> bool:

@@ -65,10 +65,15 @@ class Footprint:
     """True when the target lies on the grid's lattice: its pixels are copied, not resampled."""
 
 
-@lru_cache(maxsize=64)
 def transformer(source: CRS, target: CRS) -> Transformer:
     """Return a pyproj transformer with x, y (lon, lat) axis order, made once for each pair."""
-    return Transformer.from_crs(source.proj, target.proj, always_xy=True)
+    return _transformer(str(source), str(target))
+
+
+@lru_cache(maxsize=64)
+def _transformer(source: str, target: str) -> Transformer:
+    """Make a transformer; by names, for the hash of a CRS is that of its WKT, made anew each time."""
+    return Transformer.from_crs(source, target, always_xy=True)
 
 
 def footprint(grid: Grid, target: GeoBox, resamplings: Sequence[str], *, max_chunks: int) -> Footprint:

@@ -276,9 +276,7 @@ class Downloads:
             return error
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             raise
-        except (
-            BaseException
-        ):  # the flight's edge: neither a defect nor a Rust panic may strand anybody
+        except BaseException:  # the flight's edge: neither a defect nor a Rust panic may strand anybody
             log.exception("a block could not be filled", collection=spec.id)
             return SourceError(f"the source of {spec.id!r} failed in a way that it should not")
         self.counters.blocks_fetched += 1

@@ -167,7 +167,7 @@ def _axis_attrs(crs: CRS) -> tuple[dict[str, Value], dict[str, Value]]:
 
 
 def _grid_mapping(geobox: GeoBox) -> Variable:
-    epsg, attrs = _crs_attrs(crs_of(geobox))
+    epsg, attrs = _crs_attrs(str(crs_of(geobox)))
     return Variable(
         name=GRID_MAPPING,
         dims=(),
@@ -177,8 +177,9 @@ def _grid_mapping(geobox: GeoBox) -> Variable:
 
 
 @lru_cache(maxsize=64)
-def _crs_attrs(crs: CRS) -> tuple[int, Mapping[str, Value]]:
+def _crs_attrs(name: str) -> tuple[int, Mapping[str, Value]]:
     """Return the EPSG code (0: none) and the grid mapping's attributes; PROJ needs milliseconds for them."""
+    crs = CRS(name)
     wkt = str(crs.proj.to_wkt())
     attrs: dict[str, Value] = {name: _plain(value) for name, value in crs.proj.to_cf().items()}
     attrs |= {"crs_wkt": wkt, "spatial_ref": wkt}

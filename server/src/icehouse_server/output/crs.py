@@ -25,10 +25,10 @@ def gdal_crs(geobox: GeoBox) -> GdalCRS:
     Raises:
         ValueError: it has none.
     """
-    return _parse(str(crs_of(geobox).to_wkt()))
+    return _parse(str(crs_of(geobox)))
 
 
 @lru_cache(maxsize=64)
-def _parse(wkt: str) -> GdalCRS:
+def _parse(name: str) -> GdalCRS:
     """Parse a CRS once: it takes GDAL longer than a small warp."""
-    return GdalCRS.from_wkt(wkt)
+    return GdalCRS.from_wkt(CRS(name).to_wkt())

@@ -36,6 +36,10 @@ from icehouse_server.service.trace import Trace
 from icehouse_server.sources.together import together
 from icehouse_server.store import CollectionStore, DamagedChunksError, Lease, Store
 
+_QUICK_FORMATS = frozenset({"zarr", "npy"})
+_QUICK_BYTES = 32 * 1024**2
+"""Working bytes up to which these take less than a millisecond: they copy nothing, and sum 10 GB/s."""
+
 _QUICK_PIXELS = 2_000_000
 """A plan of no more pixels takes a few milliseconds and is made on the loop; a larger one in the pool."""
 
@@ -177,8 +181,10 @@ class CoverageService:
         return Answer(coverage=coverage, trace=trace, budget=self.budget, held=size)
 
     async def encode(self, answer: Answer, format_name: str) -> output.Encoded:
-        """Encode an answer, in the pool."""
+        """Encode an answer: in the pool, or at once where that takes less than a thread's turn."""
         with answer.trace.stage("encode"):
+            if format_name in _QUICK_FORMATS and answer.held <= _QUICK_BYTES:
+                return output.encode(answer.coverage, format_name)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._pool, output.encode, answer.coverage, format_name)
 

@@ -28,6 +28,9 @@ from icehouse_server.store.writer import EncodedChunk, Writer
 
 log = structlog.get_logger(__name__)
 
+_QUICK_BYTES = 8 * 1024**2
+"""A window of no more bytes is copied on the loop (0.3 ms for 4 MB): a thread takes as long."""
+
 _READS_AT_ONCE = 32
 """Chunks of a collection that are read from the repository at once: it bounds the compressed bytes held."""
 
@@ -223,6 +226,8 @@ class CollectionStore:
             DamagedChunksError: some of the chunks are not there, or can't be read back.
         """
         chunks = await self._chunks(lease, band, keys)
+        if window.pixels * band.dtype.itemsize <= _QUICK_BYTES:
+            return _assemble(self.spec, band, window, chunks)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, _assemble, self.spec, band, window, chunks)
 
@@ -255,15 +260,13 @@ class CollectionStore:
             if buffer is None:
                 return None
             data = memoryview(buffer.as_numpy_array().view(np.uint8))
-            values = await loop.run_in_executor(self._pool, decode, data, band, self.spec.grid.chunk)
+            values, void = await loop.run_in_executor(self._pool, _decoded, data, band, self.spec.grid.chunk)
         except (icechunk.IcechunkError, DamagedError) as error:
             log.warning("a stored chunk can't be read back", chunk=key.path, error=_first_line(error))
             return None
-        if lease.current and await loop.run_in_executor(self._pool, _is_void, band, values):
-            values = void_chunk(band, self.spec.grid.chunk)
-            if lease.generation == self._decoded.generation and self.index.has(key):
-                self.index.add(key, void=True)
         if lease.current:
+            if void and lease.generation == self._decoded.generation and self.index.has(key):
+                self.index.add(key, void=True)
             self._decoded.put(key, values, generation=lease.generation)
         return values
 
@@ -290,6 +293,12 @@ class CollectionStore:
                 if kind == icechunk.ChunkType.inline:
                     await self._chunk(lease, self.spec.band(key.band), key)
         return sum(self.index.is_void(key) for key in keys)
+
+
+def _decoded(data: memoryview, band: BandSpec, chunk: int) -> tuple[Pixels, bool]:
+    """Decode a chunk, and say whether it is void: then it is given as one that takes no memory. Blocking."""
+    values = decode(data, band, chunk)
+    return (void_chunk(band, chunk), True) if _is_void(band, values) else (values, False)
 
 
 def _is_void(band: BandSpec, values: Pixels) -> bool:
