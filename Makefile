@@ -13,6 +13,8 @@ pins := pyproject.toml client/pyproject.toml server/pyproject.toml constraints.t
 
 # A slow mirror is not a broken one.
 export UV_HTTP_TIMEOUT ?= 180
+# Each test starts processes; without byte code each of them compiles its imports anew.
+export UV_COMPILE_BYTECODE ?= 1
 
 .PHONY: help
 help: ## list these commands

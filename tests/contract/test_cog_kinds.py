@@ -23,6 +23,7 @@ from icehouse_server.sources.checks import Expectation, is_native
 from icehouse_server.sources.cog import open_cog
 from icehouse_server.sources.hosts import Hosts
 from icehouse_server.sources.ranges import HEADER, HeaderCache, RangeReader
+from icehouse_server.sources.shared import SharedRanges
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning"),
@@ -96,7 +97,9 @@ async def read(server, path, window, *, dtype="float32", nodata=-9999, index=1):
     hosts = Hosts(connect_timeout=5, read_timeout=5, max_requests_per_host=8, user_agent="test")
     band = BandSpec(name="b", dtype=np.dtype(dtype), nodata=nodata)
     expected = Expectation(item="i", href="h", grid=GRID, band=band, index=index, extent=None)
-    reader = RangeReader(hosts=hosts, headers=HeaderCache(), url=f"{server}/{path.name}", item="i")
+    reader = RangeReader(
+        hosts=hosts, headers=HeaderCache(), shared=SharedRanges(), url=f"{server}/{path.name}", item="i"
+    )
     with ThreadPoolExecutor(2) as pool:
         cog = await open_cog(reader, expected, pool)
         piece = await cog.read(window)

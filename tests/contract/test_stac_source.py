@@ -149,6 +149,7 @@ async def test_a_cold_window_costs_few_requests_and_bytes(context, fresh_standin
     header, *data = next(iter(cold.ranges.values()))
     assert header == "bytes=0-65535"
     assert len(data) <= 3
+    source.shared.max_age = -1  # as some seconds later
     fresh_standins.reset()
     await source.read(rig.request_for(spec, window, "dem"))
     warm = fresh_standins.counters()
@@ -180,9 +181,7 @@ async def test_a_hundred_readers_ask_for_a_document_once(context, fresh_standins
     await source.close()
     assert fresh_standins.stac_counters().requests == 1
     cogs = fresh_standins.cogs_counters()
-    assert cogs.requests == 101, (
-        "one header, and a block for each reader: sharing those is the downloads' part"
-    )
+    assert cogs.requests == 2, "one header and one block, however many read"
     # The stand-in counts a request until its own end, a little after the answer has arrived.
     assert cogs.most_active <= context.max_requests_per_host + 16
 

@@ -64,7 +64,18 @@ def wheels(uv, tmp_path_factory):
     for name in ("client", "server"):
         unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info", ".venv")
         source = Path(shutil.copytree(ROOT / name, folder / name, ignore=unwanted))
-        run(uv, "build", "-q", "--wheel", "--out-dir", folder / "dist", source, cwd=folder)
+        run(
+            uv,
+            "build",
+            "-q",
+            "--wheel",
+            "--python",
+            sys.executable,
+            "--out-dir",
+            folder / "dist",
+            source,
+            cwd=folder,
+        )
     return {path.name.partition("-")[0]: path for path in (folder / "dist").glob("*.whl")}
 
 

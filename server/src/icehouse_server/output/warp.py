@@ -15,6 +15,8 @@ GDAL also widens its kernels by the mean scale of what it warps in one call. Tha
 pieces, so there the scale of the whole target is handed to it.
 """
 
+import os
+
 import numpy as np
 import rasterio.features
 import rasterio.warp
@@ -32,6 +34,10 @@ from icehouse_server.output.crs import crs_of, gdal_crs
 
 WARP_MEMORY_MB = 1024
 """GDAL's memory limit for one piece. More than a piece can need, so that GDAL never cuts it again."""
+
+_LARGE = 256 * 256
+_THREADS = min(4, os.cpu_count() or 1)
+"""Threads of GDAL for one warp of a large piece: it cuts the piece by rows, and the pixels stay the same."""
 
 _KERNELS = frozenset({"bilinear", "cubic", "cubic_spline", "lanczos"})
 """Methods whose kernels GDAL widens by the scale; the others look at what a pixel covers."""
@@ -94,7 +100,7 @@ def _reproject(
         dst_nodata=nodata,
         resampling=Resampling[method],
         init_dest_nodata=True,
-        num_threads=1,
+        num_threads=_THREADS if values.size > _LARGE else 1,
         warp_mem_limit=WARP_MEMORY_MB,
         **(_scales(piece, grid, target) if method in _KERNELS else {}),
     )
@@ -105,6 +111,15 @@ def _rows_and_cols(piece: Piece) -> tuple[slice, slice]:
     """Return where a piece lies in the output."""
     part = piece.target
     return slice(part.row, part.stop_row), slice(part.col, part.stop_col)
+
+
+def _nodata_in(values: Pixels, band: BandSpec) -> float | None:
+    """Return the band's nodata if a pixel holds it: without, GDAL takes half the time for the same pixels."""
+    fill = band.fill
+    if band.nodata is None:
+        return None
+    invalid = np.isnan(values) if fill != fill else values == fill  # noqa: PLR0124 - NaN equals nothing
+    return band.nodata if bool(invalid.any()) else None
 
 
 def copy_piece(values: Pixels, piece: Piece, *, out: Pixels) -> None:

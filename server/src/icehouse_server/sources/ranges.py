@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from icehouse_server.core.errors import SourceCorruptError, SourceError, SourceUnavailableError
 from icehouse_server.sources.flights import Flights
 from icehouse_server.sources.hosts import Answer, Hosts
+from icehouse_server.sources.shared import SharedRanges
 from icehouse_server.sources.together import together
 from icehouse_server.sources.urls import public
 
@@ -133,6 +134,7 @@ class RangeReader:
 
     hosts: Hosts
     headers: HeaderCache
+    shared: SharedRanges
     url: str
     item: str
     failure: SourceError | None = None
@@ -198,6 +200,18 @@ class RangeReader:
         if ends is None:
             ends = [start + length for start, length in zip(starts, lengths or (), strict=True)]
         ranges = list(zip(starts, ends, strict=True))
+        version = (await self.open()).version
+        keys = [(self.url, version, start, stop) for start, stop in ranges]
+
+        async def fetch(places: Sequence[int]) -> Sequence[memoryview]:
+            return await self._coalesced([ranges[place] for place in places])
+
+        try:
+            return await self.shared.get(keys, fetch)
+        except SourceError as error:
+            raise self._failed(error) from error.__cause__
+
+    async def _coalesced(self, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
         parts = coalesce(ranges)
         answers = await together(self._fetch(part.start, part.stop) for part in parts)
         found: list[memoryview] = [memoryview(b"")] * len(ranges)

@@ -14,6 +14,7 @@ from icehouse_server.sources.cog import Cog, open_cog
 from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.merge import Piece, merge
 from icehouse_server.sources.ranges import HeaderCache, RangeReader
+from icehouse_server.sources.shared import SharedRanges
 from icehouse_server.sources.stac_api import StacApi
 from icehouse_server.sources.stac_finder import Finder
 from icehouse_server.sources.stac_items import Asset
@@ -52,6 +53,7 @@ class StacSource:
     finder: Finder
     api: StacApi
     headers: HeaderCache = field(default_factory=HeaderCache)
+    shared: SharedRanges = field(default_factory=SharedRanges)
     _running: set[asyncio.Task[Block]] = field(default_factory=set)
     _closed: bool = False
 
@@ -176,6 +178,7 @@ class _BandReader:
             reader = RangeReader(
                 hosts=self.source.context.hosts,
                 headers=self.source.headers,
+                shared=self.source.shared,
                 url=asset.url,
                 item=asset.item,
             )
