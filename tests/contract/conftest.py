@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COLLECTION = "arcticdem-32m"
-CHUNK_M = 512 * 32
+CHUNK = 256
+CHUNK_M = CHUNK * 32
 LEFT, TOP = -4_000_096, 4_100_096
 """Corner of the collection's grid."""
-_FRESH_COLS, _FRESH_ROWS = range(440, 450), range(220, 237)
-"""Chunks around tile 44_74, which exists with its neighbours: for tests that need what nobody asked for."""
+_FRESH_COLS, _FRESH_ROWS = range(880, 900, 3), range(440, 474, 3)
+"""Chunks around tile 44_74, which exists with its neighbours: for tests that need what nobody asked for.
+
+Three apart, so that no two share a block of a file.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +48,13 @@ class Place:
 
     def query(self, **more):
         """Parameters that need this chunk alone: 64 x 64 pixels in its middle."""
-        x, y = self.left + 6400, self.top - 6400
+        x, y = self.left + 3200, self.top - 3200
         return {"bbox": f"{x},{y - 2048},{x + 2048},{y}", "bbox-crs": "EPSG:3413", **more}
 
     def body(self, **more):
         return {
             "proj:code": "EPSG:3413",
-            "proj:transform": [32, 0, self.left + 6400, 0, -32, self.top - 6400],
+            "proj:transform": [32, 0, self.left + 3200, 0, -32, self.top - 3200],
             "proj:shape": [64, 64],
             **more,
         }

@@ -476,7 +476,7 @@ def test_fail_on_error_false(daemon, spoilt):
     ds = open_netcdf(answer.content, "h5netcdf")
     assert np.atleast_1d(ds.attrs["icehouse_failed_chunks"]).tolist() == [chunk]
     assert (ds.mad.values == -9999).all()
-    affine = Affine(32, 0, spoilt.left + 6400, 0, -32, spoilt.top - 6400)
+    affine = Affine(32, 0, spoilt.left + 3200, 0, -32, spoilt.top - 3200)
     np.testing.assert_array_equal(ds.dem.values, truth("dem", affine, (64, 64)))
 
 
@@ -507,10 +507,10 @@ def test_plan_before_and_after(daemon, fresh_standins, place):
         assert plan["chunks"] == expected
         assert plan["bands"] == ["dem"]
         assert plan["window"] == {
-            "row": place.row * 512 + 200, "col": place.col * 512 + 200, "height": 64, "width": 64
+            "row": place.row * 256 + 100, "col": place.col * 256 + 100, "height": 64, "width": 64
         }  # fmt: skip
         assert plan["aligned"] is True
-        assert plan["estimated_source_bytes"] == 512 * 512 * 4
+        assert plan["estimated_source_bytes"] == 256 * 256 * 4
         assert plan["output_bytes"] == 64 * 64 * 4
     assert fresh_standins.counters().requests == 0
     assert daemon.get(**place.query()).status_code == 200

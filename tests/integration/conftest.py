@@ -222,12 +222,12 @@ def native():
 @pytest.fixture(scope="session")
 def chunk_window(native):
     """Makes windows of whole chunks at 32 m around SUBJECT; its arguments count chunks."""
-    side = 512 * 32
+    side = 256 * 32
     left, top = ((SUBJECT[0] - ORIGINS["32m"][1]) // side, (ORIGINS["32m"][2] - SUBJECT[1]) // side)
 
     def make(row, column, rows=1, columns=1):
         x, y = ORIGINS["32m"][1] + (left + column) * side, ORIGINS["32m"][2] - (top + row) * side
-        return native("32m", x, y, (512 * rows, 512 * columns))
+        return native("32m", x, y, (256 * rows, 256 * columns))
 
     return make
 

@@ -105,10 +105,10 @@ def check_repository(chunks, kept, native, truth):
     """Every chunk is whole and right, and those that were acknowledged are there."""
     assert len(chunks) >= len(kept)
     for (row, column), values in chunks.items():
-        window = native("32m", -4_000_096 + column * 512 * 32, 4_100_096 - row * 512 * 32, values.shape)
+        window = native("32m", -4_000_096 + column * 256 * 32, 4_100_096 - row * 256 * 32, values.shape)
         np.testing.assert_array_equal(values, truth("32m", window))
     for window, _ in kept:
-        row, column = (4_100_096 - window.affine.f) / 512 / 32, (window.affine.c + 4_000_096) / 512 / 32
+        row, column = (4_100_096 - window.affine.f) / 256 / 32, (window.affine.c + 4_000_096) / 256 / 32
         assert (row, column) in chunks
 
 

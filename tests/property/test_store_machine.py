@@ -77,7 +77,7 @@ class Machine(RuleBasedStateMachine):
         self._script()
         self.downloads = Downloads(
             {"tiny": Supply(source=self.source, presence=self.collection.index, sink=self.collection)},
-            DownloadSettings(block_chunks=2, failure_ttl=0, retry=RetryPolicy(attempts=1)),
+            DownloadSettings(block_side=2 * SPEC.grid.chunk, failure_ttl=0, retry=RetryPolicy(attempts=1)),
             pool=self.pool,
         )
         self.service = CoverageService(

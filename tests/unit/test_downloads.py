@@ -55,7 +55,7 @@ def pool():
 
 @asynccontextmanager
 async def bench(pool, **options):
-    chosen = DownloadSettings(**{"retry": QUICK, "block_chunks": 2, **options})
+    chosen = DownloadSettings(**{"retry": QUICK, "block_side": 2 * SPEC.grid.chunk, **options})
     source, other = ScriptedSource(truth=Truth(spec=SPEC, void=VOID)), ScriptedSource(truth=Truth(spec=OTHER))
     sink, second, clock = MemorySink(), MemorySink(), [0.0]
     supplies = {
@@ -118,7 +118,9 @@ async def test_many_who_ask_at_once_cause_one_fetch(pool):
 async def test_overlapping_requests_fetch_each_chunk_once_and_rightly(pool, asks, seed):
     """Also where a request lists a chunk twice."""
     rng = random.Random(seed)
-    async with bench(pool, blocks_per_collection=rng.choice([1, 3]), block_chunks=rng.choice([1, 2, 5])) as b:
+    async with bench(
+        pool, blocks_per_collection=rng.choice([1, 3]), block_side=rng.choice([1, 2, 5]) * SPEC.grid.chunk
+    ) as b:
 
         async def one(places):
             for _ in range(rng.randrange(4)):
@@ -170,7 +172,7 @@ def bad(item="scene", kind=SourceCorruptError):
 
 
 async def test_a_bad_item_fails_those_who_need_it_and_nobody_else(pool):
-    async with bench(pool, block_chunks=4) as b:
+    async with bench(pool, block_side=64) as b:
         b.source.faults.append(touches(1, 1, bad()))
         needs, needs_not = await asyncio.gather(b.ensure(square(4)), b.ensure([chunk(0, 3), chunk(3, 0)]))
         assert [failure.chunk for failure in needs.failed] == ["dem/c/1/1"]
@@ -311,7 +313,7 @@ async def test_whatever_a_source_does_is_a_named_failure(pool, fault, kind):
 
 
 async def test_a_full_queue_refuses_all_or_nothing(pool):
-    async with bench(pool, max_queued_blocks=3, blocks_per_collection=1, block_chunks=1) as b:
+    async with bench(pool, max_queued_blocks=3, blocks_per_collection=1, block_side=16) as b:
         b.source.gate = asyncio.Event()
         first = b.begin([chunk(9, 9)])
         await until(lambda: b.source.under_way)
@@ -330,7 +332,7 @@ async def test_a_full_queue_refuses_all_or_nothing(pool):
 
 
 async def test_blocks_that_nobody_wants_any_more_do_not_fill_the_queue(pool):
-    async with bench(pool, max_queued_blocks=3, blocks_per_collection=1, block_chunks=1) as b:
+    async with bench(pool, max_queued_blocks=3, blocks_per_collection=1, block_side=16) as b:
         b.source.gate = asyncio.Event()
         first = b.begin([chunk(9, 9)])
         await until(lambda: b.source.under_way)
@@ -346,7 +348,7 @@ async def test_blocks_that_nobody_wants_any_more_do_not_fill_the_queue(pool):
 
 
 async def test_who_leaves_drops_what_has_not_begun_and_lets_finish_what_has(pool):
-    async with bench(pool, blocks_per_collection=1, block_chunks=1) as b:
+    async with bench(pool, blocks_per_collection=1, block_side=16) as b:
         b.source.gate = asyncio.Event()
         ask = b.begin(square(2))
         shared = b.begin([chunk(1, 1)])
@@ -362,7 +364,7 @@ async def test_who_leaves_drops_what_has_not_begun_and_lets_finish_what_has(pool
 
 
 async def test_who_comes_back_for_a_dropped_chunk_gets_it(pool):
-    async with bench(pool, blocks_per_collection=1, block_chunks=1) as b:
+    async with bench(pool, blocks_per_collection=1, block_side=16) as b:
         b.source.gate = asyncio.Event()
         first = b.begin([chunk(9, 9)])
         await until(lambda: b.source.under_way)
@@ -395,7 +397,7 @@ def order_of(source):
 
 
 async def test_a_small_request_goes_before_the_tenth_block_of_a_large_one(pool):
-    async with bench(pool, blocks_per_collection=1, block_chunks=1) as b:
+    async with bench(pool, blocks_per_collection=1, block_side=16) as b:
         b.source.gate = asyncio.Event()
         large = b.begin([chunk(row, 0) for row in range(10)])
         await until(lambda: b.source.under_way)
@@ -407,7 +409,7 @@ async def test_a_small_request_goes_before_the_tenth_block_of_a_large_one(pool):
 
 
 async def test_prefetching_goes_last(pool):
-    async with bench(pool, blocks_per_collection=1, block_chunks=1) as b:
+    async with bench(pool, blocks_per_collection=1, block_side=16) as b:
         b.source.gate = asyncio.Event()
         first = b.begin([chunk(9, 9)])
         await until(lambda: b.source.under_way)
@@ -421,7 +423,7 @@ async def test_prefetching_goes_last(pool):
 
 
 async def test_bounds_hold_and_a_slow_collection_blocks_no_other(pool):
-    async with bench(pool, blocks_per_collection=3, blocks_at_once=4, block_chunks=1) as b:
+    async with bench(pool, blocks_per_collection=3, blocks_at_once=4, block_side=16) as b:
         b.source.gate = asyncio.Event()
         slow = b.begin(square(5))
         await until(lambda: b.source.under_way == 3)
@@ -438,7 +440,7 @@ async def test_bounds_hold_and_a_slow_collection_blocks_no_other(pool):
 
 
 async def test_close_ends_every_wait_with_a_name(pool):
-    async with bench(pool, blocks_per_collection=1, block_chunks=1) as b:
+    async with bench(pool, blocks_per_collection=1, block_side=16) as b:
         b.source.gate = asyncio.Event()
         asks = [b.begin(square(3)), b.begin([chunk(0, 0)])]
         await until(lambda: b.source.under_way)

@@ -67,7 +67,7 @@ async def daemon(folder, pool, *, decoded=10**8, ttl=0.0, **options):
     collection, source = store.collections["tiny"], ScriptedSource(truth=TRUTH)
     downloads = Downloads(
         {"tiny": Supply(source=source, presence=collection.index, sink=collection)},
-        DownloadSettings(block_chunks=2, failure_ttl=ttl, retry=RetryPolicy(attempts=1)),
+        DownloadSettings(block_side=2 * SPEC.grid.chunk, failure_ttl=ttl, retry=RetryPolicy(attempts=1)),
         pool=pool,
     )
     try:

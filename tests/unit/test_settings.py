@@ -34,16 +34,16 @@ def write(path, text):
 
 
 def test_command_line_over_environment_over_file_over_default(tmp_path, monkeypatch):
-    file = write(tmp_path / "own.toml", "port = 1\nmax_fills = 2\nblock_chunks = 3\n")
+    file = write(tmp_path / "own.toml", "port = 1\nmax_fills = 2\nblock_side = 3\n")
     monkeypatch.setenv("ICEHOUSE_PORT", "10")
     monkeypatch.setenv("ICEHOUSE_MAX_FILLS", "20")
     force = load_settings({"port": 100, "host": None}, config=file)
     found = force.settings
-    assert (found.port, found.max_fills, found.block_chunks) == (100, 20, 3)
+    assert (found.port, found.max_fills, found.block_side) == (100, 20, 3)
     assert found.host == "127.0.0.1", "None on the command line means not given"
     assert force.origins["port"] == "command line"
     assert force.origins["max_fills"] == "environment ICEHOUSE_MAX_FILLS"
-    assert force.origins["block_chunks"] == f"file {file}"
+    assert force.origins["block_side"] == f"file {file}"
     assert force.origins["host"] == "default"
     assert set(force.origins) == set(Settings.model_fields)
 
@@ -105,7 +105,7 @@ def test_the_clients_variables_are_no_settings(monkeypatch):
         ("port", "x"),
         ("port", "70000"),
         ("port", "-1"),
-        ("block_chunks", "0"),
+        ("block_side", "0"),
         ("request_timeout", "0"),
         ("request_timeout", "nan"),
         ("log_level", "loud"),

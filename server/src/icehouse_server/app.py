@@ -122,7 +122,7 @@ def _downloads(
         blocks_at_once=settings.blocks_at_once,
         blocks_per_collection=settings.blocks_per_collection,
         max_queued_blocks=settings.max_queued_blocks,
-        block_chunks=settings.block_chunks,
+        block_side=settings.block_side,
         failure_ttl=settings.failure_ttl,
         retry=retry,
     )

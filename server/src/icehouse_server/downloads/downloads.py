@@ -47,8 +47,8 @@ class DownloadSettings:
     blocks_at_once: int = 16
     blocks_per_collection: int = 8
     max_queued_blocks: int = 2048
-    block_chunks: int = 4
-    """Longest side of a block, in chunks."""
+    block_side: int = 2048
+    """Longest side of a block, in pixels; a chunk that is longer is a block of its own."""
     failure_ttl: float = 10.0
     """Seconds for which a chunk that failed is left alone."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
@@ -191,7 +191,7 @@ class Downloads:
                 failed.append(failure)
             else:
                 fresh.append(key)
-        blocks = join(fresh, self._settings.block_chunks)
+        blocks = join(fresh, self._block_chunks(spec))
         if blocks and self._schedule.queued + len(blocks) > self._settings.max_queued_blocks:
             self._schedule.purge()
         if blocks and self._schedule.queued + len(blocks) > self._settings.max_queued_blocks:
@@ -223,13 +223,16 @@ class Downloads:
                 self._flights[key] = job.flights[key] = Flight(key=key)
         return job
 
+    def _block_chunks(self, spec: CollectionSpec) -> int:
+        return max(1, self._settings.block_side // spec.grid.chunk)
+
     async def _fetch(self, job: Job) -> None:
         """Fetch a job's block. Whatever happens, every flight of it lands."""
         wanted = {key: flight for key, flight in job.flights.items() if not flight.done.done()}
         for flight in wanted.values():
             flight.begun = True
         try:
-            for block in join(wanted, self._settings.block_chunks):
+            for block in join(wanted, self._block_chunks(job.spec)):
                 await self._fill(job.spec, block)
         finally:
             for key, flight in wanted.items():

@@ -82,7 +82,12 @@ class Settings(BaseSettings):
 
     blocks_at_once: int = Field(default=16, ge=1, description="Blocks fetched at once, over all collections.")
     blocks_per_collection: int = Field(default=8, ge=1, description="Blocks fetched at once of a collection.")
-    block_chunks: int = Field(default=4, ge=1, le=64, description="Longest side of a block, in chunks.")
+    block_side: int = Field(
+        default=2048,
+        ge=1,
+        le=16384,
+        description="Longest side of a block that is fetched at once, in pixels.",
+    )
     max_queued_blocks: int = Field(default=2048, ge=1, description="Blocks that may wait; 503 beyond.")
     fetch_attempts: int = Field(
         default=4, ge=1, le=20, description="Tries of a block, transient errors only."
