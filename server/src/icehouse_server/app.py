@@ -30,6 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_daemon(settings) as state:
             app.state.icehouse = state
+            app.openapi()  # FastAPI looks at its routes when it is first asked; the first caller need not wait
             yield
 
     return create_api(
@@ -74,6 +75,8 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         downloads = _downloads(settings, store, sources, compute)
         stack.push_async_callback(downloads.close)
         service = CoverageService(store, downloads, _service_settings(settings), pool=compute)
+        for spec in specs.values():
+            await service.warm_up(spec)
         log.info(
             "ready",
             cache_dir=str(folder),

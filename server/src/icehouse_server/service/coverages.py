@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from odc.geo.crs import CRS
 from shapely.geometry.base import BaseGeometry
 
 from icehouse_server import output
-from icehouse_server.core.collection import BandSpec
+from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.errors import (
     ChunksFailedError,
@@ -24,8 +25,8 @@ from icehouse_server.core.errors import (
     StoreError,
     UnknownCollectionError,
 )
-from icehouse_server.core.footprint import Piece
-from icehouse_server.core.grid import ChunkKey
+from icehouse_server.core.footprint import Piece, transformer
+from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.plan import Plan, Region, make_plan
 from icehouse_server.core.ports import Pixels
@@ -117,6 +118,17 @@ class CoverageService:
                 f"there is no collection {name!r}", hint=f"there are {', '.join(sorted(self.collections))}"
             )
         return found
+
+    async def warm_up(self, spec: CollectionSpec) -> None:
+        """Plan and encode a pixel of nothing, so that the first answer does not wait for PROJ's database."""
+        pixel = spec.grid.geobox_of(Window(row=0, col=0, height=1, width=1))
+        region = Region(collection=spec, bands=spec.bands, target=pixel)
+        await self.plan(region)
+        transformer(CRS("EPSG:4326"), spec.grid.crs)
+        arrays = {band.name: np.full((1, 1), band.fill, dtype=band.dtype) for band in spec.bands}
+        coverage = Coverage(region=region, bands=arrays, snapshot="")
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._pool, output.encode, coverage, "zarr")
 
     async def plan(self, region: Region) -> Plan:
         """Return what a request would need; nothing is fetched.

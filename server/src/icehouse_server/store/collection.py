@@ -1,6 +1,7 @@
 """One collection's repository: opening, reading, leases, and the writer behind it."""
 
 import asyncio
+import itertools
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -27,6 +28,9 @@ from icehouse_server.store.index import Index
 from icehouse_server.store.writer import EncodedChunk, Writer
 
 log = structlog.get_logger(__name__)
+
+_DECODE_TURNS = 4
+"""Turns in the pool that the chunks of one window are decoded in: as many as there are threads by default."""
 
 _QUICK_BYTES = 8 * 1024**2
 """A window of no more bytes is copied on the loop (0.3 ms for 4 MB): a thread takes as long."""
@@ -243,32 +247,42 @@ class CollectionStore:
             else:
                 found[key] = values
         if missing:
-            read = await asyncio.gather(*(self._chunk(lease, band, key) for key in missing))
-            got = dict(zip(missing, read, strict=True))
-            damaged = tuple(key for key, values in got.items() if values is None)
+            read = await self._stored(lease, band, missing)
+            damaged = tuple(key for key in missing if key not in read)
             if damaged:
                 raise DamagedChunksError(damaged)
-            found.update((key, values) for key, values in got.items() if values is not None)
+            found.update(read)
         return found
 
-    async def _chunk(self, lease: Lease, band: BandSpec, key: ChunkKey) -> Pixels | None:
-        """Read and decode one chunk: None if the snapshot lacks it, or if it can't be read back."""
+    async def _stored(self, lease: Lease, band: BandSpec, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Pixels]:
+        """Read and decode chunks; those that the snapshot lacks or that can't be read back are left out."""
         loop = asyncio.get_running_loop()
-        try:
-            async with self._reads:
-                buffer = await lease.session.store.get(key.path, default_buffer_prototype())
-            if buffer is None:
-                return None
-            data = memoryview(buffer.as_numpy_array().view(np.uint8))
-            values, void = await loop.run_in_executor(self._pool, _decoded, data, band, self.spec.grid.chunk)
-        except (icechunk.IcechunkError, DamagedError) as error:
-            log.warning("a stored chunk can't be read back", chunk=key.path, error=_first_line(error))
-            return None
-        if lease.current:
+        datas = await asyncio.gather(*(self._bytes_of(lease, key) for key in keys))
+        held = [(key, data) for key, data in zip(keys, datas, strict=True) if data is not None]
+        # A few turns of many chunks each: a turn in the pool costs about what decoding one chunk does.
+        turns = [held[start::_DECODE_TURNS] for start in range(min(_DECODE_TURNS, len(held)))]
+        parts = await asyncio.gather(
+            *(loop.run_in_executor(self._pool, _decoded, turn, band, self.spec.grid.chunk) for turn in turns)
+        )
+        found: dict[ChunkKey, Pixels] = {}
+        for key, (values, void) in itertools.chain.from_iterable(parts):
+            found[key] = values
+            if not lease.current:
+                continue
             if void and lease.generation == self._decoded.generation and self.index.has(key):
                 self.index.add(key, void=True)
             self._decoded.put(key, values, generation=lease.generation)
-        return values
+        return found
+
+    async def _bytes_of(self, lease: Lease, key: ChunkKey) -> memoryview | None:
+        """Return a chunk as it is stored, or None where it can't be had."""
+        try:
+            async with self._reads:
+                buffer = await lease.session.store.get(key.path, default_buffer_prototype())
+        except icechunk.IcechunkError as error:
+            log.warning("a stored chunk can't be read", chunk=key.path, error=_first_line(error))
+            return None
+        return None if buffer is None else memoryview(buffer.as_numpy_array().view(np.uint8))
 
     async def absent(self, lease: Lease, keys: Sequence[ChunkKey]) -> tuple[ChunkKey, ...]:
         """Return the chunks that the leased snapshot lacks."""
@@ -291,14 +305,24 @@ class CollectionStore:
             for key in unknown:
                 kind = await lease.session.chunk_type_async(f"/{key.band}", (key.row, key.col))
                 if kind == icechunk.ChunkType.inline:
-                    await self._chunk(lease, self.spec.band(key.band), key)
+                    await self._stored(lease, self.spec.band(key.band), [key])
         return sum(self.index.is_void(key) for key in keys)
 
 
-def _decoded(data: memoryview, band: BandSpec, chunk: int) -> tuple[Pixels, bool]:
-    """Decode a chunk, and say whether it is void: then it is given as one that takes no memory. Blocking."""
-    values = decode(data, band, chunk)
-    return (void_chunk(band, chunk), True) if _is_void(band, values) else (values, False)
+def _decoded(
+    chunks: Sequence[tuple[ChunkKey, memoryview]], band: BandSpec, chunk: int
+) -> list[tuple[ChunkKey, tuple[Pixels, bool]]]:
+    """Decode chunks, and say which are void: those are given as ones that take no memory. Blocking."""
+    found: list[tuple[ChunkKey, tuple[Pixels, bool]]] = []
+    for key, data in chunks:
+        try:
+            values = decode(data, band, chunk)
+        except DamagedError as error:
+            log.warning("a stored chunk does not decode", chunk=key.path, error=_first_line(error))
+            continue
+        void = _is_void(band, values)
+        found.append((key, (void_chunk(band, chunk) if void else values, void)))
+    return found
 
 
 def _is_void(band: BandSpec, values: Pixels) -> bool:
