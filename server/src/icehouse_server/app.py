@@ -30,7 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_daemon(settings) as state:
             app.state.icehouse = state
-            app.openapi()  # FastAPI looks at its routes when it is first asked; the first caller need not wait
+            app.openapi()  # FastAPI looks at its routes when first asked; no caller need wait for that
             yield
 
     return create_api(
