@@ -88,7 +88,7 @@ class Builder:
 
 
 def _build(path: Path, tile: Tile, asset: str, variant: Variant) -> None:
-    """Write the file beside its place and move it there, so that a reader sees all of it or nothing."""
+    """Write the file beside its place and put it there, so that a reader sees all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     if asset == "metadata":
@@ -98,7 +98,12 @@ def _build(path: Path, tile: Tile, asset: str, variant: Variant) -> None:
             _write_raster(draft, tile, asset, variant)
     if variant.truncate < 1:
         os.truncate(draft, int(draft.stat().st_size * variant.truncate))
-    draft.replace(path)
+    try:
+        path.hardlink_to(draft)  # never over one that is there: its readers would see the file change
+    except FileExistsError:
+        pass  # another process that shares the folder was quicker
+    finally:
+        draft.unlink()
 
 
 def _write_raster(path: Path, tile: Tile, asset: str, variant: Variant) -> None:
