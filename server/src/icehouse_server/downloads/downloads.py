@@ -129,6 +129,7 @@ class Downloads:
         *,
         timeout: float,  # noqa: ASYNC109 - the time is reported per chunk, not raised
         priority: Priority = Priority.INTERACTIVE,
+        again: bool = False,
     ) -> Ensured:
         """Have chunks fetched and committed, and wait for them.
 
@@ -140,12 +141,13 @@ class Downloads:
             keys: the chunks.
             timeout: seconds to wait at most; what is not there by then is reported as failed.
             priority: who goes first.
+            again: fetch also what is there already, and what failed a moment ago.
 
         Raises:
             BusyError: the queue is full; nothing was queued.
             ShuttingDownError: the daemon is stopping.
         """
-        waiting, failed, started = self._enlist(spec, keys, priority)
+        waiting, failed, started = self._enlist(spec, keys, priority, again=again)
         joined = len(waiting) - started
         self.counters.chunks_joined += joined
         try:
@@ -171,7 +173,7 @@ class Downloads:
     # The next two run without an await inside, so no other request comes between look and act.
 
     def _enlist(
-        self, spec: CollectionSpec, keys: Sequence[ChunkKey], priority: Priority
+        self, spec: CollectionSpec, keys: Sequence[ChunkKey], priority: Priority, *, again: bool
     ) -> tuple[list[Flight], list[FailedChunk], int]:
         """Look again, join flights that are under way, and queue the rest."""
         if self._closed:
@@ -181,12 +183,12 @@ class Downloads:
         failed: list[FailedChunk] = []
         fresh: list[ChunkKey] = []
         for key in dict.fromkeys(keys):
-            if presence.has(key):
+            if presence.has(key) and not again:
                 continue
             flight = self._flights.get(key)
             if flight is not None:
                 waiting.append(flight)
-            elif (failure := self._failures.recent(key)) is not None:
+            elif not again and (failure := self._failures.recent(key)) is not None:
                 self.counters.chunks_left_alone += 1
                 failed.append(failure)
             else:
