@@ -11,8 +11,9 @@ from icehouse_server.api.guards import HeadAsGet, HostGuard, RequestLog, SizeLim
 from icehouse_server.api.metrics import Metrics, TrafficSnapshot
 from icehouse_server.api.state import ApiState
 from icehouse_server.api.strict import refuse_other_media_types, refuse_unread_parameters
+from icehouse_server.api.tokens import TokenGuard, TokenRule, reading_paths
 
-__all__ = ["ApiState", "HostGuard", "Metrics", "RequestLog", "TrafficSnapshot", "create_api"]
+__all__ = ["ApiState", "HostGuard", "Metrics", "RequestLog", "TokenRule", "TrafficSnapshot", "create_api"]
 
 type Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -20,11 +21,20 @@ _DESCRIPTION = """Regions of remote Earth-observation rasters, fetched once, kep
 
 Axis order is **x, y (lon, lat) for every CRS**. Errors are RFC 9457 problems with a stable `kind`."""
 
+_MODULES = (landing, collections, coverage, plan, points, health)
+"""One a resource, each with a router."""
+
 
 def create_api(
-    *, version: str, max_body_bytes: int, allowed_hosts: Iterable[str], lifespan: Lifespan
+    *,
+    version: str,
+    max_body_bytes: int,
+    allowed_hosts: Iterable[str],
+    lifespan: Lifespan,
+    token: TokenRule | None = None,
 ) -> FastAPI:
     """Make the application; its lifespan must put an ``ApiState`` into ``app.state.icehouse``."""
+    routers = [module.router for module in _MODULES]
     app = FastAPIOffline(
         docs_url="/docs",
         redoc_url=None,
@@ -40,9 +50,11 @@ def create_api(
     )
     app.add_middleware(HeadAsGet)
     app.add_middleware(SizeLimits, body=max_body_bytes)
+    if token is not None:
+        app.add_middleware(TokenGuard, rule=token, reading=reading_paths(routers))
     app.add_middleware(HostGuard, allowed=tuple(allowed_hosts))
     app.add_middleware(RequestLog)  # the outermost: it sees what the guard refuses, too
     problems.install(app)
-    for module in (landing, collections, coverage, plan, points, health):
-        app.include_router(module.router)
+    for router in routers:
+        app.include_router(router)
     return app

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from icehouse_server.api.parameters import CoverageBody, CoverageQuery
 from icehouse_server.api.state import ApiState, Spec, State
+from icehouse_server.api.tokens import reads_only
 from icehouse_server.service import Ask
 
 router = APIRouter(tags=["coverage"])
@@ -53,6 +54,7 @@ async def get_plan(state: State, spec: Spec, query: Annotated[CoverageQuery, Dep
 
 
 @router.post("/collections/{collection}/plan")
+@reads_only
 async def post_plan(state: State, spec: Spec, body: CoverageBody) -> PlanDocument:
     """The same by JSON body."""
     return await _plan(state, await body.ask(spec))

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from icehouse_server.api import regions, texts
 from icehouse_server.api.parameters import in_body
 from icehouse_server.api.state import ApiState, Spec, State
+from icehouse_server.api.tokens import reads_only
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError, OutsideError
 from icehouse_server.core.footprint import transformer
@@ -70,6 +71,7 @@ async def get_point(
 
 
 @router.post("/collections/{collection}/point")
+@reads_only
 async def post_points(state: State, spec: Spec, body: PointsBody) -> PointsDocument:
     """Values at many points."""
     with in_body():

@@ -6,8 +6,10 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from icehouse_server.settings.token import TOKEN, read_token_file
 
 MIB = 1024**2
 GIB = 1024**3
@@ -40,8 +42,18 @@ class Settings(BaseSettings):
     )
     trusted_network: bool = Field(
         default=False,
-        description="Allow listening beyond loopback: everybody who reaches the port is trusted. "
+        description="Allow listening beyond loopback: everybody who reaches the port is trusted to read. "
         "The container sets it and publishes its port on 127.0.0.1.",
+    )
+    token: SecretStr | None = Field(
+        default=None,
+        description="What callers must show, as a bearer token, to change something: "
+        "16 to 512 printable characters without spaces.",
+    )
+    token_file: Path | None = Field(
+        default=None,
+        description="File that holds the token; made with a random one where it is missing. "
+        "Only its owner may have rights to it (mode 0600).",
     )
     mirrors: dict[str, str] = Field(
         default_factory=dict,
@@ -70,6 +82,12 @@ class Settings(BaseSettings):
     request_timeout: float = Field(
         default=300.0, gt=0, description="Seconds that a request waits for absent chunks."
     )
+    receive_timeout: float = Field(
+        default=30.0, gt=0, description="Seconds that a client may take to send a request with its body."
+    )
+    send_timeout: float = Field(
+        default=30.0, gt=0, description="Seconds that a client may take for each MiB of its answer."
+    )
     shutdown_timeout: float = Field(
         default=20.0, gt=0, description="Seconds given to requests under way when the daemon is stopped."
     )
@@ -77,6 +95,20 @@ class Settings(BaseSettings):
         default=512 * MIB,
         ge=0,
         description="Bytes left free on the cache's disk; below it nothing is fetched.",
+    )
+    max_cache_bytes: int | None = Field(
+        default=None,
+        ge=16 * MIB,
+        description="Bytes that the cache may take on disk; the chunks used longest ago are evicted beyond. "
+        "As much as the disk holds when not set.",
+    )
+    keep_snapshots: float = Field(
+        default=3600.0,
+        ge=0,
+        description="Seconds for which past snapshots stay readable; less while the cache is at its limit.",
+    )
+    maintenance_interval: float = Field(
+        default=600.0, gt=0, description="Seconds between two runs of maintenance."
     )
     write_timeout: float = Field(default=60.0, gt=0, description="Seconds that a commit may take.")
 
@@ -147,14 +179,44 @@ class Settings(BaseSettings):
                 raise ValueError(f"{prefix!r} and {replacement!r} must both end in / or both not")
         return mirrors
 
+    @field_validator("token")
+    @classmethod
+    def _check_token(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not TOKEN.fullmatch(token.get_secret_value()):
+            raise ValueError("it is 16 to 512 printable ASCII characters without spaces")
+        return token
+
     @model_validator(mode="after")
     def _check_network(self) -> Self:
-        if not self.trusted_network and not is_loopback(self.host):
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("token and token_file are both set; leave one of them out")
+        if not self.trusted_network and not self.has_token and not is_loopback(self.host):
             raise ValueError(
                 f"host {self.host!r} is not a loopback address: whoever reaches it could use the daemon. "
-                "Listen on 127.0.0.1, or set trusted_network = true if everybody on that network is trusted"
+                "Listen on 127.0.0.1, set token_file, or set trusted_network = true if everybody on that "
+                "network is trusted"
             )
         return self
+
+    @property
+    def has_token(self) -> bool:
+        """Whether callers must show a token for some requests."""
+        return self.token is not None or self.token_file is not None
+
+    @property
+    def token_for_reading(self) -> bool:
+        """Whether callers must show it for reading, too: where the network is not to be trusted."""
+        return self.has_token and not self.trusted_network and not is_loopback(self.host)
+
+    def read_token(self) -> str | None:
+        """Return the token that callers must show, or None; makes the token file where it is missing.
+
+        Raises:
+            ConfigurationError: the file can't be used.
+        """
+        if self.token is not None:
+            return self.token.get_secret_value()
+        return None if self.token_file is None else read_token_file(self.token_file)
 
 
 def is_loopback(host: str) -> bool:

@@ -22,6 +22,10 @@ NOT_SETTINGS = frozenset({"ICEHOUSE_URL", "ICEHOUSE_CONFIG"})
 """Variables of the same prefix that are no settings: the client's address, and where the file is."""
 
 
+SECRETS = frozenset({"token"})
+"""Settings whose values are shown nowhere."""
+
+
 class Origin(StrEnum):
     """Where a value came from."""
 
@@ -113,8 +117,9 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> Configuratio
     if not key:
         return ConfigurationError(message)
     field = Settings.model_fields.get(key)
+    shown = "(not shown)" if key in SECRETS else repr(first["input"])
     return ConfigurationError(
-        f"{key} = {first['input']!r} ({origins.get(key, '')}): {message}",
+        f"{key} = {shown} ({origins.get(key, '')}): {message}",
         hint=(field.description or "") if field else "",
     )
 
