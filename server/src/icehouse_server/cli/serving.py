@@ -3,16 +3,19 @@
 import asyncio
 import math
 import os
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from functools import partial
+from typing import NoReturn, cast
 
 import uvicorn
 import uvloop
 
+from icehouse_server.api.connections import BoundedProtocol, ConnectionLimits, look_at
 from icehouse_server.app import create_app
 from icehouse_server.cli.logs import configure_logging
 from icehouse_server.core.errors import ConfigurationError
@@ -22,6 +25,10 @@ from icehouse_server.store import FolderLock
 _BACKLOG = 512
 _KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: workers come back between their batches."""
+_LOOK_TICKS = 10
+"""Ticks of uvicorn, a tenth of a second each, between two looks at clients that may be late."""
+_SPARE_FILES = 1024
+"""Open files beside those of connections: repositories, sources, SQLite."""
 _LAST_WORDS = 2.0
 """Seconds before the end of a shutdown at which requests that wait for a source are told to come again."""
 
@@ -29,6 +36,8 @@ _LAST_WORDS = 2.0
 def run(settings: Settings) -> NoReturn:
     """Run the daemon until a signal ends it, and the process with it."""
     configure_logging(settings)
+    os.umask(os.umask(0o077) | 0o022)  # what the daemon writes, nobody else may change
+    _allow_files(settings.max_connections + _SPARE_FILES)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run_daemon(settings))
         sys.stdout.flush()
@@ -48,7 +57,12 @@ async def run_daemon(settings: Settings) -> None:
             FolderLock(settings.cache_dir.expanduser().resolve()).note(url=url)
             ready = f"Icehouse is ready at {url}"
             give_up = app.state.icehouse.service.downloads.close
-            server = _Server(_uvicorn_config(app, settings), ready, give_up)
+            limits = ConnectionLimits(
+                connections=settings.max_connections,
+                receive_timeout=settings.receive_timeout,
+                send_timeout=settings.send_timeout,
+            )
+            server = _Server(_uvicorn_config(app, settings, limits), limits, ready, give_up)
             await server.serve([listener])
     finally:
         listener.close()
@@ -77,10 +91,19 @@ def _url(listener: socket.socket) -> str:
     return f"http://{shown}:{port}"
 
 
-def _uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
+def _allow_files(wanted: int) -> None:
+    """Let the process have as many files open as it may need, as far as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _uvicorn_config(app: object, settings: Settings, limits: ConnectionLimits) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http="httptools",
+        http=cast("type[asyncio.Protocol]", partial(BoundedProtocol, limits=limits)),
+        ws="none",
         loop="none",
         lifespan="off",
         log_config=None,
@@ -89,7 +112,6 @@ def _uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
         proxy_headers=False,
         workers=1,
         backlog=_BACKLOG,
-        limit_concurrency=settings.max_connections,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout),
     )
@@ -100,12 +122,20 @@ class _Server(uvicorn.Server):
 
     Args:
         config: as uvicorn has it.
+        limits: what connections may take.
         ready: the line.
         give_up: stops the downloads; requests that wait for them are then answered.
     """
 
-    def __init__(self, config: uvicorn.Config, ready: str, give_up: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        limits: ConnectionLimits,
+        ready: str,
+        give_up: Callable[[], Awaitable[None]],
+    ) -> None:
         super().__init__(config)
+        self._limits = limits
         self._ready = ready
         self._give_up = give_up
 
@@ -113,6 +143,13 @@ class _Server(uvicorn.Server):
         """Listen, then say so."""
         await super().startup(sockets)
         print(self._ready, flush=True)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at the connections now and then."""
+        if counter % _LOOK_TICKS == 0:
+            connections = cast("set[BoundedProtocol]", self.server_state.connections)
+            look_at(connections, self._limits, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let requests end until shortly before the deadline; those that still wait then get a 503.
