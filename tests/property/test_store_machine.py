@@ -10,6 +10,7 @@ import contextlib
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,10 @@ from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
 from icehouse_server.service import Ask, CoverageService, ServiceSettings
-from icehouse_server.store import Store
+from icehouse_server.store import StoreSettings
 from icehouse_server.store.index import Index
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
+from icehouse_server.testing.stores import open_store
 
 SPEC = tiny_spec(rows=70, cols=90, chunk=32)
 SHAPE = SPEC.grid.chunk_shape
@@ -69,8 +71,10 @@ class Machine(RuleBasedStateMachine):
     # Living and dying
 
     async def _open(self):
-        self.store = await Store.open(
-            self.folder, [SPEC], pool=self.pool, decoded_bytes=self.decoded, write_timeout=20
+        self.life = AsyncExitStack()
+        settings = StoreSettings(decoded_bytes=self.decoded, write_timeout=20)
+        self.store = await self.life.enter_async_context(
+            open_store(self.folder, [SPEC], settings, pool=self.pool)
         )
         self.collection = self.store.collections["tiny"]
         self.source = ScriptedSource(truth=TRUTH)
@@ -86,7 +90,7 @@ class Machine(RuleBasedStateMachine):
 
     async def _close(self):
         await self.downloads.close()
-        await self.store.close()
+        await self.life.aclose()
 
     def _script(self):
         self.source.faults = [touches(*place, ERRORS[kind]) for place, kind in self.broken.items()]

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from icehouse_server.store import SqliteDocuments
+from icehouse_server.store import Notes, SqliteDocuments
 
 
 @pytest.fixture
@@ -19,7 +19,8 @@ def pool():
 
 async def test_documents_and_their_absence_are_remembered_with_their_age(tmp_path, pool):
     now = [1000.0]
-    documents = SqliteDocuments(tmp_path / "d.sqlite", pool, clock=lambda: now[0])
+    notes = Notes(tmp_path / "d.sqlite", pool)
+    documents = SqliteDocuments(notes, clock=lambda: now[0])
     assert await documents.get("a") is None
     await documents.put("a", '{"x": 1}')
     await documents.put("none", None)
@@ -33,28 +34,30 @@ async def test_documents_and_their_absence_are_remembered_with_their_age(tmp_pat
     assert (await documents.get("a")).body == "new"
     now[0] -= 500  # the clock was set back
     assert (await documents.get("a")).age == 0
-    documents.close()
-    again = SqliteDocuments(tmp_path / "d.sqlite", pool, clock=lambda: now[0])
-    assert (await again.get("a")).body == "new"
-    again.close()
+    notes.close()
+    notes = Notes(tmp_path / "d.sqlite", pool)
+    assert (await SqliteDocuments(notes, clock=lambda: now[0]).get("a")).body == "new"
+    notes.close()
 
 
 async def test_many_at_once(tmp_path, pool):
-    documents = SqliteDocuments(tmp_path / "d.sqlite", pool)
+    notes = Notes(tmp_path / "d.sqlite", pool)
+    documents = SqliteDocuments(notes)
     await asyncio.gather(*(documents.put(f"k{n}", str(n)) for n in range(100)))
     found = await asyncio.gather(*(documents.get(f"k{n}") for n in range(100)))
     assert [document.body for document in found] == [str(n) for n in range(100)]
-    documents.close()
+    notes.close()
 
 
 @pytest.mark.parametrize("damage", [b"no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4000])
 async def test_a_damaged_file_is_set_aside(tmp_path, pool, damage):
     path = tmp_path / "d.sqlite"
     path.write_bytes(damage)
-    documents = SqliteDocuments(path, pool)
+    notes = Notes(path, pool)
+    documents = SqliteDocuments(notes)
     await documents.put("a", "1")
     assert (await documents.get("a")).body == "1"
-    documents.close()
+    notes.close()
     assert (tmp_path / "d.damaged").read_bytes() == damage
 
 
@@ -63,21 +66,22 @@ async def test_a_log_left_by_the_damaged_file_is_not_played_into_the_new_one(tmp
     for end in ("-wal", "-shm"):
         path.with_name(path.name + end).write_bytes(b"left over")
     path.write_bytes(b"no database at all" * 100)
-    SqliteDocuments(path, pool).close()
+    Notes(path, pool).close()
     assert not any(file.read_bytes() == b"left over" for file in tmp_path.glob("d.sqlite-*"))
 
 
 async def test_a_folder_that_can_not_be_written_is_not_called_damage(tmp_path, pool):
     with pytest.raises(sqlite3.OperationalError):
-        SqliteDocuments(tmp_path / "missing" / "d.sqlite", pool)
+        Notes(tmp_path / "missing" / "d.sqlite", pool)
 
 
 async def test_a_file_that_breaks_while_open_costs_requests_not_answers(tmp_path, pool):
-    documents = SqliteDocuments(tmp_path / "d.sqlite", pool)
+    notes = Notes(tmp_path / "d.sqlite", pool)
+    documents = SqliteDocuments(notes)
     await documents.put("a", "1")
-    documents._connection.execute("DROP TABLE documents")
+    notes._connection.execute("DROP TABLE documents")
     assert await documents.get("a") is None
     await documents.put("a", "2")
-    documents.close()
-    documents.close()
+    notes.close()
+    notes.close()
     assert await documents.get("a") is None

@@ -32,8 +32,9 @@ from icehouse_server.core.limits import Limits
 from icehouse_server.core.plan import Region
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
 from icehouse_server.service import Ask, CoverageService, ServiceSettings
-from icehouse_server.store import Store
+from icehouse_server.store import StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
+from icehouse_server.testing.stores import open_store
 
 SPEC = tiny_spec(chunk=32)  # 5 x 7 chunks, too long to be stored inline
 VOID = frozenset({(4, 6)})
@@ -63,20 +64,20 @@ class Daemon:
 @asynccontextmanager
 async def daemon(folder, pool, *, decoded=10**8, ttl=0.0, **options):
     chosen = ServiceSettings(**{"request_timeout": 20.0, "disk_floor": 0, **options})
-    store = await Store.open(folder, [SPEC], pool=pool, decoded_bytes=decoded, write_timeout=20)
-    collection, source = store.collections["tiny"], ScriptedSource(truth=TRUTH)
-    downloads = Downloads(
-        {"tiny": Supply(source=source, presence=collection.index, sink=collection)},
-        DownloadSettings(block_side=2 * SPEC.grid.chunk, failure_ttl=ttl, retry=RetryPolicy(attempts=1)),
-        pool=pool,
-    )
-    try:
-        yield Daemon(CoverageService(store, downloads, chosen, pool=pool), source, store)
-    finally:
-        if source.gate is not None:
-            source.gate.set()
-        await downloads.close()
-        await store.close()
+    kept = StoreSettings(decoded_bytes=decoded, write_timeout=20)
+    async with open_store(folder, [SPEC], kept, pool=pool) as store:
+        collection, source = store.collections["tiny"], ScriptedSource(truth=TRUTH)
+        downloads = Downloads(
+            {"tiny": Supply(source=source, presence=collection.index, sink=collection)},
+            DownloadSettings(block_side=2 * SPEC.grid.chunk, failure_ttl=ttl, retry=RetryPolicy(attempts=1)),
+            pool=pool,
+        )
+        try:
+            yield Daemon(CoverageService(store, downloads, chosen, pool=pool), source, store)
+        finally:
+            if source.gate is not None:
+                source.gate.set()
+            await downloads.close()
 
 
 def truth(window, band="dem"):

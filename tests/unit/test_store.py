@@ -8,6 +8,7 @@ import hashlib
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import icechunk
 import numpy as np
@@ -22,9 +23,13 @@ from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import RepositoryForeignError, StoreError, UnknownSnapshotError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import FilledChunk, Provenance
-from icehouse_server.store import CollectionStore, DamagedChunksError, DecodedCache, Store
+from icehouse_server.store import CollectionStore, DamagedChunksError, DecodedCache, Notes, StoreSettings
+from icehouse_server.store.collection import Shared
 from icehouse_server.store.index import Index
+from icehouse_server.store.room import Room
+from icehouse_server.store.usage import Usage
 from icehouse_server.testing.fakes import Truth, tiny_spec
+from icehouse_server.testing.stores import open_store
 
 SPEC = tiny_spec(chunk=32)  # noise of 32 x 32 float32 is too long to be stored inline
 DEM, MASK = SPEC.bands
@@ -39,13 +44,22 @@ def pool():
 
 @asynccontextmanager
 async def opened(folder, pool, spec=SPEC, decoded=None):
-    store = await CollectionStore.open(
-        spec, folder, decoded=DecodedCache(10**8) if decoded is None else decoded, pool=pool, write_timeout=30
+    notes = Notes(Path(":memory:"), pool)
+    shared = Shared(
+        decoded=DecodedCache(10**8) if decoded is None else decoded,
+        pool=pool,
+        room=Room(None),
+        usage=Usage(notes),
+        write_timeout=30,
     )
     try:
-        yield store
+        store = await CollectionStore.open(spec, folder, shared)
+        try:
+            yield store
+        finally:
+            await store.close()
     finally:
-        await store.close()
+        notes.close()
 
 
 def filled(row, col, band=DEM, *, seed=0, spec=SPEC, void=False):
@@ -469,11 +483,11 @@ async def test_a_damaged_repository_is_named_with_what_to_do(tmp_path, pool):
 
 async def test_several_collections_open_and_close_together(tmp_path, pool):
     specs = [tiny_spec(name, chunk=32) for name in ("one", "two")]
-    store = await Store.open(tmp_path, specs, pool=pool, decoded_bytes=10**7, write_timeout=30)
-    await store.collections["one"].commit((filled(0, 0, spec=specs[0]),))
-    assert store.collections["one"].index.has(specs[0].key("dem", 0, 0))
-    assert len(store.collections["two"].index) == 0
-    await asyncio.gather(store.close(), store.close())
+    async with open_store(tmp_path, specs, StoreSettings(decoded_bytes=10**7), pool=pool) as store:
+        await store.collections["one"].commit((filled(0, 0, spec=specs[0]),))
+        assert store.collections["one"].index.has(specs[0].key("dem", 0, 0))
+        assert len(store.collections["two"].index) == 0
+        await asyncio.gather(store.close(), store.close())
     assert not any(c.writer.alive for c in store.collections.values())
 
 
@@ -482,13 +496,10 @@ async def test_one_that_can_not_be_opened_closes_those_that_were(tmp_path, pool)
     (tmp_path / "collections" / "two" / "x").touch()
     before = {task for task in asyncio.all_tasks() if task.get_name() == "writer"}
     with pytest.raises(RepositoryForeignError):
-        await Store.open(
-            tmp_path,
-            [tiny_spec("one"), tiny_spec("two")],
-            pool=pool,
-            decoded_bytes=0,
-            write_timeout=30,
-        )
+        async with open_store(
+            tmp_path, [tiny_spec("one"), tiny_spec("two")], StoreSettings(decoded_bytes=0), pool=pool
+        ):
+            pass
     assert {task for task in asyncio.all_tasks() if task.get_name() == "writer"} == before
 
 

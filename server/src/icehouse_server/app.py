@@ -1,5 +1,6 @@
 """The composition root: builds every part from the settings, and closes them in the right order."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,14 +9,21 @@ from importlib.metadata import version
 import structlog
 from fastapi import FastAPI
 
-from icehouse_server.api import ApiState, Metrics, create_api
+from icehouse_server.api import ApiState, Metrics, TokenRule, create_api
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.ports import Source
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
-from icehouse_server.service import CoverageService, ServiceSettings
+from icehouse_server.service import CoverageService, FolderWatch, LoopWatch, ServiceSettings
 from icehouse_server.settings import Settings, read_collections, user_collections_dir
 from icehouse_server.sources import SourceContext, create_source
-from icehouse_server.store import FolderLock, SqliteDocuments, Store
+from icehouse_server.store import (
+    FolderLock,
+    MaintenanceSettings,
+    Notes,
+    SqliteDocuments,
+    Store,
+    StoreSettings,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -24,7 +32,12 @@ _IO_THREADS = 16
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Make the daemon as an ASGI application. It opens its cache when its lifespan begins."""
+    """Make the daemon as an ASGI application. It opens its cache when its lifespan begins.
+
+    Raises:
+        ConfigurationError: the token file can't be used.
+    """
+    token = settings.read_token()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -38,6 +51,9 @@ def create_app(settings: Settings) -> FastAPI:
         max_body_bytes=settings.max_body_bytes,
         allowed_hosts=settings.allowed_hosts,
         lifespan=lifespan,
+        token=None
+        if token is None
+        else TokenRule(token=token.encode(), for_reading=settings.token_for_reading),
     )
 
 
@@ -58,18 +74,18 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         stack.callback(lock.release)
         compute = _pool(stack, settings.worker_threads, "compute")
         waiting = _pool(stack, _IO_THREADS, "io")
-        documents = SqliteDocuments(folder / "documents.sqlite", waiting)
-        stack.callback(documents.close)
-        context = _source_context(settings, documents, waiting)
+        notes = Notes(folder / "notes.sqlite", waiting)
+        stack.callback(notes.close)
+        context = _source_context(settings, SqliteDocuments(notes), waiting)
         sources = {name: create_source(spec, context) for name, spec in specs.items()}
         for source in sources.values():
             stack.push_async_callback(source.close)
         store = await Store.open(
             folder,
             specs.values(),
+            _store_settings(settings),
+            notes=notes,
             pool=compute,
-            decoded_bytes=settings.decoded_cache_bytes,
-            write_timeout=settings.write_timeout,
         )
         stack.push_async_callback(store.close)
         downloads = _downloads(settings, store, sources, compute)
@@ -77,6 +93,11 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         service = CoverageService(store, downloads, _service_settings(settings), pool=compute)
         for spec in specs.values():
             await service.warm_up(spec)
+        store.maintenance.start()
+        loop, watched = LoopWatch(), FolderWatch(folder)
+        stack.callback(watched.close)
+        sampler = asyncio.create_task(loop.run(), name="loop watch")
+        stack.callback(sampler.cancel)
         log.info(
             "ready",
             cache_dir=str(folder),
@@ -85,7 +106,15 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         )
         yield ApiState(
             service=service,
-            metrics=Metrics(service, context.hosts.traffic.snapshot),
+            metrics=Metrics(
+                service,
+                context.hosts.traffic.snapshot,
+                loop=loop,
+                folder=watched,
+                pools={"compute": compute, "io": waiting},
+            ),
+            loop=loop,
+            folder=watched,
             version=version("icehouse-server"),
         )
 
@@ -130,6 +159,17 @@ def _downloads(
         retry=retry,
     )
     return Downloads(supplies, chosen, pool=pool)
+
+
+def _store_settings(settings: Settings) -> StoreSettings:
+    return StoreSettings(
+        decoded_bytes=settings.decoded_cache_bytes,
+        write_timeout=settings.write_timeout,
+        max_cache_bytes=settings.max_cache_bytes,
+        maintenance=MaintenanceSettings(
+            keep_snapshots=settings.keep_snapshots, interval=settings.maintenance_interval
+        ),
+    )
 
 
 def _service_settings(settings: Settings) -> ServiceSettings:

@@ -18,7 +18,8 @@ from support.measure import Check, Figure, Result
 from zarr.core.buffer import cpu
 
 from icehouse_server.settings import read_collections
-from icehouse_server.store import Store, layout
+from icehouse_server.store import StoreSettings, layout
+from icehouse_server.testing.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,8 +188,9 @@ async def _populate(bench: Bench, cache: Path, count: int) -> None:
     """
     spec = _spec(bench)
     with ThreadPoolExecutor(2) as pool:
-        store = await Store.open(cache, [spec], pool=pool, decoded_bytes=0, write_timeout=600)
-        await store.close()
+        settings = StoreSettings(decoded_bytes=0, write_timeout=600)
+        async with open_store(cache, [spec], settings, pool=pool) as store:
+            pass
         repository = store.collections[spec.id]._repository
         row, column = _centre(spec)
         rewritten = {_manifest(row + down, column + right) for down in (-2, 2) for right in (-2, 2)}

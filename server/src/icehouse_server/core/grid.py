@@ -1,6 +1,7 @@
 """The canonical pixel grid of a collection: a GeoBox cut into square chunks, with levels."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,8 @@ LATTICE_TOLERANCE = 1e-3
 Published transforms are rounded to six digits; a shift of a thousandth of a pixel is the bar that odc-geo
 and the peer use as well.
 """
+
+_CHUNK_PATH = re.compile(r"(?:([1-9][0-9]*)/)?([^/]+)/c/(?:([0-9]+)/)?([0-9]+)/([0-9]+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -91,6 +94,26 @@ class ChunkKey:
         prefix = f"{self.level}/{self.band}" if self.level else self.band
         step = "" if self.time is None else f"{self.time}/"
         return f"{prefix}/c/{step}{self.row}/{self.col}"
+
+    @classmethod
+    def from_path(cls, collection: str, path: str) -> "ChunkKey":
+        """Return the key that has this path.
+
+        Raises:
+            ValueError: it is the path of no chunk.
+        """
+        found = _CHUNK_PATH.fullmatch(path)
+        if found is None:
+            raise ValueError(f"{path!r} is no path of a chunk, such as dem/c/120/7")
+        level, band, time, row, col = found.groups()
+        return cls(
+            collection=collection,
+            level=int(level or 0),
+            band=band,
+            time=None if time is None else int(time),
+            row=int(row),
+            col=int(col),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -163,8 +163,12 @@ class CoverageService:
         store = self.collection(plan.region.collection.id)
         return await store.voids([key for key in plan.needed if key not in absent])
 
-    async def coverage(self, ask: Ask) -> Answer:
+    async def coverage(self, ask: Ask, trace: Trace | None = None) -> Answer:
         """Answer a request: fetch what is absent, then read, warp and clip.
+
+        Args:
+            ask: the request.
+            trace: filled in on the way, for callers who want it also where the request fails.
 
         Raises:
             OutsideError: the region does not touch the grid.
@@ -175,12 +179,13 @@ class CoverageService:
             DiskFullError: there is no room to keep what would be fetched.
             ShuttingDownError: the daemon is stopping.
         """
-        trace = Trace()
+        trace = Trace() if trace is None else trace
         with trace.stage("plan"):
             plan = await self.plan(ask.region)
         if plan.outside:
             raise OutsideError("the region lies outside the collection")
-        trace.chunks = len(plan.needed)
+        trace.chunks += len(plan.needed)
+        trace.absent += len(plan.absent)
         size = plan.working_bytes
         with trace.stage("queue"):
             await self.budget.acquire(size, self.settings.request_timeout)
@@ -216,7 +221,7 @@ class CoverageService:
             plan = await self.plan(plan.region)
         raise StoreError(
             "stored chunks can't be read back, even after they were fetched again",
-            hint="look at the disk of the cache folder",
+            hint="look at the disk of the cache folder; where max_cache_bytes is set, it may be too small",
         )
 
     async def _ensure(self, ask: Ask, plan: Plan, trace: Trace) -> tuple[FailedChunk, ...]:
@@ -233,6 +238,8 @@ class CoverageService:
             ensured = await self.downloads.ensure(
                 plan.region.collection, plan.absent, timeout=self.settings.request_timeout
             )
+        trace.committed(ensured.commit_seconds)
+        trace.failed += len(ensured.failed)
         trace.started += ensured.started
         trace.joined += ensured.joined
         if any(failure.kind == ShuttingDownError.kind for failure in ensured.failed):

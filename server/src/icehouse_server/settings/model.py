@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     )
     max_cache_bytes: int | None = Field(
         default=None,
-        ge=16 * MIB,
+        ge=64 * MIB,
         description="Bytes that the cache may take on disk; the chunks used longest ago are evicted beyond. "
         "As much as the disk holds when not set.",
     )

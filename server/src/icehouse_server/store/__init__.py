@@ -4,7 +4,9 @@ from icehouse_server.store.collection import CollectionStore, DamagedChunksError
 from icehouse_server.store.decoded import DecodedCache
 from icehouse_server.store.documents import SqliteDocuments
 from icehouse_server.store.lock import FolderLock
-from icehouse_server.store.store import Store
+from icehouse_server.store.maintenance import MaintenanceSettings
+from icehouse_server.store.notes import Notes
+from icehouse_server.store.store import Store, StoreSettings
 
 __all__ = [
     "CollectionStore",
@@ -12,6 +14,9 @@ __all__ = [
     "DecodedCache",
     "FolderLock",
     "Lease",
+    "MaintenanceSettings",
+    "Notes",
     "SqliteDocuments",
     "Store",
+    "StoreSettings",
 ]

@@ -2,29 +2,30 @@
 
 import asyncio
 import itertools
-import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import icechunk
 import numpy as np
 import structlog
-import zarr
 from zarr.core.buffer import default_buffer_prototype
-from zarr.errors import ContainsArrayError
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
-from icehouse_server.core.errors import RepositoryForeignError, StoreError, UnknownSnapshotError
+from icehouse_server.core.errors import StoreError, UnknownSnapshotError
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.ports import FilledChunk, Pixels
-from icehouse_server.store import layout
 from icehouse_server.store.codec import DamagedError, decode, encode, void_chunk
 from icehouse_server.store.decoded import DecodedCache
 from icehouse_server.store.index import Index
+from icehouse_server.store.opening import open_repository
+from icehouse_server.store.room import Room
+from icehouse_server.store.upkeep import trim
+from icehouse_server.store.usage import Usage
 from icehouse_server.store.writer import EncodedChunk, Writer
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,16 @@ class DamagedChunksError(StoreError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """What a collection of garbage freed."""
+
+    snapshots: int
+    """Snapshots that expired."""
+    bytes: int
+    """Bytes of deleted files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """A pinned view of a repository. While it is held, nothing that its snapshot needs is collected."""
 
@@ -64,40 +75,47 @@ class Lease:
     the generation stays the same."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What the repositories of one cache folder share."""
+
+    decoded: DecodedCache
+    pool: Executor
+    room: Room
+    usage: Usage
+    write_timeout: float
+    """Seconds that a commit may take."""
+
+
 class CollectionStore:
     """The repository of one collection. Use ``open``; everything else runs on the event loop."""
 
     def __init__(
         self,
         spec: CollectionSpec,
+        folder: Path,
         repository: icechunk.Repository,
         *,
         index: Index,
         session: icechunk.Session,
-        decoded: DecodedCache,
-        pool: Executor,
-        write_timeout: float,
+        shared: Shared,
     ) -> None:
         self.spec = spec
+        self.folder = folder
         self.index = index
         self._repository = repository
         self._session = session
-        self._decoded = decoded
-        self._pool = pool
+        self._shared = shared
+        self._decoded = shared.decoded
+        self._pool = shared.pool
         self._leases: Counter[str] = Counter()
+        self.damaged = 0
+        self._history = asyncio.Lock()
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
-        self.writer = Writer(repository, publish=self._publish, timeout=write_timeout)
+        self.writer = Writer(repository, publish=self._publish, timeout=shared.write_timeout)
 
     @classmethod
-    async def open(
-        cls,
-        spec: CollectionSpec,
-        folder: Path,
-        *,
-        decoded: DecodedCache,
-        pool: Executor,
-        write_timeout: float,
-    ) -> "CollectionStore":
+    async def open(cls, spec: CollectionSpec, folder: Path, shared: Shared) -> "CollectionStore":
         """Open a collection's repository, or create it.
 
         Must be called while holding the cache folder's lock.
@@ -108,7 +126,7 @@ class CollectionStore:
         """
         loop = asyncio.get_running_loop()
         try:
-            repository = await loop.run_in_executor(pool, _open_repository, spec, folder)
+            repository = await loop.run_in_executor(shared.pool, open_repository, spec, folder)
             session = await repository.readonly_session_async("main")
             index = await Index.load(spec, session)
         except (icechunk.IcechunkError, OSError) as error:
@@ -116,15 +134,7 @@ class CollectionStore:
                 f"the repository of collection {spec.id!r} can't be opened: {_first_line(error)}",
                 hint="move it out of the cache folder; it will be fetched again",
             ) from error
-        return cls(
-            spec,
-            repository,
-            index=index,
-            session=session,
-            decoded=decoded,
-            pool=pool,
-            write_timeout=write_timeout,
-        )
+        return cls(spec, folder, repository, index=index, session=session, shared=shared)
 
     @property
     def snapshot(self) -> str:
@@ -136,6 +146,21 @@ class CollectionStore:
         """Leases held."""
         return self._leases.total()
 
+    async def fault(self, seconds: float) -> str:
+        """Return why the repository can't be read, as the name of an error, or an empty string. Reads one file.
+
+        Args:
+            seconds: to wait for the disk at most.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._repository.lookup_branch_async("main")
+        except TimeoutError:
+            return "TimeoutError"
+        except icechunk.IcechunkError as error:
+            return type(error).__name__
+        return ""
+
     async def close(self) -> None:
         """Write what waits, then stop. Safe to call twice."""
         await self.writer.close()
@@ -146,7 +171,7 @@ class CollectionStore:
         """Encode chunks and have them committed; all are readable when this returns.
 
         Raises:
-            DiskFullError: no room.
+            DiskFullError: no room, on the disk or under the limit that is set.
             StoreError: the repository did not take them.
         """
         loop = asyncio.get_running_loop()
@@ -156,6 +181,7 @@ class CollectionStore:
         encoded = tuple(
             EncodedChunk(chunk=chunk, data=data) for chunk, data in zip(chunks, datas, strict=True)
         )
+        await self._shared.room.admit(sum(map(len, datas)), 2 * self._shared.write_timeout)
         await self.writer.commit(encoded)
 
     async def _publish(self, snapshot: str, chunks: tuple[EncodedChunk, ...]) -> None:
@@ -165,6 +191,7 @@ class CollectionStore:
         if again:
             self._decoded.drop(again)
         self._session = session
+        self._shared.usage.wrote((entry.chunk.key, len(entry.data)) for entry in chunks)
         for entry in chunks:
             chunk = entry.chunk
             self.index.add(chunk.key, void=chunk.void)
@@ -180,6 +207,75 @@ class CollectionStore:
             self.index.discard(key)
         self._decoded.drop(tuple(keys))
 
+    # Maintenance
+
+    async def drop(self, keys: Sequence[ChunkKey], why: str) -> int:
+        """Delete chunks: they are absent afterwards, and their bytes are free once they are collected.
+
+        Args:
+            keys: the chunks; those that are not cached are passed over.
+            why: for the commit's message, such as "evict".
+
+        Returns:
+            How many were deleted.
+
+        Raises:
+            StoreError: the repository did not take it.
+        """
+
+        async def delete() -> int:
+            present = [key for key in keys if self.index.has(key)]
+            if not present:
+                return 0
+            session = await self._repository.writable_session_async("main")
+            await asyncio.gather(*(session.store.delete(key.path) for key in present))
+            snapshot = await session.commit_async(f"{why} {len(present)} chunk(s)")
+            fresh = await self._repository.readonly_session_async(snapshot_id=snapshot)
+            self.forget(present)
+            self._session = fresh
+            return len(present)
+
+        dropped = await self.writer.turn(delete)
+        await self._shared.usage.forget(keys)
+        return dropped
+
+    async def collect(self, keep: float) -> Collected:
+        """Expire old snapshots, and delete what no snapshot and no lease needs any more.
+
+        Runs in the writer's turn, so no chunk lies there that a commit is still to name; leased snapshots
+        and tags are spared.
+
+        Args:
+            keep: seconds for which a snapshot stays readable.
+
+        Raises:
+            StoreError: the repository or the disk refused.
+        """
+
+        async def work() -> Collected:
+            async with self._history:
+                await self._resume()
+                before = min([datetime.now(UTC) - timedelta(seconds=keep), *await self._leased_since()])
+                expired = await self._repository.expire_snapshots_async(before)
+                summary = await self._repository.garbage_collect_async(datetime.now(UTC))
+            loop = asyncio.get_running_loop()
+            trimmed = await loop.run_in_executor(self._pool, trim, self.folder)
+            return Collected(snapshots=len(expired), bytes=summary.bytes_deleted + trimmed)
+
+        return await self.writer.turn(work)
+
+    async def _resume(self) -> None:
+        """Pin what is the latest snapshot in truth: a commit may have landed that was reported as failed."""
+        latest = await self._repository.readonly_session_async("main")
+        if latest.snapshot_id != self.snapshot:
+            self._decoded.drop(tuple(self.index.keys()))
+            self._session = latest
+
+    async def _leased_since(self) -> list[datetime]:
+        """Return when the snapshots were written that leases hold, the latest one apart: it never expires."""
+        names = [name for name in self._leases if name != self.snapshot]
+        return [(await self._repository.lookup_snapshot_async(name)).written_at for name in names]
+
     # Reading
 
     @asynccontextmanager
@@ -189,19 +285,25 @@ class CollectionStore:
         Raises:
             UnknownSnapshotError: there is none of this name.
         """
-        session = self._session if snapshot is None else await self._past(snapshot)
-        lease = Lease(
-            snapshot=session.snapshot_id,
-            session=session,
-            generation=self._decoded.generation,
-            current=session.snapshot_id == self.snapshot,
-        )
-        self._leases[lease.snapshot] += 1
+        if snapshot is None:
+            lease = self._pin(self._session)
+        else:
+            async with self._history:  # what is found must not expire before it is pinned
+                lease = self._pin(await self._past(snapshot))
         try:
             yield lease
         finally:
             self._leases[lease.snapshot] -= 1
             self._leases += Counter()  # drops the zeros
+
+    def _pin(self, session: icechunk.Session) -> Lease:
+        self._leases[session.snapshot_id] += 1
+        return Lease(
+            snapshot=session.snapshot_id,
+            session=session,
+            generation=self._decoded.generation,
+            current=session.snapshot_id == self.snapshot,
+        )
 
     async def _past(self, name: str) -> icechunk.Session:
         try:
@@ -230,6 +332,7 @@ class CollectionStore:
             DamagedChunksError: some of the chunks are not there, or can't be read back.
         """
         chunks = await self._chunks(lease, band, keys)
+        self._shared.usage.touch(keys)
         if window.pixels * band.dtype.itemsize <= _QUICK_BYTES:
             return _assemble(self.spec, band, window, chunks)
         loop = asyncio.get_running_loop()
@@ -250,6 +353,7 @@ class CollectionStore:
             read = await self._stored(lease, band, missing)
             damaged = tuple(key for key in missing if key not in read)
             if damaged:
+                self.damaged += sum(map(self.index.has, damaged))  # what was evicted meanwhile is no damage
                 raise DamagedChunksError(damaged)
             found.update(read)
         return found
@@ -346,52 +450,6 @@ def _assemble(spec: CollectionSpec, band: BandSpec, window: Window, chunks: dict
         if common is not None:
             out[common.slices(window)] = values[common.slices(area)]
     return out
-
-
-def _open_repository(spec: CollectionSpec, folder: Path) -> icechunk.Repository:
-    """Open or create the repository in a folder. Blocking."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        _create_repository(spec, folder)
-    storage = icechunk.local_filesystem_storage(str(folder))
-    if not icechunk.Repository.exists(storage):
-        raise RepositoryForeignError(
-            f"the folder {folder.name!r} in the cache folder is no repository; it is left untouched",
-            hint="move it out of the cache folder, or point cache_dir elsewhere",
-        )
-    repository = icechunk.Repository.open(storage, config=layout.repository_config())
-    _check_layout(spec, repository)
-    return repository
-
-
-def _create_repository(spec: CollectionSpec, folder: Path) -> None:
-    """Make the empty cube beside its place and move it there: a kill leaves no half of one in its place."""
-    draft = folder.with_name(f".{folder.name}.creating")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    storage = icechunk.local_filesystem_storage(str(draft))
-    session = icechunk.Repository.create(storage, config=layout.repository_config()).writable_session("main")
-    layout.create(spec, session.store)
-    session.commit(f"create {spec.id}")
-    draft.replace(folder)
-
-
-def _check_layout(spec: CollectionSpec, repository: icechunk.Repository) -> None:
-    """Check what a repository holds, and add bands that it lacks."""
-    gained = layout.check(spec, _root(repository.readonly_session("main")))
-    if gained:
-        session = repository.writable_session("main")
-        root = zarr.open_group(session.store, mode="r+")
-        for band in gained:
-            layout.create_band(spec, band, root)
-        session.commit(f"add {', '.join(band.name for band in gained)}")
-
-
-def _root(session: icechunk.Session) -> zarr.Group | None:
-    """Return a repository's root group, or None where it has none."""
-    try:
-        return zarr.open_group(session.store, mode="r")
-    except (FileNotFoundError, ContainsArrayError):
-        return None
 
 
 def _first_line(error: Exception) -> str:

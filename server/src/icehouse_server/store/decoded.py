@@ -31,6 +31,7 @@ class DecodedCache:
         self._generation = 0
         self.hits = 0
         self.misses = 0
+        self.evicted = 0
 
     @property
     def bytes(self) -> int:
@@ -68,6 +69,7 @@ class DecodedCache:
             while self._bytes > self._max_bytes:
                 _, oldest = self._entries.popitem(last=False)
                 self._bytes -= held_bytes(oldest)
+                self.evicted += 1
 
     def drop(self, keys: tuple[ChunkKey, ...]) -> None:
         """Forget chunks."""

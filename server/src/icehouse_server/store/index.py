@@ -1,5 +1,7 @@
 """The in-memory index of a repository: which chunks exist. Made from the repository, never the truth."""
 
+from collections.abc import Iterator
+
 from icechunk import Session
 
 from icehouse_server.core.chunkset import ChunkSet
@@ -14,6 +16,7 @@ class Index:
     """Which chunks of a collection are cached, and which of them are known to be void."""
 
     def __init__(self, spec: CollectionSpec) -> None:
+        self._spec = spec
         self._present = {band.name: ChunkSet() for band in spec.bands}
         self._void = {band.name: ChunkSet() for band in spec.bands}
 
@@ -29,6 +32,12 @@ class Index:
 
     def __len__(self) -> int:
         return sum(len(present) for present in self._present.values())
+
+    def keys(self) -> Iterator[ChunkKey]:
+        """List the cached chunks. The index must not change meanwhile."""
+        for band, present in self._present.items():
+            for row, col in present:
+                yield self._spec.key(band, row, col)
 
     def has(self, key: ChunkKey) -> bool:
         """Return whether a chunk is cached."""

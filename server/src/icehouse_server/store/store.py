@@ -2,13 +2,31 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.store.collection import CollectionStore
+from icehouse_server.store.collection import CollectionStore, Shared
 from icehouse_server.store.decoded import DecodedCache
+from icehouse_server.store.maintenance import Maintenance, MaintenanceSettings
+from icehouse_server.store.notes import Notes
+from icehouse_server.store.room import Room
+from icehouse_server.store.usage import Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """Limits of the store."""
+
+    decoded_bytes: int
+    """Memory for decoded chunks."""
+    write_timeout: float = 60.0
+    """Seconds that a commit may take."""
+    max_cache_bytes: int | None = None
+    """Bytes that the repositories may take together; None is as much as the disk holds."""
+    maintenance: MaintenanceSettings = field(default_factory=MaintenanceSettings)
 
 
 class Store:
@@ -18,24 +36,32 @@ class Store:
         folder: the cache folder.
         collections: the open repositories by collection id.
         decoded: the cache of decoded chunks that they share.
+        room: what they take on disk.
+        maintenance: expiry, collection and eviction; runs on its own once it was started.
     """
 
     def __init__(
-        self, folder: Path, collections: Mapping[str, CollectionStore], decoded: DecodedCache
+        self,
+        folder: Path,
+        collections: Mapping[str, CollectionStore],
+        shared: Shared,
+        settings: MaintenanceSettings,
     ) -> None:
         self.folder = folder
         self.collections = MappingProxyType(dict(collections))
-        self.decoded = decoded
+        self.decoded = shared.decoded
+        self.room = shared.room
+        self.maintenance = Maintenance(self.collections, shared, settings)
 
     @classmethod
     async def open(
         cls,
         folder: Path,
         specs: Iterable[CollectionSpec],
+        settings: StoreSettings,
         *,
-        pool: ThreadPoolExecutor,
-        decoded_bytes: int,
-        write_timeout: float,
+        notes: Notes,
+        pool: Executor,
     ) -> "Store":
         """Open the repositories of these collections under ``folder/collections``.
 
@@ -45,22 +71,23 @@ class Store:
             RepositoryForeignError: a folder holds something else; it is left untouched.
             StoreError: a repository can't be read.
         """
-        decoded = DecodedCache(decoded_bytes)
+        shared = Shared(
+            decoded=DecodedCache(settings.decoded_bytes),
+            pool=pool,
+            room=Room(settings.max_cache_bytes),
+            usage=Usage(notes),
+            write_timeout=settings.write_timeout,
+        )
         opened: dict[str, CollectionStore] = {}
         try:
             for spec in specs:
-                opened[spec.id] = await CollectionStore.open(
-                    spec,
-                    folder / "collections" / spec.id,
-                    decoded=decoded,
-                    pool=pool,
-                    write_timeout=write_timeout,
-                )
+                opened[spec.id] = await CollectionStore.open(spec, folder / "collections" / spec.id, shared)
         except BaseException:
             await asyncio.gather(*(collection.close() for collection in opened.values()))
             raise
-        return cls(folder, opened, decoded)
+        return cls(folder, opened, shared, settings.maintenance)
 
     async def close(self) -> None:
         """Write what waits, then stop every writer. Safe to call twice."""
+        await self.maintenance.close()
         await asyncio.gather(*(collection.close() for collection in self.collections.values()))

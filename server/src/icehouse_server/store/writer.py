@@ -1,7 +1,7 @@
 """The one writer of a repository: everything that changes it goes through this task, in order."""
 
 import asyncio
-import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +16,7 @@ from icehouse_server.core.errors import (
     StoreError,
 )
 from icehouse_server.core.ports import FilledChunk
+from icehouse_server.store.commits import CommitFigures
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +37,22 @@ class EncodedChunk:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Order:
+    """Chunks to be committed."""
+
     chunks: tuple[EncodedChunk, ...]
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Turn:
+    """Other work on the repository, beside which nothing is written."""
+
+    work: Callable[[], Awaitable[None]]
+    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class _End:
+    """The end mark of the queue."""
 
 
 type Publish = Callable[[str, tuple[EncodedChunk, ...]], Awaitable[None]]
@@ -54,11 +69,12 @@ class Writer:
         self._repository = repository
         self._publish = publish
         self._timeout = timeout
-        self._orders: asyncio.Queue[_Order | None] = asyncio.Queue()
+        self._orders: deque[_Order | _Turn | _End] = deque()
+        self._news = asyncio.Event()
         self._closing = False
         self._task = asyncio.create_task(self._run(), name="writer")
         self.commits = 0
-        self.commit_seconds = 0.0
+        self.figures = CommitFigures()
 
     @property
     def alive(self) -> bool:
@@ -66,9 +82,14 @@ class Writer:
         return not self._task.done()
 
     @property
+    def overdue(self) -> bool:
+        """True while a commit is under way that should have ended: nothing is written until it does."""
+        return self.figures.under_way > self._timeout
+
+    @property
     def waiting(self) -> int:
         """Orders that nobody has taken yet."""
-        return self._orders.qsize()
+        return len(self._orders)
 
     async def commit(self, chunks: tuple[EncodedChunk, ...]) -> None:
         """Commit chunks and return when they can be read.
@@ -80,40 +101,87 @@ class Writer:
             StoreError: the repository did not take them, or not in time.
             ShuttingDownError: the writer takes nothing more.
         """
-        if self._closing or not self.alive:
-            raise ShuttingDownError("the daemon is stopping and writes nothing more", retry_after=5)
         order = _Order(chunks=chunks)
-        self._orders.put_nowait(order)
+        self._put(order)
         try:
             async with asyncio.timeout(2 * self._timeout):  # its own commit, and the one before it
                 await asyncio.shield(order.done)
         except TimeoutError:
             raise _timed_out(2 * self._timeout) from None
 
+    async def turn[T](self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do something to the repository while nothing is written, and return what came of it.
+
+        Work that was begun is never cancelled: half of it may have happened.
+
+        Raises:
+            StoreError: Icechunk or the disk refused; other errors come as they are.
+            ShuttingDownError: the writer takes nothing more.
+        """
+        results: list[T] = []
+
+        async def keep() -> None:
+            results.append(await work())
+
+        entry = _Turn(work=keep)
+        self._put(entry)
+        await asyncio.shield(entry.done)
+        return results[0]
+
     async def close(self) -> None:
         """Write what waits, then stop; not waiting for a disk that takes nothing. Safe to call twice."""
-        if not self._closing:
-            self._closing = True
-            self._orders.put_nowait(None)
+        if not self._closing and self.alive:
+            self._put(_End())
+        self._closing = True
         await asyncio.wait([self._task], timeout=2 * self._timeout)
 
-    async def _run(self) -> None:
-        while (first := await self._orders.get()) is not None:
-            group, last = self._gather(first)
-            await self._serve(group)
-            if last:
-                return
+    def _put(self, entry: _Order | _Turn | _End) -> None:
+        if self._closing or not self.alive:
+            raise ShuttingDownError("the daemon is stopping and writes nothing more", retry_after=5)
+        self._orders.append(entry)
+        self._news.set()
 
-    def _gather(self, first: _Order) -> tuple[list[_Order], bool]:
-        """Take what waits beside ``first``; also say whether the end mark was among it."""
+    async def _run(self) -> None:
+        try:
+            while True:
+                while not self._orders:
+                    self._news.clear()
+                    await self._news.wait()
+                match self._orders.popleft():
+                    case _Order() as first:
+                        await self._serve(self._gather(first))
+                    case _Turn() as turn:
+                        await self._take(turn)
+                    case _End():
+                        return
+        finally:  # whatever ends the writer, nobody waits for ever
+            for entry in self._orders:
+                if not isinstance(entry, _End):
+                    _settle(entry, StoreError("the writer was stopped before it came to this"))
+
+    def _gather(self, first: _Order) -> list[_Order]:
+        """Take the orders that wait behind ``first``."""
         group, chunks = [first], len(first.chunks)
-        while chunks < MAX_GROUP_CHUNKS and not self._orders.empty():
-            order = self._orders.get_nowait()
-            if order is None:
-                return group, True
+        while chunks < MAX_GROUP_CHUNKS and self._orders:
+            order = self._orders[0]
+            if not isinstance(order, _Order):
+                break
+            self._orders.popleft()
             group.append(order)
             chunks += len(order.chunks)
-        return group, False
+        return group
+
+    async def _take(self, turn: _Turn) -> None:
+        error: IcehouseError | None = StoreError("the writer was stopped in the midst of this")
+        try:
+            await turn.work()
+            error = None
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as found:  # noqa: BLE001 - the task's edge, and a Rust panic is no Exception
+            error = _typed(found)
+        finally:
+            _settle(turn, error)
 
     async def _serve(self, group: list[_Order]) -> None:
         """Commit a group; if it fails, commit its members one by one, so that one bad member fails alone.
@@ -145,12 +213,14 @@ class Writer:
         A commit that takes too long is not cancelled: it may land all the same (measured: 31 of 288 did), and
         a second one beside it is how commits get lost. Its callers are told, and it is waited for.
         """
-        begun = time.perf_counter()  # the loop's own clock ticks in milliseconds, as long as a commit takes
-        work = asyncio.ensure_future(self._land(tuple(chunk for order in group for chunk in order.chunks)))
+        chunks = tuple(chunk for order in group for chunk in order.chunks)
+        self.figures.begin()
+        work = asyncio.ensure_future(self._land(chunks))
         done, _ = await asyncio.wait([work], timeout=self._timeout)
         late = None if done else _timed_out(self._timeout)
         if late is not None:
             log.error("a commit takes too long; nothing else is written until it ends", seconds=self._timeout)
+            self.figures.failed[late.kind] += 1
             for order in group:
                 _settle(order, late)
         try:
@@ -158,9 +228,21 @@ class Writer:
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - the task's edge, and a Rust panic is no Exception
-            return late or _typed(error)
+            self.figures.end()
+            if late is None:
+                late = _typed(error)
+                self.figures.failed[late.kind] += 1
+            return late
+        seconds = self.figures.end()
+        self.figures.landed(seconds, len(chunks))
         self.commits += 1
-        self.commit_seconds += time.perf_counter() - begun
+        log.debug(
+            "commit",
+            collection=chunks[0].chunk.key.collection,
+            orders=len(group),
+            chunks=len(chunks),
+            ms=round(seconds * 1000, 2),
+        )
         for order in group:
             _settle(order, None)
         return None
@@ -178,7 +260,7 @@ class Writer:
         return await session.commit_async(message(chunks), metadata=metadata(chunks))
 
 
-def _settle(order: _Order, error: IcehouseError | None) -> None:
+def _settle(order: _Order | _Turn, error: IcehouseError | None) -> None:
     if order.done.done():
         return
     if error is None:

@@ -1,0 +1,194 @@
+"""Maintenance of all repositories: old snapshots expire, garbage is collected, the disk stays bounded."""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from icehouse_server.core.errors import IcehouseError
+from icehouse_server.store.collection import CollectionStore, Shared
+from icehouse_server.store.upkeep import folder_bytes
+
+log = structlog.get_logger(__name__)
+
+_ROUNDS = 3
+"""Times that eviction measures again and goes on, where the bytes of chunks were guessed wrong."""
+
+_EVICT_AT_ONCE = 1000
+"""Chunks deleted by one commit: readers and writers get their turn in between."""
+
+_SAVE_EVERY = 5.0
+"""Seconds between two savings of when chunks were used."""
+
+_BREATH = 1.0
+"""Seconds between two attempts to make room: while readers pin what was deleted, another is of no use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaintenanceSettings:
+    """When and how far maintenance goes."""
+
+    keep_snapshots: float = 3600.0
+    """Seconds for which a past snapshot stays readable; less while the cache is at its limit."""
+    interval: float = 600.0
+    """Seconds between two runs."""
+
+
+@dataclass(slots=True)
+class MaintenanceCounters:
+    """What was done since the start; shown as metrics."""
+
+    runs: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+    evicted: int = 0
+    snapshots_expired: int = 0
+    bytes_freed: int = 0
+
+
+class Maintenance:
+    """Looks after the repositories of one cache folder. Runs on one event loop.
+
+    Everything that changes a repository happens in its writer's turn; readers go on beside it.
+    """
+
+    def __init__(
+        self,
+        collections: Mapping[str, CollectionStore],
+        shared: Shared,
+        settings: MaintenanceSettings,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._collections = collections
+        self._room = shared.room
+        self._usage = shared.usage
+        self._pool = shared.pool
+        self._settings = settings
+        self._clock = clock
+        self._running = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._collected: dict[str, str] = {}
+        self.counters = MaintenanceCounters()
+
+    def start(self) -> None:
+        """Begin to run by itself; the first run, which clears what a crash left, is at once."""
+        self._tasks = [
+            asyncio.create_task(self._run(), name="maintenance"),
+            asyncio.create_task(self._save(), name="use of chunks"),
+        ]
+
+    async def close(self) -> None:
+        """Stop, and save when chunks were used. Safe to call twice."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+            self._tasks = []
+        await self._usage.save()
+
+    async def run_once(self) -> None:
+        """Expire, collect and, where the cache is over its limit, evict. One run at a time.
+
+        Raises:
+            StoreError: a repository or the disk refused; what can be done without it is done.
+        """
+        async with self._running:
+            begun = self._clock()
+            try:
+                await self._collect(self._settings.keep_snapshots)
+                await self._measure()
+                await self._make_room()
+                self.counters.runs += 1
+            except IcehouseError:
+                self.counters.failures += 1
+                raise
+            finally:
+                self.counters.seconds += self._clock() - begun
+
+    async def _run(self) -> None:
+        while True:
+            self._room.wanted.clear()
+            try:
+                await self.run_once()
+            except IcehouseError as error:
+                log.warning("maintenance failed", error=error.detail)
+            except Exception:  # the task's edge: the next run may do better
+                log.exception("maintenance failed in a way that it should not")
+            await asyncio.sleep(_BREATH)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.interval):
+                    await self._room.wanted.wait()
+
+    async def _save(self) -> None:
+        while True:
+            await asyncio.sleep(_SAVE_EVERY)
+            await self._usage.save()
+
+    async def _collect(self, keep: float) -> None:
+        """Collect the repositories that changed since the last time, one after the other."""
+        errors: list[IcehouseError] = []
+        for name, collection in self._collections.items():
+            if keep and self._collected.get(name) == collection.snapshot:
+                continue
+            try:
+                freed = await collection.collect(keep)
+            except IcehouseError as error:  # a repository that fails does not keep the others from theirs
+                errors.append(error)
+                continue
+            self._collected[name] = collection.snapshot
+            self.counters.snapshots_expired += freed.snapshots
+            self.counters.bytes_freed += freed.bytes
+        if errors:
+            raise errors[0]
+
+    async def _measure(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._room.measuring()
+        sizes = [
+            await loop.run_in_executor(self._pool, folder_bytes, collection.folder)
+            for collection in self._collections.values()
+        ]
+        self._room.measured(sum(sizes))
+
+    async def _make_room(self) -> None:
+        """Give up history first, then the chunks that were used longest ago."""
+        if not self._room.excess:
+            return
+        await self._collect(0)
+        await self._measure()
+        for _ in range(_ROUNDS):
+            excess = self._room.excess
+            if not excess:
+                return
+            evicted = await self._evict(excess)
+            await self._collect(0)
+            await self._measure()
+            log.info("evicted", chunks=evicted, bytes=self._room.bytes, limit=self._room.limit)
+            if not evicted:
+                return
+
+    async def _evict(self, size: int) -> int:
+        """Delete the chunks that were used longest ago and take so many bytes together."""
+        oldest = await self._usage.oldest(size, self._collections)
+        if not oldest:
+            await self._adopt()
+            oldest = await self._usage.oldest(size, self._collections)
+        evicted = 0
+        for name, collection in self._collections.items():
+            keys = [key for key in oldest if key.collection == name]
+            for part in itertools.batched(keys, _EVICT_AT_ONCE):
+                evicted += await collection.drop(part, "evict")
+        self.counters.evicted += evicted
+        return evicted
+
+    async def _adopt(self) -> None:
+        """Put chunks that the order of eviction does not know at its head: the file of notes was lost."""
+        for collection in self._collections.values():
+            spec = collection.spec
+            guess = spec.grid.chunk**2 * max(band.dtype.itemsize for band in spec.bands) // 2
+            await self._usage.adopt(list(collection.index.keys()), guess)

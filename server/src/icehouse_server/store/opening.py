@@ -1,0 +1,63 @@
+"""Opening a collection's repository, or creating it."""
+
+import shutil
+from pathlib import Path
+
+import icechunk
+import zarr
+from zarr.errors import ContainsArrayError
+
+from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.core.errors import RepositoryForeignError
+from icehouse_server.store import layout
+
+
+def open_repository(spec: CollectionSpec, folder: Path) -> icechunk.Repository:
+    """Open or create the repository in a folder. Blocking.
+
+    Raises:
+        RepositoryForeignError: the folder holds something else; it is left untouched.
+        icechunk.IcechunkError: it can't be read.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        _create_repository(spec, folder)
+    storage = icechunk.local_filesystem_storage(str(folder))
+    if not icechunk.Repository.exists(storage):
+        raise RepositoryForeignError(
+            f"the folder {folder.name!r} in the cache folder is no repository; it is left untouched",
+            hint="move it out of the cache folder, or point cache_dir elsewhere",
+        )
+    repository = icechunk.Repository.open(storage, config=layout.repository_config())
+    _check_layout(spec, repository)
+    return repository
+
+
+def _create_repository(spec: CollectionSpec, folder: Path) -> None:
+    """Make the empty cube beside its place and move it there: a kill leaves no half of one in its place."""
+    draft = folder.with_name(f".{folder.name}.creating")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    storage = icechunk.local_filesystem_storage(str(draft))
+    session = icechunk.Repository.create(storage, config=layout.repository_config()).writable_session("main")
+    layout.create(spec, session.store)
+    session.commit(f"create {spec.id}")
+    draft.replace(folder)
+
+
+def _check_layout(spec: CollectionSpec, repository: icechunk.Repository) -> None:
+    """Check what a repository holds, and add bands that it lacks."""
+    gained = layout.check(spec, _root(repository.readonly_session("main")))
+    if gained:
+        session = repository.writable_session("main")
+        root = zarr.open_group(session.store, mode="r+")
+        for band in gained:
+            layout.create_band(spec, band, root)
+        session.commit(f"add {', '.join(band.name for band in gained)}")
+
+
+def _root(session: icechunk.Session) -> zarr.Group | None:
+    """Return a repository's root group, or None where it has none."""
+    try:
+        return zarr.open_group(session.store, mode="r")
+    except (FileNotFoundError, ContainsArrayError):
+        return None
