@@ -10,6 +10,7 @@ from odc.geo.crs import CRS
 
 from icehouse_server import output
 from icehouse_server.api.bodies import PartsResponse
+from icehouse_server.api.notes import note_of
 from icehouse_server.api.parameters import CoverageBody, CoverageQuery
 from icehouse_server.api.state import ApiState, Spec, State
 from icehouse_server.api.vanish import while_connected
@@ -130,7 +131,10 @@ async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str)
     early = await _not_modified(request, state, ask, format_name)
     if early is not None:
         return early
-    answer = await while_connected(request, service.coverage(ask))
+    note = note_of(request.scope)
+    note.trace = Trace()
+    answer = await while_connected(request, service.coverage(ask, note.trace))
+    note.format, note.cache = format_name, _cache_word(answer)
     try:
         encoded = await service.encode(answer, format_name)
     except BaseException:
@@ -208,15 +212,25 @@ def _place_headers(ask: Ask) -> Mapping[str, str]:
     return {**crs, "Content-Bbox": ",".join(repr(float(edge)) for edge in box.bbox)}
 
 
+def _cache_word(answer: Answer) -> str:
+    """Return how the cache was met, in one word for log and metrics."""
+    trace = answer.trace
+    if answer.coverage.failed:
+        return "incomplete"
+    return "miss" if trace.started else "collapsed" if trace.joined else "hit"
+
+
 def _cache_status(answer: Answer) -> str:
     """Return RFC 9211's words: who was asked, and what became of it."""
     trace = answer.trace
     asked = "hit" if trace.started == trace.joined == 0 else "fwd=miss"
-    if answer.coverage.failed:
-        return f"icehouse; {asked}; detail=incomplete"
-    if asked == "hit":
-        return "icehouse; hit"
-    return "icehouse; fwd=miss; stored" if trace.started else "icehouse; fwd=miss; collapsed"
+    words = {
+        "hit": "icehouse; hit",
+        "miss": "icehouse; fwd=miss; stored",
+        "collapsed": "icehouse; fwd=miss; collapsed",
+        "incomplete": f"icehouse; {asked}; detail=incomplete",
+    }
+    return words[_cache_word(answer)]
 
 
 def _server_timing(trace: Trace) -> str:

@@ -3,8 +3,9 @@
 Pure ASGI: a wrapper that reads the answer's body would copy it.
 """
 
+import re
+import secrets
 import time
-import uuid
 from collections.abc import Iterable
 
 import structlog
@@ -12,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from icehouse_server.api.notes import Note, put_note
 from icehouse_server.api.problems import problem
 
 log = structlog.get_logger(__name__)
@@ -21,6 +23,14 @@ MAX_HEADER_BYTES = 32 * 1024
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_METHODS = frozenset({*_SAFE_METHODS, "POST", "PUT", "PATCH", "DELETE"})
+"""Methods that the metrics count by name; a caller can invent others without end."""
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_TRACE_PARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_LONGEST_PATH = 300
+"""Characters of a path that its line holds."""
+
 _OWN_SITES = frozenset({"same-origin", "none"})
 
 
@@ -146,7 +156,10 @@ class HeadAsGet:
 
 
 class RequestLog:
-    """Writes one line a request, counts it, and gives it an id that goes along in the log."""
+    """Writes one line a request, counts it, and gives it an id that goes along in the log.
+
+    The id is the client's where it sent a proper one, so that both sides write the same.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -157,29 +170,61 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         begun = time.perf_counter()
-        request_id = uuid.uuid4().hex[:12]
-        sent = {"status": 500, "bytes": 0}
+        note = put_note(scope)
+        names = _names(scope)
+        header = (b"icehouse-request-id", names["request_id"].encode())
+        status, size = 500, 0
 
         async def count(message: Message) -> None:
+            nonlocal status, size
             if message["type"] == "http.response.start":
-                sent["status"] = message["status"]
-                message["headers"] = [*message["headers"], (b"icehouse-request-id", request_id.encode())]
+                status = message["status"]
+                message["headers"] = [*message["headers"], header]
             elif message["type"] == "http.response.body":
-                sent["bytes"] += len(message.get("body", b""))
+                size += len(message.get("body", b""))
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self._app(scope, receive, count)
-            finally:
-                seconds = time.perf_counter() - begun
-                route = getattr(scope.get("route"), "path", "unmatched")
-                scope["app"].state.icehouse.metrics.observe(route, scope["method"], sent["status"], seconds)
-                log.info(
-                    "request",
-                    method=scope["method"],
-                    path=scope["path"],
-                    status=sent["status"],
-                    bytes=sent["bytes"],
-                    ms=round(seconds * 1000, 2),
-                )
+        tokens = structlog.contextvars.bind_contextvars(**names)
+        try:
+            await self._app(scope, receive, count)
+        finally:
+            seconds = time.perf_counter() - begun
+            route = getattr(scope.get("route"), "path", "unmatched")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            scope["app"].state.icehouse.metrics.observe(route, method, status, seconds, note)
+            log.info("request", **_line(scope, note, route, status, size, seconds))
+            structlog.contextvars.reset_contextvars(**tokens)
+
+
+def _names(scope: Scope) -> dict[str, str]:
+    """Return the id of a request, and its W3C trace id where it has one (traceparent)."""
+    request_id = trace_id = ""
+    for name, value in scope["headers"]:
+        if name == b"icehouse-request-id" and not request_id and _REQUEST_ID.fullmatch(value):
+            request_id = value.decode()
+        elif name == b"traceparent" and (found := _TRACE_PARENT.fullmatch(value)):
+            trace_id = found[1].decode()
+    names = {"request_id": request_id or secrets.token_hex(6)}
+    return {**names, "trace_id": trace_id} if trace_id else names
+
+
+def _line(scope: Scope, note: Note, route: str, status: int, size: int, seconds: float) -> dict[str, object]:
+    """Return what stands in a request's line."""
+    line: dict[str, object] = {
+        "method": scope["method"],
+        "route": route,
+        "path": scope["path"][:_LONGEST_PATH],
+        "status": status,
+        "bytes": size,
+        "ms": round(seconds * 1000, 2),
+    }
+    if note.kind:
+        line["kind"] = note.kind
+    if note.gone:
+        line["gone"] = True
+    if note.cache:
+        line["format"], line["cache"] = note.format, note.cache
+    if note.trace is not None:
+        line.update(note.trace.figures())
+    return line
+

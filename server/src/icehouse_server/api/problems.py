@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
+from icehouse_server.api.notes import note_of
 from icehouse_server.api.vanish import ClientGoneError
 from icehouse_server.core import errors
 
@@ -53,6 +55,21 @@ class Problem(BaseModel):
     """What would be right."""
     parameter: str | None = None
     """The query parameter or the member of the body that can't be used."""
+
+
+class ProblemResponse(JSONResponse):
+    """A problem document; notes its kind for the request's log line."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, body: dict[str, Any], headers: Mapping[str, str]) -> None:
+        super().__init__(body, body["status"], {"Cache-Control": "no-store", **headers})
+        self._kind = str(body["kind"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        note_of(scope).kind = self._kind
+        await super().__call__(scope, receive, send)
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -108,9 +125,7 @@ def problem(
     if hint:
         body["hint"] = hint
     body.update(extensions or {})
-    return JSONResponse(
-        body, status, media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store", **(headers or {})}
-    )
+    return ProblemResponse(body, headers or {})
 
 
 def of_error(error: errors.IcehouseError) -> Response:
@@ -181,8 +196,9 @@ async def _on_validation(_: Request, error: Exception) -> Response:
     )
 
 
-async def _on_gone(_: Request, __: Exception) -> Response:
+async def _on_gone(request: Request, _: Exception) -> Response:
     """Close the books on a client that went away; nobody reads this (499 is nginx's word for it)."""
+    note_of(request.scope).gone = True
     return Response(status_code=499)
 
 

@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 
 from icehouse_server.api.metrics import Metrics
 from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.service import CoverageService
+from icehouse_server.service import CoverageService, FolderWatch, LoopWatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +16,8 @@ class ApiState:
 
     service: CoverageService
     metrics: Metrics
+    loop: LoopWatch
+    folder: FolderWatch
     version: str
 
 

@@ -53,12 +53,14 @@ def status(url: Url = None, as_json: AsJson = False) -> None:  # noqa: FBT002
     if as_json:
         print(json.dumps(found))
     else:
-        print("ready" if found["ready"] else f"not ready: {'; '.join(found['reasons'])}")
+        print("ready" if found["ready"] else f"not ready: {'; '.join(map(_reason, found['reasons']))}")
         for name, entry in found["collections"].items():
-            print(f"  {name}: {entry['chunks']} chunks cached")
+            degraded = "".join(f"; its source: {reason['detail']}" for reason in entry["degraded"])
+            print(f"  {name}: {entry['chunks']} chunks cached{degraded}")
         downloads = found["downloads"]
         print(f"  downloads: {downloads['running']} blocks under way, {downloads['queued']} waiting")
-        print(f"  disk: {found['disk']['free_bytes'] / 1e9:.1f} GB free")
+        free = found["disk"]["free_bytes"]
+        print("  disk: it does not say" if free is None else f"  disk: {free / 1e9:.1f} GB free")
     if not found["ready"]:
         raise typer.Exit(1)
 
@@ -141,6 +143,11 @@ def _suffix(path: Path) -> str:
 def _query(*values: object) -> dict[str, str]:
     names = ("bbox", "bbox-crs", "crs", "width", "height", "resolution", "bands", "resampling")
     return {name: str(value) for name, value in zip(names, values, strict=True) if value is not None}
+
+
+def _reason(reason: dict[str, str]) -> str:
+    where = f"{reason['collection']}: " if "collection" in reason else ""
+    return f"{where}{reason['detail']} ({reason['code']})"
 
 
 def _plan_line(found: dict[str, Any]) -> str:

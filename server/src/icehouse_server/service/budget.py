@@ -22,6 +22,16 @@ class MemoryBudget:
         """Bytes held now."""
         return self._held
 
+    @property
+    def total(self) -> int:
+        """Bytes of the whole budget."""
+        return self._total
+
+    @property
+    def waiting(self) -> int:
+        """Answers that wait for their part of it."""
+        return len(self._waiting)
+
     async def acquire(self, size: int, seconds: float) -> None:
         """Wait for ``size`` bytes of the budget; give them back with ``release``.
 

@@ -5,6 +5,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from icehouse_server.core.tally import FETCH
+
+MAX_HOSTS = 64
+"""Hosts that are counted by name; those beyond share one, so that the metrics stay bounded."""
+
+OTHER = "other"
+"""The name that hosts share beyond ``MAX_HOSTS``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostTraffic:
@@ -18,7 +26,9 @@ class HostTraffic:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Counters by host. Safe to use from any thread: metadata is read in the pool, bytes on the loop."""
+    """Counters by host, and for the fetch that asks. Safe from any thread: metadata is read in the pool, bytes on
+    the loop.
+    """
 
     _requests: Counter[str] = field(default_factory=Counter)
     _bytes: Counter[str] = field(default_factory=Counter)
@@ -27,18 +37,28 @@ class Traffic:
 
     def request(self, host: str) -> None:
         """Count a request."""
+        fetch = FETCH.get()
         with self._lock:
-            self._requests[host] += 1
+            self._requests[self._named(host)] += 1
+            if fetch is not None:
+                fetch.requests += 1
 
     def received(self, host: str, size: int) -> None:
         """Count bytes of bodies."""
+        fetch = FETCH.get()
         with self._lock:
-            self._bytes[host] += size
+            self._bytes[self._named(host)] += size
+            if fetch is not None:
+                fetch.bytes += size
 
     def error(self, host: str, kind: str) -> None:
         """Count an error by its stable kind."""
         with self._lock:
-            self._errors[host, kind] += 1
+            self._errors[self._named(host), kind] += 1
+
+    def _named(self, host: str) -> str:
+        """Return the name to count a host by. Must be called while holding the lock."""
+        return host if host in self._requests or len(self._requests) < MAX_HOSTS else OTHER
 
     def snapshot(self) -> dict[str, HostTraffic]:
         """Return the counters of every host asked so far."""

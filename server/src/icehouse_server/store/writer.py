@@ -229,10 +229,11 @@ class Writer:
             raise
         except BaseException as error:  # noqa: BLE001 - the task's edge, and a Rust panic is no Exception
             self.figures.end()
-            if late is None:
-                late = _typed(error)
-                self.figures.failed[late.kind] += 1
-            return late
+            if late is not None:
+                return late
+            typed = _typed(error)
+            self.figures.failed[typed.kind] += 1
+            return typed
         seconds = self.figures.end()
         self.figures.landed(seconds, len(chunks))
         self.commits += 1
