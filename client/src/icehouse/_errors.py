@@ -21,6 +21,7 @@ class IcehouseError(Exception):
         status: HTTP status of the answer, 0 where there was no answer.
         detail: the sentence of the daemon, without title and hint.
         problem: the whole problem document, empty where there was none.
+        request_id: stands in the daemon's log lines of the request; empty where none was sent.
     """
 
     default_kind = "error"
@@ -34,16 +35,21 @@ class IcehouseError(Exception):
         status: int = 0,
         detail: str | None = None,
         problem: Mapping[str, Any] | None = None,  # Any: it is whatever JSON the daemon sent
+        request_id: str = "",
     ) -> None:
         super().__init__(message)
         self.kind: str = self.default_kind if kind is None else kind
         self.status: int = status
         self.detail: str = message if detail is None else detail
         self.problem: dict[str, Any] = dict(problem or {})
+        self.request_id: str = request_id
 
     def __str__(self) -> str:
         # LookupError and OSError would each print this in their own way.
-        return str(self.args[0]) if self.args else ""
+        text = str(self.args[0]) if self.args else ""
+        # Without a daemon there is no log to look into.
+        where = self.request_id and not isinstance(self, ConnectionFailed)
+        return f"{text} (request {self.request_id} in the daemon's log)" if where else text
 
 
 class BadParameter(IcehouseError, ValueError):  # noqa: N818 - the public names say what happened

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from icehouse._dataset import build
 from icehouse._errors import IcehouseError, ProtocolError
+from icehouse._problems import REQUEST_ID
 from icehouse._progress import Progress
 from icehouse._wire import decode
 
@@ -51,10 +52,20 @@ def fetch(
     else:
         answer = _watched(session, collection, query, sink, deadline)
     if answer.status != _OK:
-        raise ProtocolError(f"expected a raster, got status {answer.status}", status=answer.status)
+        raise ProtocolError(
+            f"expected a raster, got status {answer.status}",
+            status=answer.status,
+            request_id=answer.header(REQUEST_ID),
+        )
     failed = answer.header("icehouse-failed-chunks")
     if failed not in {"", "0"}:
-        _log.warning("%s: %s chunks failed at their source and hold nodata", collection, failed)
+        name = answer.header(REQUEST_ID) or "unknown"
+        _log.warning(
+            "%s: %s chunks failed at their source and hold nodata (request %s in the daemon's log)",
+            collection,
+            failed,
+            name,
+        )
     return decode(answer.body)
 
 

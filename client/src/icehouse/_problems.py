@@ -43,6 +43,9 @@ _KINDS: Mapping[str, type[errors.IcehouseError]] = {
     "unauthorized": errors.NotAllowed,
     "cross-site-refused": errors.NotAllowed,
 }
+REQUEST_ID = "icehouse-request-id"
+"""The header by which an answer names the id that stands in the daemon's log."""
+
 _STATUS_BUSY = 503
 _STATUS_SERVER = 500
 
@@ -65,6 +68,7 @@ def error_of(answer: Answer, url: str) -> errors.IcehouseError:
         status=answer.status,
         detail=str(problem.get("detail") or problem.get("title") or kind),
         problem=problem,
+        request_id=answer.header(REQUEST_ID),
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from icehouse._errors import BadParameter, Busy, OutsideCollection, ProtocolError
+from icehouse._errors import BadParameter, Busy, IcehouseError, OutsideCollection, ProtocolError
 from icehouse._plan import Plan
-from icehouse._problems import error_of
+from icehouse._problems import REQUEST_ID, error_of
 from icehouse._transport import Answer, Deadline, Transport
 
 if TYPE_CHECKING:
@@ -103,7 +104,9 @@ class Session:
         )
         if answer.status == _OUTSIDE:
             raise OutsideCollection(
-                f"the geobox lies outside the collection {collection}: they share no pixel", status=_OUTSIDE
+                f"the geobox lies outside the collection {collection}: they share no pixel",
+                status=_OUTSIDE,
+                request_id=answer.header(REQUEST_ID),
             )
         return answer
 
@@ -123,23 +126,29 @@ class Session:
         Raises:
             IcehouseError: the answer's problem; Busy only when the deadline leaves no time to wait.
         """
-        headers = {"Accept": f"{accept}, {_PROBLEM}"}
+        # os.urandom: every process of a pool of forked workers makes ids of its own.
+        request_id = os.urandom(6).hex()
+        headers = {"Accept": f"{accept}, {_PROBLEM}", "Icehouse-Request-Id": request_id}
         if body is not None:
             headers["Content-Type"] = _JSON
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         attempt = 0
-        while True:
-            answer = self._get_transport().request(
-                method, path, headers=headers, body=body, deadline=deadline, on_bytes=on_bytes
-            )
-            if answer.status < _ERROR or answer.status == accept_status:
-                return answer
-            error = error_of(answer, self.url + path)
-            if not isinstance(error, Busy):
-                raise error
-            _wait(error, attempt, deadline)
-            attempt += 1
+        try:
+            while True:
+                answer = self._get_transport().request(
+                    method, path, headers=headers, body=body, deadline=deadline, on_bytes=on_bytes
+                )
+                if answer.status < _ERROR or answer.status == accept_status:
+                    return answer
+                error = error_of(answer, self.url + path)
+                if not isinstance(error, Busy):
+                    raise error
+                _wait(error, attempt, deadline)
+                attempt += 1
+        except IcehouseError as failure:
+            failure.request_id = failure.request_id or request_id
+            raise
 
     def close(self) -> None:
         """Drop the connections of this process."""
@@ -187,10 +196,16 @@ def _object(answer: Answer) -> dict[str, Any]:
         document = json.loads(bytes(answer.body))
     except ValueError as error:
         raise ProtocolError(
-            f"expected JSON, got {bytes(answer.body[:80])!r}", status=answer.status
+            f"expected JSON, got {bytes(answer.body[:80])!r}",
+            status=answer.status,
+            request_id=answer.header(REQUEST_ID),
         ) from error
     if not isinstance(document, dict):
-        raise ProtocolError(f"expected a JSON object, got {type(document).__name__}", status=answer.status)
+        raise ProtocolError(
+            f"expected a JSON object, got {type(document).__name__}",
+            status=answer.status,
+            request_id=answer.header(REQUEST_ID),
+        )
     return document
 
 

@@ -39,7 +39,7 @@ def test_each_kind_has_its_class(client, daemon, double, box, cls, kind):
     error = caught.value
     assert type(error) is cls
     assert (error.kind, error.status, error.detail) == (kind, 418, "detail")
-    assert str(error) == "Title: detail Do this."
+    assert str(error) == f"Title: detail Do this. (request {error.request_id} in the daemon's log)"
     assert error.problem["hint"] == "Do this."
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), again.__dict__) == (cls, str(error), error.__dict__)
