@@ -28,6 +28,9 @@ _MAX_HEAD_BYTES = 64 * 1024
 _SPARE = 64
 """Connections beyond the limit that are still told so; further ones are closed without a word."""
 
+_LINGER = 5.0
+"""Seconds for which a refused client may go on sending: were it closed at once, the answer might get lost."""
+
 _MIB = 1024**2
 
 
@@ -53,6 +56,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._begun: float | None = None
         """When the request that is now being received began; None while none is."""
         self._in_head = True
+        self._refused = False
+        """What still arrives is thrown away."""
         self._without_body = 0
         """Bytes received in a row that were no part of a body."""
         self._sending: tuple[float, int] | None = None
@@ -67,11 +72,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on; a head, trailers or chunk extensions without end are not collected."""
+        if self._refused:
+            return
         if self._begun is None:
             self._begun = self.loop.time()
         self._without_body += len(data)
         super().data_received(data)
-        if self._without_body > _MAX_HEAD_BYTES and not self.transport.is_closing():
+        if self._without_body > _MAX_HEAD_BYTES and not self._refused:
             detail = f"the head of the request is longer than {_MAX_HEAD_BYTES} bytes"
             self._refuse(problem(431, "headers-too-large", detail, extensions={"limit": _MAX_HEAD_BYTES}))
 
@@ -113,7 +120,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._look_at_sending(now)
         if self._begun is None:
             return
-        if self.flow.read_paused or (self._in_head and self._answering is not None):
+        if self._refused:
+            if now - self._begun > _LINGER:
+                self.transport.abort()
+        elif self.flow.read_paused or (self._in_head and self._answering is not None):
             self._begun = now  # what is late is not the client's request
         elif now - self._begun > self._limits.receive_timeout:
             if self._is_new:
@@ -144,18 +154,20 @@ class BoundedProtocol(HttpToolsProtocol):
         return None if cycle is None or cycle.response_complete else cycle
 
     def _refuse(self, answer: Response) -> None:
-        """Answer what can't be a request for the application, and close."""
+        """Answer what can't be a request for the application, and close when the client has heard it."""
         cycle = self._answering
+        self._refused, self._begun = True, self.loop.time()
+        answered = not self._in_head if cycle is None else cycle.response_started or not cycle.more_body
+        if answered:
+            self.transport.close()  # a second answer would be taken for that to the next request
+            return
         if cycle is not None:
-            if cycle.response_started or not cycle.more_body:
-                self.transport.close()  # an answer now would be taken for that to the request before
-                return
             cycle.disconnected = True
             cycle.message_event.set()
         headers = [*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")]
         lines = b"".join(b"%s: %s\r\n" % header for header in headers)
         self.transport.write(STATUS_LINE[answer.status_code] + lines + b"\r\n" + bytes(answer.body))
-        self.transport.close()
+        self.transport.write_eof()
 
 
 async def _say_busy(scope: Scope, receive: Receive, send: Send) -> None:
