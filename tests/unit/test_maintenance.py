@@ -157,6 +157,52 @@ async def test_what_a_lease_pins_is_spared_and_goes_after_it(opened):
         np.testing.assert_array_equal(await read(tiny, 0, 0), noise(0, 0, 1))
 
 
+async def test_a_little_garbage_is_not_looked_for(opened, monkeypatch):
+    monkeypatch.setattr("icehouse_server.store.maintenance._WORTH_BYTES", 20 * CHUNK_BYTES + 10 * 128 * 1024)
+    async with opened(keep=0) as store:
+        tiny = store.collections["tiny"]
+        await commit(store, EVERYWHERE)
+        await store.maintenance.run_once()
+        await commit(store, EVERYWHERE[:10], version=1)
+        full = on_disk(store)
+        await store.maintenance.run_once(thorough=False)
+        assert on_disk(store) >= full
+        assert store.maintenance.counters.snapshots_expired >= 1, "expiry costs nothing"
+        for version in range(2, 12):
+            await commit(store, EVERYWHERE[:10], version=version)
+        await store.maintenance.run_once(thorough=False)
+        assert await dead_share(tiny) <= 0.1
+
+
+async def test_garbage_that_a_lease_needs_is_not_looked_for_again_and_again(opened, monkeypatch):
+    monkeypatch.setattr("icehouse_server.store.maintenance._WORTH_BYTES", 1)
+    monkeypatch.setattr("icehouse_server.store.maintenance._WORTH_SHARE", 0)
+    async with opened(keep=0) as store:
+        tiny = store.collections["tiny"]
+        await commit(store, EVERYWHERE)
+        await store.maintenance.run_once()
+        looked = []
+        real = tiny._repository.garbage_collect_async
+
+        class Repository:
+            def __getattr__(self, name):
+                return getattr(repository, name)
+
+            async def garbage_collect_async(self, at):
+                looked.append(at)
+                return await real(at)
+
+        repository, tiny._repository = tiny._repository, Repository()
+        async with tiny.lease():
+            await commit(store, EVERYWHERE, version=1)
+            for _ in range(3):
+                await store.maintenance.run_once(thorough=False)
+            assert not looked
+        await store.maintenance.run_once(thorough=False)
+        assert len(looked) == 1
+        assert await dead_share(tiny) <= 0.1
+
+
 async def test_a_tag_keeps_its_snapshot(opened):
     async with opened(keep=0) as store:
         tiny = store.collections["tiny"]
@@ -248,7 +294,7 @@ async def test_a_repository_that_fails_does_not_keep_the_others_from_theirs(open
             await commit(store, EVERYWHERE, version, other)
         before = folder_bytes(store.collections["other"].folder)
 
-        async def refuse(_):
+        async def refuse(_, **__):
             raise StoreError("the disk refused")
 
         monkeypatch.setattr(store.collections["tiny"], "collect", refuse)
@@ -263,11 +309,11 @@ async def test_maintenance_that_fails_is_tried_again(opened, monkeypatch):
         calls = []
         real = type(store.maintenance).run_once
 
-        async def sometimes(self):
+        async def sometimes(self, **options):
             calls.append(1)
             if len(calls) == 1:
                 raise ValueError("a defect")
-            await real(self)
+            await real(self, **options)
 
         monkeypatch.setattr(type(store.maintenance), "run_once", sometimes)
         monkeypatch.setattr("icehouse_server.store.maintenance._BREATH", 0.01)

@@ -93,7 +93,7 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         service = CoverageService(store, downloads, _service_settings(settings), pool=compute)
         for spec in specs.values():
             await service.warm_up(spec)
-        store.maintenance.start()
+        store.maintenance.start(crashed=lock.crashed)
         loop, watched = LoopWatch(), FolderWatch(folder)
         stack.callback(watched.close)
         sampler = asyncio.create_task(loop.run(), name="loop watch")
@@ -156,6 +156,7 @@ def _downloads(
         max_queued_blocks=settings.max_queued_blocks,
         block_side=settings.block_side,
         failure_ttl=settings.failure_ttl,
+        commit_timeout=3 * settings.write_timeout,  # the store itself gives up after two of them
         retry=retry,
     )
     return Downloads(supplies, chosen, pool=pool)

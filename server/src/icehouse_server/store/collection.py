@@ -23,7 +23,7 @@ from icehouse_server.store.codec import DamagedError, decode, encode, void_chunk
 from icehouse_server.store.decoded import DecodedCache
 from icehouse_server.store.index import Index
 from icehouse_server.store.opening import open_repository
-from icehouse_server.store.room import Room
+from icehouse_server.store.room import COMMIT_BYTES, Room
 from icehouse_server.store.upkeep import trim
 from icehouse_server.store.usage import Usage
 from icehouse_server.store.writer import EncodedChunk, Writer
@@ -111,6 +111,8 @@ class CollectionStore:
         self._leases: Counter[str] = Counter()
         self.damaged = 0
         self._history = asyncio.Lock()
+        self._expired = 0
+        self.garbage = 0
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
         self.writer = Writer(repository, publish=self._publish, timeout=shared.write_timeout)
 
@@ -147,7 +149,7 @@ class CollectionStore:
         return self._leases.total()
 
     async def fault(self, seconds: float) -> str:
-        """Return why the repository can't be read, as the name of an error, or an empty string. Reads one file.
+        """Return the error that keeps the repository from being read, or an empty string. Reads one file.
 
         Args:
             seconds: to wait for the disk at most.
@@ -190,6 +192,7 @@ class CollectionStore:
         again = tuple(entry.chunk.key for entry in chunks if self.index.has(entry.chunk.key))
         if again:
             self._decoded.drop(again)
+        self.garbage += COMMIT_BYTES + len(again) * self._chunk_bytes
         self._session = session
         self._shared.usage.wrote((entry.chunk.key, len(entry.data)) for entry in chunks)
         for entry in chunks:
@@ -208,6 +211,11 @@ class CollectionStore:
         self._decoded.drop(tuple(keys))
 
     # Maintenance
+
+    @property
+    def _chunk_bytes(self) -> int:
+        """A guess of what a chunk takes on disk, on the high side."""
+        return self.spec.grid.chunk**2 * max(band.dtype.itemsize for band in self.spec.bands)
 
     async def drop(self, keys: Sequence[ChunkKey], why: str) -> int:
         """Delete chunks: they are absent afterwards, and their bytes are free once they are collected.
@@ -233,20 +241,23 @@ class CollectionStore:
             fresh = await self._repository.readonly_session_async(snapshot_id=snapshot)
             self.forget(present)
             self._session = fresh
+            self.garbage += COMMIT_BYTES + len(present) * self._chunk_bytes
             return len(present)
 
         dropped = await self.writer.turn(delete)
         await self._shared.usage.forget(keys)
         return dropped
 
-    async def collect(self, keep: float) -> Collected:
+    async def collect(self, keep: float, *, garbage: int = 0) -> Collected:
         """Expire old snapshots, and delete what no snapshot and no lease needs any more.
 
         Runs in the writer's turn, so no chunk lies there that a commit is still to name; leased snapshots
-        and tags are spared.
+        and tags are spared. Expiry takes milliseconds; deleting looks at every file (*measured*: 2 s of
+        processor time for 100,000 chunks), during which nothing is written.
 
         Args:
             keep: seconds for which a snapshot stays readable.
+            garbage: bytes of garbage that are worth looking for; less is left for a later time.
 
         Raises:
             StoreError: the repository or the disk refused.
@@ -256,11 +267,16 @@ class CollectionStore:
             async with self._history:
                 await self._resume()
                 before = min([datetime.now(UTC) - timedelta(seconds=keep), *await self._leased_since()])
-                expired = await self._repository.expire_snapshots_async(before)
+                expired = len(await self._repository.expire_snapshots_async(before))
+                self._expired += expired
+                if self.garbage < garbage or (garbage and not self._expired):
+                    return Collected(snapshots=expired, bytes=0)
                 summary = await self._repository.garbage_collect_async(datetime.now(UTC))
             loop = asyncio.get_running_loop()
-            trimmed = await loop.run_in_executor(self._pool, trim, self.folder)
-            return Collected(snapshots=len(expired), bytes=summary.bytes_deleted + trimmed)
+            freed = summary.bytes_deleted + await loop.run_in_executor(self._pool, trim, self.folder)
+            self.garbage = max(0, self.garbage - freed)
+            self._expired = 0
+            return Collected(snapshots=expired, bytes=freed)
 
         return await self.writer.turn(work)
 

@@ -16,12 +16,16 @@ class FolderLock:
     """An OS lock on the cache folder, with a note of who holds it.
 
     The lock is the operating system's (flock), so it goes with the process, also after SIGKILL; the note is
-    for people only.
+    for people, and tells the next daemon how this one ended.
+
+    Attributes:
+        crashed: true when the daemon that had it last did not let go of it by itself.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = FileLock(folder / _LOCK, timeout=0)
+        self.crashed = False
 
     def acquire(self) -> None:
         """Take the lock.
@@ -41,6 +45,7 @@ class FolderLock:
                 f"owns the cache folder {self._folder}",
                 hint=f"use that daemon, stop it (kill {pid}), or give this one another --cache-dir",
             ) from None
+        self.crashed = bool(self.owner(self._folder))
         self.note(url=None)
 
     def note(self, *, url: str | None) -> None:

@@ -21,6 +21,10 @@ _ROUNDS = 3
 _EVICT_AT_ONCE = 1000
 """Chunks deleted by one commit: readers and writers get their turn in between."""
 
+_WORTH_BYTES = 8 * 1024**2
+_WORTH_SHARE = 0.05
+"""Garbage that is worth a look at every file: so many bytes, and such a share of what the cache takes."""
+
 _SAVE_EVERY = 5.0
 """Seconds between two savings of when chunks were used."""
 
@@ -71,14 +75,18 @@ class Maintenance:
         self._settings = settings
         self._clock = clock
         self._running = asyncio.Lock()
+        self._measured = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._collected: dict[str, str] = {}
         self.counters = MaintenanceCounters()
 
-    def start(self) -> None:
-        """Begin to run by itself; the first run, which clears what a crash left, is at once."""
+    def start(self, *, crashed: bool = False) -> None:
+        """Begin to run by itself, at once.
+
+        Args:
+            crashed: the daemon before this one did not stop by itself; what it left behind is cleared.
+        """
         self._tasks = [
-            asyncio.create_task(self._run(), name="maintenance"),
+            asyncio.create_task(self._run(crashed=crashed), name="maintenance"),
             asyncio.create_task(self._save(), name="use of chunks"),
         ]
 
@@ -91,8 +99,11 @@ class Maintenance:
             self._tasks = []
         await self._usage.save()
 
-    async def run_once(self) -> None:
+    async def run_once(self, *, thorough: bool = True) -> None:
         """Expire, collect and, where the cache is over its limit, evict. One run at a time.
+
+        Args:
+            thorough: collect garbage however little there may be.
 
         Raises:
             StoreError: a repository or the disk refused; what can be done without it is done.
@@ -100,8 +111,9 @@ class Maintenance:
         async with self._running:
             begun = self._clock()
             try:
-                await self._collect(self._settings.keep_snapshots)
-                await self._measure()
+                freed = await self._collect(self._settings.keep_snapshots, 0 if thorough else self._worth)
+                if freed or not self._measured:
+                    await self._measure()
                 await self._make_room()
                 self.counters.runs += 1
             except IcehouseError:
@@ -110,11 +122,17 @@ class Maintenance:
             finally:
                 self.counters.seconds += self._clock() - begun
 
-    async def _run(self) -> None:
+    @property
+    def _worth(self) -> int:
+        return max(_WORTH_BYTES, int(_WORTH_SHARE * self._room.bytes))
+
+    async def _run(self, *, crashed: bool) -> None:
+        thorough = crashed
         while True:
             self._room.wanted.clear()
             try:
-                await self.run_once()
+                await self.run_once(thorough=thorough)
+                thorough = False
             except IcehouseError as error:
                 log.warning("maintenance failed", error=error.detail)
             except Exception:  # the task's edge: the next run may do better
@@ -129,22 +147,22 @@ class Maintenance:
             await asyncio.sleep(_SAVE_EVERY)
             await self._usage.save()
 
-    async def _collect(self, keep: float) -> None:
-        """Collect the repositories that changed since the last time, one after the other."""
+    async def _collect(self, keep: float, garbage: int) -> int:
+        """Let snapshots expire and collect garbage, one repository after the other; return bytes freed."""
         errors: list[IcehouseError] = []
-        for name, collection in self._collections.items():
-            if keep and self._collected.get(name) == collection.snapshot:
-                continue
+        total = 0
+        for collection in self._collections.values():
             try:
-                freed = await collection.collect(keep)
+                collected = await collection.collect(keep, garbage=garbage)
             except IcehouseError as error:  # a repository that fails does not keep the others from theirs
                 errors.append(error)
                 continue
-            self._collected[name] = collection.snapshot
-            self.counters.snapshots_expired += freed.snapshots
-            self.counters.bytes_freed += freed.bytes
+            self.counters.snapshots_expired += collected.snapshots
+            total += collected.bytes
+        self.counters.bytes_freed += total
         if errors:
             raise errors[0]
+        return total
 
     async def _measure(self) -> None:
         loop = asyncio.get_running_loop()
@@ -154,19 +172,20 @@ class Maintenance:
             for collection in self._collections.values()
         ]
         self._room.measured(sum(sizes))
+        self._measured = True
 
     async def _make_room(self) -> None:
         """Give up history first, then the chunks that were used longest ago."""
         if not self._room.excess:
             return
-        await self._collect(0)
+        await self._collect(0, 1)
         await self._measure()
         for _ in range(_ROUNDS):
             excess = self._room.excess
             if not excess:
                 return
             evicted = await self._evict(excess)
-            await self._collect(0)
+            await self._collect(0, 1)
             await self._measure()
             log.info("evicted", chunks=evicted, bytes=self._room.bytes, limit=self._room.limit)
             if not evicted:

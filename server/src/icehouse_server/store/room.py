@@ -4,7 +4,7 @@ import asyncio
 
 from icehouse_server.core.errors import DiskFullError
 
-_COMMIT_BYTES = 128 * 1024
+COMMIT_BYTES = 128 * 1024
 """What a commit adds beside its chunks: snapshot, manifest, copies. Measured: 90 kB with a full manifest."""
 
 _HIGH = 0.95
@@ -52,7 +52,7 @@ class Room:
         Raises:
             DiskFullError: there was no room within ``seconds``, or never can be.
         """
-        size += _COMMIT_BYTES
+        size += COMMIT_BYTES
         if self.limit is not None and size > _LOW * self.limit:
             raise DiskFullError(
                 f"a commit of {size} bytes does not fit into max_cache_bytes = {self.limit}",

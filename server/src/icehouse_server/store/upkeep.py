@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _DRAFT = re.compile(r".*#[0-9]+")
@@ -14,7 +15,14 @@ _COPIES_KEPT = 2
 
 def folder_bytes(folder: Path) -> int:
     """Return the bytes of all files in a folder; files that vanish meanwhile are passed over."""
-    return sum(size for _, size in _files(folder))
+    total = 0
+    for entry in _entries(folder):
+        if entry.is_dir(follow_symlinks=False):
+            total += folder_bytes(Path(entry.path))
+        else:
+            with suppress(FileNotFoundError):
+                total += entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 def trim(folder: Path) -> int:
@@ -27,35 +35,25 @@ def trim(folder: Path) -> int:
         Bytes that were freed.
     """
     freed = 0
-    for path, size in list(_stale(folder)):
-        path.unlink(missing_ok=True)
-        freed += size
+    for path in list(_stale(folder)):
+        with suppress(FileNotFoundError):
+            freed += path.stat().st_size
+            path.unlink()
     return freed
 
 
-def _stale(folder: Path) -> Iterator[tuple[Path, int]]:
+def _stale(folder: Path) -> Iterator[Path]:
     # Their names begin with a number that falls as time goes on.
-    copies = sorted(_files(folder / "overwritten"), key=lambda entry: entry[0].name)
-    yield from copies[_COPIES_KEPT:]
-    snapshots = {path.name for path, _ in _files(folder / "snapshots")}
-    yield from ((path, size) for path, size in _files(folder / "transactions") if path.name not in snapshots)
+    copies = sorted(entry.name for entry in _entries(folder / "overwritten"))
+    yield from (folder / "overwritten" / name for name in copies[_COPIES_KEPT:])
+    snapshots = {entry.name for entry in _entries(folder / "snapshots")}
+    logs = (entry for entry in _entries(folder / "transactions") if entry.name not in snapshots)
+    yield from (Path(entry.path) for entry in logs)
     for place in ("chunks", "manifests", "snapshots", ""):
-        yield from (
-            (path, size) for path, size in _files(folder / place, deep=False) if _DRAFT.fullmatch(path.name)
-        )
+        drafts = (entry for entry in _entries(folder / place) if _DRAFT.fullmatch(entry.name))
+        yield from (Path(entry.path) for entry in drafts)
 
 
-def _files(folder: Path, *, deep: bool = True) -> Iterator[tuple[Path, int]]:
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    if deep:
-                        yield from _files(Path(entry.path))
-                    continue
-                try:
-                    yield Path(entry.path), entry.stat(follow_symlinks=False).st_size
-                except FileNotFoundError:
-                    continue
-    except FileNotFoundError:
-        return
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        yield from entries
