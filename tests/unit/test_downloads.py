@@ -21,6 +21,7 @@ from icehouse_server.core.errors import (
     SourceRefusedError,
     SourceTimeoutError,
     SourceUnavailableError,
+    TooLargeError,
 )
 from icehouse_server.core.ports import BandBlock, Block
 from icehouse_server.downloads import Downloads, DownloadSettings, Priority, RetryPolicy, Supply
@@ -301,7 +302,7 @@ def wrong(change):
 async def test_whatever_a_source_does_is_a_named_failure(pool, fault, kind):
     async with bench(pool) as b:
         b.source.faults = [fault]
-        result = await asyncio.wait_for(b.ensure([chunk(0, 1), chunk(1, 1)]), 5)
+        result = await asyncio.wait_for(b.ensure([chunk(0, 1), chunk(1, 1)]), LONG)
         assert [failure.kind for failure in result.failed] == [kind, kind]
         assert not b.sink.chunks
         assert b.downloads.running == 0
@@ -317,18 +318,89 @@ async def test_a_full_queue_refuses_all_or_nothing(pool):
         b.source.gate = asyncio.Event()
         first = b.begin([chunk(9, 9)])
         await until(lambda: b.source.under_way)
+        second = b.begin(square(2)[:2])
+        await until(lambda: b.downloads.queued == 2)
         with pytest.raises(BusyError) as caught:
-            await b.ensure(square(2))
+            await b.ensure(square(2, 4, 4)[:2])
         assert caught.value.retry_after > 0
-        assert b.downloads.queued == 0
-        assert not any(b.downloads.in_flight(key) for key in square(2))
-        second = b.begin(square(2)[:3])
+        assert b.downloads.queued == 2
+        assert not any(b.downloads.in_flight(key) for key in square(2, 4, 4))
+        joining = b.begin([*square(2)[:2], chunk(9, 9)])  # what is under way may be joined, full or not
+        third = b.begin([chunk(4, 4)])
         await until(lambda: b.downloads.queued == 3)
-        joining = b.begin(square(2)[:3])  # what is under way may be joined, full or not
+        fourth = b.begin([*square(2)[:2], chunk(4, 4)])
         await asyncio.sleep(0.01)
         b.source.gate.set()
-        for result in await asyncio.gather(first, second, joining):
+        for result in await asyncio.gather(first, second, joining, third, fourth):
             assert not result.failed
+
+
+async def test_more_than_the_whole_queue_is_too_large_and_not_busy(pool):
+    """Else its caller would come back for ever."""
+    async with bench(pool, max_queued_blocks=3, block_side=16) as b:
+        with pytest.raises(TooLargeError) as caught:
+            await b.ensure(square(2))
+        assert (caught.value.limit, caught.value.asked, caught.value.setting) == (3, 4, "max_queued_blocks")
+
+
+async def test_a_full_queue_is_full_for_those_who_filled_it(pool):
+    """A collection whose source hangs fills the queue; another still has its share of it."""
+    async with bench(
+        pool, max_queued_blocks=6, blocks_per_collection=1, blocks_at_once=2, block_side=16
+    ) as b:
+        b.source.gate = asyncio.Event()
+        stuck = b.begin(square(3)[:6])
+        await until(lambda: b.source.under_way)
+        more = b.begin([chunk(9, 9)])
+        await until(lambda: b.downloads.queued == 6)
+        with pytest.raises(BusyError):
+            await b.ensure([chunk(9, 8)])
+        assert not (await b.ensure(square(2, spec=OTHER)[:3], spec=OTHER)).failed
+        with pytest.raises(BusyError):
+            await b.ensure(square(2, 4, 4, spec=OTHER), spec=OTHER)
+        b.source.gate.set()
+        await asyncio.gather(stuck, more)
+
+
+async def test_retry_after_is_true(pool):
+    """Who comes back after as many seconds as were named gets in, at the pace measured before; 60 at most."""
+    async with bench(pool, max_queued_blocks=4, blocks_per_collection=1, block_side=16) as b:
+        for second, key in enumerate(square(3)):  # a block each two seconds
+            b.clock[0] = 2.0 * second
+            await b.ensure([key])
+        b.source.gate = asyncio.Event()
+        waiting = [b.begin([chunk(9, col)]) for col in range(5)]
+        await until(lambda: b.downloads.queued == 4)
+        with pytest.raises(BusyError) as caught:
+            await b.ensure(square(2, 4, 4)[:3])
+        assert caught.value.retry_after == 6, "three blocks must go before three more fit"
+        for _ in range(3):
+            b.clock[0] += 2.0
+            before = b.downloads.counters.blocks_fetched
+            one, b.source.gate = b.source.gate, asyncio.Event()
+            one.set()
+            await until(lambda before=before: b.downloads.counters.blocks_fetched > before)
+        last = b.begin(square(2, 4, 4)[:3])
+        await asyncio.sleep(0.01)
+        b.source.gate.set()
+        b.source.gate = None
+        for result in await asyncio.gather(last, *waiting):
+            assert not result.failed
+
+
+async def test_retry_after_is_long_where_nothing_moves(pool):
+    async with bench(pool, max_queued_blocks=2, blocks_per_collection=1, block_side=16) as b:
+        await b.ensure([chunk(8, 8)])
+        await b.ensure([chunk(8, 9)])
+        b.source.gate = asyncio.Event()
+        waiting = [b.begin([chunk(9, col)]) for col in range(3)]
+        await until(lambda: b.downloads.queued == 2)
+        b.clock[0] += 500.0
+        with pytest.raises(BusyError) as caught:
+            await b.ensure([chunk(4, 4)])
+        assert caught.value.retry_after == 60
+        b.source.gate.set()
+        await asyncio.gather(*waiting)
 
 
 async def test_blocks_that_nobody_wants_any_more_do_not_fill_the_queue(pool):
@@ -355,6 +427,7 @@ async def test_who_leaves_drops_what_has_not_begun_and_lets_finish_what_has(pool
         await until(lambda: b.source.under_way)
         ask.cancel()
         await asyncio.wait([ask])
+        assert b.downloads.queued == 1, "the places of what nobody wants are free at once"
         b.source.gate.set()
         assert not (await shared).failed
         await until(lambda: b.downloads.running == 0)
@@ -426,14 +499,265 @@ async def test_bounds_hold_and_a_slow_collection_blocks_no_other(pool):
     async with bench(pool, blocks_per_collection=3, blocks_at_once=4, block_side=16) as b:
         b.source.gate = asyncio.Event()
         slow = b.begin(square(5))
-        await until(lambda: b.source.under_way == 3)
+        await until(lambda: b.source.under_way == 2)
         quick = await b.ensure(square(4, spec=OTHER), spec=OTHER)
         assert not quick.failed
-        assert b.other.most_under_way == 1, "one place is left of four"
-        assert b.source.most_under_way == 3
+        assert b.other.most_under_way == 1, "half of the two places that are left of four"
         b.source.gate.set()
         assert not (await slow).failed
-        assert b.source.most_under_way == 3
+        assert b.source.most_under_way == 2
+
+
+# Who goes first
+
+
+async def test_who_joins_what_was_queued_ahead_of_time_does_not_wait_with_it(pool):
+    """Priority inversion: a chunk that somebody waits for goes by the best priority of those who do."""
+    async with bench(pool, blocks_per_collection=1, block_side=16) as b:
+        b.source.gate = asyncio.Event()
+        first = b.begin([chunk(9, 9)])
+        await until(lambda: b.source.under_way)
+        ahead = b.begin([chunk(0, col) for col in range(4)], priority=Priority.PREFETCH)
+        now = b.begin([chunk(5, col) for col in range(3)])
+        await until(lambda: b.downloads.queued == 7)
+        joins = b.begin([chunk(0, 3)])
+        await asyncio.sleep(0.005)
+        b.source.gate.set()
+        await asyncio.gather(first, ahead, now, joins)
+        order = order_of(b.source)
+        assert order.index(chunk(0, 3)) <= 2
+        assert set(order[-3:]) == {chunk(0, 0), chunk(0, 1), chunk(0, 2)}
+
+
+async def test_who_joins_the_end_of_a_large_request_does_not_wait_for_its_middle(pool):
+    async with bench(pool, blocks_per_collection=1, block_side=16) as b:
+        b.source.gate = asyncio.Event()
+        large = b.begin([chunk(row, 0) for row in range(10)])
+        await until(lambda: b.source.under_way)
+        small = b.begin([chunk(9, 0)])
+        await asyncio.sleep(0.005)
+        b.source.gate.set()
+        await asyncio.gather(large, small)
+        assert order_of(b.source).index(chunk(9, 0)) <= 2
+
+
+# Isolation
+
+
+async def test_collections_whose_sources_hang_stop_no_other(pool):
+    """Three take what they get and never end; the fourth begins at once, and gets all that it asked for."""
+    specs = [tiny_spec(f"c{n}") for n in range(4)]
+    sources = [ScriptedSource(truth=Truth(spec=spec)) for spec in specs]
+    sinks = [MemorySink() for _ in specs]
+    supplies = {
+        spec.id: Supply(source=source, presence=sink, sink=sink)
+        for spec, source, sink in zip(specs, sources, sinks, strict=True)
+    }
+    downloads = Downloads(supplies, DownloadSettings(retry=QUICK, block_side=16), pool=pool)
+    gate = asyncio.Event()
+    for source in sources[:3]:
+        source.gate = gate
+    stuck = [
+        asyncio.ensure_future(downloads.ensure(spec, square(5, spec=spec), timeout=LONG))
+        for spec in specs[:3]
+    ]
+    await until(lambda: sources[2].under_way)
+    assert [source.under_way for source in sources[:3]] == [8, 4, 2]
+    result = await asyncio.wait_for(downloads.ensure(specs[3], square(5, spec=specs[3]), timeout=LONG), LONG)
+    assert not result.failed
+    assert downloads.running == 14
+    gate.set()
+    for ended in await asyncio.gather(*stuck):
+        assert not ended.failed
+    assert sources[0].most_under_way == 8
+    await downloads.close()
+
+
+async def test_one_collection_alone_has_all_places(pool):
+    source, sink = ScriptedSource(truth=Truth(spec=SPEC)), MemorySink()
+    supply = Supply(source=source, presence=sink, sink=sink)
+    settings = DownloadSettings(retry=QUICK, block_side=16, blocks_at_once=5, blocks_per_collection=9)
+    downloads = Downloads({"tiny": supply}, settings, pool=pool)
+    assert not (await downloads.ensure(SPEC, square(4), timeout=LONG)).failed
+    assert source.most_under_way == 5
+    await downloads.close()
+
+
+# Bounds in time
+
+
+async def test_parts_of_a_failed_block_keep_the_bounds(pool):
+    async with bench(pool, blocks_per_collection=2, block_side=64) as b:
+        b.source.faults = [touches(1, 1, bad())]
+        results = await asyncio.gather(b.ensure(square(4)), b.ensure(square(4, 4, 4)))
+        assert [[failure.chunk for failure in result.failed] for result in results] == [["dem/c/1/1"], []]
+        assert b.source.most_under_way == 2
+        assert not b.downloads.flights
+
+
+async def test_parts_that_nobody_waits_for_are_not_tried(pool):
+    async with bench(pool, block_side=64) as b:
+        b.source.gate = asyncio.Event()
+        b.source.faults = [touches(1, 1, bad())]
+        ask = b.begin(square(4))
+        await until(lambda: b.source.under_way)
+        ask.cancel()
+        await asyncio.wait([ask])
+        b.source.gate.set()
+        await until(lambda: not b.downloads.running)
+        assert len(b.source.requests) == 1
+        assert (b.downloads.queued, b.downloads.flights) == (0, 0)
+
+
+class StuckItem(ScriptedSource):
+    """Hangs where a request touches chunk (1, 1), after it has failed once."""
+
+    async def read(self, request):
+        self.requests.append(request)
+        if len(self.requests) == 1:
+            raise SourceCorruptError("it does not decode", item="scene")
+        if chunk(1, 1) in set(keys_of(request)):
+            await asyncio.Event().wait()
+        return self.give(request)
+
+
+async def test_a_flight_ends_however_often_it_is_tried(pool):
+    """The deadline of a part follows from when its block began, not from its own beginning."""
+    source, sink = StuckItem(truth=Truth(spec=SPEC)), MemorySink()
+    settings = DownloadSettings(
+        retry=replace(QUICK, budget=0.05, block_timeout=0.1), block_side=64, blocks_per_collection=1
+    )
+    supply = Supply(source=source, presence=sink, sink=sink)
+    downloads = Downloads({"tiny": supply}, settings, pool=pool)
+    result = await downloads.ensure(SPEC, square(3), timeout=LONG)
+    assert result.failed[0].chunk == "dem/c/1/1"
+    assert {failure.kind for failure in result.failed} == {"source-timeout"}
+    assert (downloads.running, downloads.queued, downloads.flights) == (0, 0, 0)
+    await downloads.close()
+
+
+async def test_a_second_retry_after_is_not_waited_for_beyond_the_budget(pool):
+    """The budget is for all waits together."""
+    async with bench(pool, retry=replace(QUICK, budget=1.0)) as b:
+        b.source.faults = [touches(0, 0, lambda: SourceUnavailableError("429", retry_after=0.6))]
+        assert (await b.ensure([chunk(0, 0)])).failed[0].kind == "source-unavailable"
+        assert b.source.reads[chunk(0, 0)] == 2
+
+
+@pytest.mark.parametrize(("asked", "alone"), [(3.0, 10.0), (30.0, 30.0), (3600.0, 60.0)])
+async def test_a_source_that_names_a_time_is_left_alone_until_then(pool, asked, alone):
+    async with bench(pool, failure_ttl=10, retry=replace(QUICK, budget=1)) as b:
+        b.source.faults = [touches(0, 0, lambda: SourceUnavailableError("503", retry_after=asked), times=1)]
+        assert (await b.ensure([chunk(0, 0)])).failed
+        b.clock[0] = alone - 0.1
+        assert (await b.ensure([chunk(0, 0)])).failed
+        assert b.source.reads[chunk(0, 0)] == 1
+        b.clock[0] = alone + 0.1
+        assert not (await b.ensure([chunk(0, 0)])).failed
+
+
+class HangingSink(MemorySink):
+    async def commit(self, _):
+        await asyncio.Event().wait()
+
+
+async def test_a_sink_that_never_takes_anything_ends_as_its_failure(pool):
+    source, sink, other = ScriptedSource(truth=Truth(spec=SPEC)), HangingSink(), MemorySink()
+    supplies = {
+        "tiny": Supply(source=source, presence=sink, sink=sink),
+        "other": Supply(source=ScriptedSource(truth=Truth(spec=OTHER)), presence=other, sink=other),
+    }
+    downloads = Downloads(supplies, DownloadSettings(retry=QUICK, commit_timeout=0.2), pool=pool)
+    ask = asyncio.ensure_future(downloads.ensure(SPEC, square(5), timeout=LONG))
+    await until(lambda: source.requests)
+    assert not (await downloads.ensure(OTHER, square(5, spec=OTHER), timeout=LONG)).failed
+    result = await asyncio.wait_for(ask, LONG)
+    assert {failure.kind for failure in result.failed} == {"store-failed"}
+    assert (downloads.running, downloads.flights) == (0, 0)
+    await downloads.close()
+
+
+async def test_what_nobody_waits_for_any_more_gives_its_place_back(pool):
+    async with bench(pool, blocks_per_collection=1, unwanted=0.05) as b:
+        b.source.gate = asyncio.Event()
+        assert (await b.ensure(square(2), timeout=0.02)).failed
+        assert b.downloads.running == 1, "it may go on for a little while"
+        await until(lambda: not b.downloads.running)
+        assert b.source.under_way == 0
+        assert not b.downloads.flights
+        b.source.gate.set()
+        assert not (await b.ensure(square(2))).failed, "the next one asks anew"
+
+
+async def test_who_comes_back_in_time_keeps_it_going(pool):
+    async with bench(pool, blocks_per_collection=1, unwanted=0.3) as b:
+        b.source.gate = asyncio.Event()
+        assert (await b.ensure(square(2), timeout=0.01)).failed
+        back = b.begin([chunk(1, 1)])
+        await asyncio.sleep(0.5)
+        b.source.gate.set()
+        assert not (await back).failed
+        assert set(b.source.reads.values()) == {1}
+
+
+async def test_an_ask_that_waits_ahead_of_time_counts_as_one_who_waits(pool):
+    async with bench(pool, blocks_per_collection=1, unwanted=0.05) as b:
+        b.source.gate = asyncio.Event()
+        ahead = b.begin(square(2), priority=Priority.PREFETCH)
+        assert (await b.ensure(square(2), timeout=0.02)).failed
+        await asyncio.sleep(0.2)
+        b.source.gate.set()
+        assert not (await ahead).failed
+
+
+# Again
+
+
+async def test_again_fetches_what_is_there(pool):
+    async with bench(pool) as b:
+        await b.ensure(square(2))
+        assert (await b.ensure(square(2), again=True)).started == 4
+        assert set(b.source.reads.values()) == {2}
+
+
+async def test_again_is_not_content_with_a_fetch_that_began_before(pool):
+    """It may bring what was there before the source changed, and the caller asks because it has."""
+    async with bench(pool) as b:
+        gate = b.source.gate = asyncio.Event()
+        first = b.begin(square(2))
+        await until(lambda: b.source.under_way)
+        asks = [b.begin(square(2), again=True) for _ in range(5)]
+        await asyncio.sleep(0.02)
+        assert len(b.source.requests) == 1, "not beside it: the older pixels could be committed last"
+        gate.set()
+        for ended in await asyncio.gather(first, *asks):
+            assert not ended.failed
+        assert set(b.source.reads.values()) == {2}, "all five share the one that began after they asked"
+
+
+async def test_again_joins_what_has_not_begun(pool):
+    async with bench(pool, blocks_per_collection=1) as b:
+        b.source.gate = asyncio.Event()
+        first = b.begin([chunk(9, 9)])
+        await until(lambda: b.source.under_way)
+        queued = b.begin(square(2))
+        await until(lambda: b.downloads.queued == 1)
+        again = b.begin(square(2), again=True)
+        await asyncio.sleep(0.01)
+        b.source.gate.set()
+        await asyncio.gather(first, queued, again)
+        assert set(b.source.reads.values()) == {1}
+
+
+async def test_again_ends_by_its_deadline(pool):
+    async with bench(pool) as b:
+        b.source.gate = asyncio.Event()
+        first = b.begin(square(2))
+        await until(lambda: b.source.under_way)
+        result = await asyncio.wait_for(b.ensure(square(2), again=True, timeout=0.05), 5)
+        assert {failure.kind for failure in result.failed} == {"deadline-exceeded"}
+        b.source.gate.set()
+        assert not (await first).failed
 
 
 # Closing

@@ -293,7 +293,7 @@ async def test_who_leaves_gives_the_memory_back(tmp_path, pool):
         ask = asyncio.ensure_future(d.load())
         while not d.source.under_way:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.001)
-        assert d.service.budget.held
+        assert d.service.budget.held == 0, "who waits for a source holds no memory"
         ask.cancel()
         await asyncio.wait([ask])
         assert d.service.budget.held == 0

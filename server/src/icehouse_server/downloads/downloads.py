@@ -2,10 +2,9 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from enum import IntEnum
 
 import structlog
 
@@ -15,75 +14,16 @@ from icehouse_server.core.errors import (
     BusyError,
     DeadlineExceededError,
     FailedChunk,
-    IcehouseError,
     ShuttingDownError,
-    SourceError,
+    TooLargeError,
 )
 from icehouse_server.core.grid import ChunkKey
-from icehouse_server.core.plan import Presence
-from icehouse_server.core.ports import ChunkSink, Source
-from icehouse_server.downloads.fetch import RetryPolicy, cut, read_block, request_for
-from icehouse_server.downloads.flights import Failures, Flight
-from icehouse_server.downloads.schedule import Job, Schedule
-
-log = structlog.get_logger(__name__)
-
-
-_PARTS_AT_ONCE = 4
-"""Chunks of a failed block that are tried at once: the block held one place of the queue, not many."""
-
-
-class Priority(IntEnum):
-    """Who goes first."""
-
-    INTERACTIVE = 0
-    PREFETCH = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadSettings:
-    """Limits of the downloads."""
-
-    blocks_at_once: int = 16
-    blocks_per_collection: int = 8
-    max_queued_blocks: int = 2048
-    block_side: int = 2048
-    """Longest side of a block, in pixels; a chunk that is longer is a block of its own."""
-    failure_ttl: float = 10.0
-    """Seconds for which a chunk that failed is left alone."""
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Supply:
-    """What fills a collection: where its pixels come from, what is there already, and where they go."""
-
-    source: Source
-    presence: Presence
-    sink: ChunkSink
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ensured:
-    """What came of a call of ``ensure``."""
-
-    failed: tuple[FailedChunk, ...]
-    """Chunks that are not there, in the order asked for."""
-    started: int
-    """Chunks whose fetch this call began."""
-    joined: int
-    """Chunks that were under way for somebody else."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """What happened since the start; shown as metrics."""
-
-    chunks_fetched: int = 0
-    chunks_joined: int = 0
-    chunks_failed: int = 0
-    blocks_fetched: int = 0
-    chunks_left_alone: int = 0
+from icehouse_server.core.pace import Pace
+from icehouse_server.downloads.filling import Filling, keys_of
+from icehouse_server.downloads.flights import Flight, Job, State
+from icehouse_server.downloads.report import Counters, Trouble
+from icehouse_server.downloads.schedule import Schedule
+from icehouse_server.downloads.values import DownloadSettings, Ensured, Priority, Supply
 
 
 class Downloads:
@@ -99,14 +39,25 @@ class Downloads:
     ) -> None:
         self._supplies = supplies
         self._settings = settings
-        self._pool = pool
+        self._clock = clock
         self._flights: dict[ChunkKey, Flight] = {}
-        self._failures = Failures(settings.failure_ttl, clock)
+        self._filling = Filling(supplies, settings, pool=pool, flights=self._flights, clock=clock)
         self._schedule = Schedule(
-            self._fetch, at_once=settings.blocks_at_once, per_collection=settings.blocks_per_collection
+            self._fetch,
+            at_once=settings.blocks_at_once,
+            per_collection=settings.blocks_per_collection,
+            collections=len(supplies),
+            ended=self._count,
         )
+        self._pace = Pace(clock)
+        """Of blocks that end, over all collections; ``_paces`` by collection."""
+        self._paces: defaultdict[str, Pace] = defaultdict(lambda: Pace(clock))
         self._closed = False
-        self.counters = Counters()
+
+    @property
+    def counters(self) -> Counters:
+        """What happened since the start."""
+        return self._filling.counters
 
     @property
     def queued(self) -> int:
@@ -117,6 +68,36 @@ class Downloads:
     def running(self) -> int:
         """Blocks under way."""
         return self._schedule.running
+
+    @property
+    def running_by_collection(self) -> Mapping[str, int]:
+        """Blocks under way of each collection."""
+        return {name: self._schedule.running_of(name) for name in self._supplies}
+
+    @property
+    def oldest(self) -> float:
+        """Seconds for which the block has waited that waits longest."""
+        return self._schedule.oldest
+
+    @property
+    def flights(self) -> int:
+        """Chunks under way or queued."""
+        return len(self._flights)
+
+    @property
+    def settings(self) -> DownloadSettings:
+        """The limits in force."""
+        return self._settings
+
+    @property
+    def closed(self) -> bool:
+        """True when nothing is fetched any more, because the daemon stops."""
+        return self._closed
+
+    def trouble(self, collection: str, *, within: float) -> Trouble | None:
+        """Return why the last block of a collection failed, if that was so many seconds ago at most."""
+        found = self._filling.troubles.get(collection)
+        return found if found is not None and self._clock() - found.at <= within else None
 
     def in_flight(self, key: ChunkKey) -> bool:
         """Return whether a chunk is under way or queued."""
@@ -134,25 +115,32 @@ class Downloads:
         """Have chunks fetched and committed, and wait for them.
 
         What was there, or came in the meantime, costs nothing. A caller that is cancelled, or whose time is
-        up, stops waiting; chunks that nobody waits for and that have not begun are not fetched.
+        up, stops waiting. Chunks that nobody waits for any more are not fetched where they have not begun; a
+        block that has begun may go on for half a minute. A caller of any priority counts as one who waits,
+        and a chunk that several wait for goes by the best of their places.
 
         Args:
             spec: the collection of all the keys.
             keys: the chunks.
             timeout: seconds to wait at most; what is not there by then is reported as failed.
             priority: who goes first.
-            again: fetch also what is there already, and what failed a moment ago.
+            again: fetch also what is there already, and what failed a moment ago. What comes was asked for
+                after this call: a fetch that has begun before is waited for, and then made again.
 
         Raises:
             BusyError: the queue is full; nothing was queued.
+            TooLargeError: the queue is too short for it even when it is empty.
             ShuttingDownError: the daemon is stopping.
         """
+        end = asyncio.get_running_loop().time() + timeout
+        if again:
+            await self._outlast(keys, end)
         waiting, failed, started = self._enlist(spec, keys, priority, again=again)
         joined = len(waiting) - started
         self.counters.chunks_joined += joined
+        begun = time.perf_counter()
         try:
-            if waiting:
-                await asyncio.wait([flight.done for flight in waiting], timeout=timeout)
+            await _wait(waiting, end)
         finally:
             self._leave(waiting)
         failed.extend(
@@ -160,17 +148,29 @@ class Downloads:
         )
         order = {key.path: place for place, key in enumerate(keys)}
         failed.sort(key=lambda failure: order[failure.chunk])
-        return Ensured(failed=tuple(failed), started=started, joined=joined)
+        return Ensured(
+            failed=tuple(failed), started=started, joined=joined, commit_seconds=_committing(waiting, begun)
+        )
 
     async def close(self) -> None:
         """Stop: nothing new begins, what is under way is cancelled. Safe to call twice."""
         self._closed = True
         await self._schedule.close()
-        for flight in self._flights.values():
-            flight.done.cancel()
-        self._flights.clear()
+        for flight in list(self._flights.values()):
+            self._filling.drop(flight)
 
-    # The next two run without an await inside, so no other request comes between look and act.
+    async def _outlast(self, keys: Sequence[ChunkKey], end: float) -> None:
+        """Wait until no flight of these chunks is under way that began before, or until the time is up."""
+        clock = asyncio.get_running_loop().time
+        while clock() < end:
+            begun = [
+                flight for key in keys if (flight := self._flights.get(key)) is not None and flight.begun
+            ]
+            if not begun:
+                return
+            await _wait(begun, end)
+
+    # The next ones run without an await inside, so no other request comes between look and act.
 
     def _enlist(
         self, spec: CollectionSpec, keys: Sequence[ChunkKey], priority: Priority, *, again: bool
@@ -188,138 +188,128 @@ class Downloads:
             flight = self._flights.get(key)
             if flight is not None:
                 waiting.append(flight)
-            elif not again and (failure := self._failures.recent(key)) is not None:
+            elif not again and (failure := self._filling.failures.recent(key)) is not None:
                 self.counters.chunks_left_alone += 1
                 failed.append(failure)
             else:
                 fresh.append(key)
         blocks = join(fresh, self._block_chunks(spec))
-        if blocks and self._schedule.queued + len(blocks) > self._settings.max_queued_blocks:
-            self._schedule.purge()
-        if blocks and self._schedule.queued + len(blocks) > self._settings.max_queued_blocks:
-            raise BusyError(
-                f"the download queue is full: {self._schedule.queued} blocks wait, {len(blocks)} more were "
-                f"asked for, and at most {self._settings.max_queued_blocks} may wait",
-                retry_after=5,
-            )
-        jobs = [self._job(spec, block) for block in blocks]
+        self._admit(spec, len(blocks))
+        for place, job in enumerate(dict.fromkeys(flight.job for flight in waiting)):
+            self._schedule.advance(job, priority, place)
+        jobs = [self._job(spec, block, priority) for block in blocks]
         waiting.extend(flight for job in jobs for flight in job.flights.values())
+        request_id = structlog.contextvars.get_contextvars().get("request_id") if waiting else None
         for flight in waiting:
-            flight.waiters += 1
-        self._schedule.put(jobs, priority)
+            flight.join(request_id)
+        self._schedule.put(jobs)
         return waiting, failed, len(fresh)
 
+    def _admit(self, spec: CollectionSpec, blocks: int) -> None:
+        """Refuse blocks for which the queue has no room. A collection always has its share of the queue."""
+        limit, schedule = self._settings.max_queued_blocks, self._schedule
+        over = schedule.queued + blocks - limit
+        over_share = schedule.queued_of(spec.id) + blocks - limit // len(self._supplies)
+        if not blocks or over <= 0 or over_share <= 0:
+            return
+        if blocks > limit:
+            raise TooLargeError(
+                f"{blocks} blocks would have to be fetched, and at most {limit} may wait",
+                limit=limit,
+                asked=blocks,
+                setting="max_queued_blocks",
+            )
+        raise BusyError(
+            f"the download queue is full: {schedule.queued} blocks wait, {blocks} more were asked for, and "
+            f"at most {limit} may wait",
+            retry_after=min(self._pace.seconds_for(over), self._paces[spec.id].seconds_for(over_share)),
+        )
+
     def _leave(self, waiting: Sequence[Flight]) -> None:
-        """Stop waiting; a flight that nobody waits for and that has not begun is dropped."""
+        """Stop waiting. What nobody waits for is dropped, or, where it has begun, given a little time."""
         for flight in waiting:
             flight.waiters -= 1
-            if flight.waiters == 0 and not flight.begun and not flight.done.done():
-                flight.done.cancel()
-                self._flights.pop(flight.key, None)
+        for job in dict.fromkeys(flight.job for flight in waiting):
+            if job.state is State.QUEUED:
+                for flight in job.flights.values():
+                    if not flight.waiters:
+                        self._filling.drop(flight)
+                if not job.wanted:
+                    self._schedule.drop(job)
+            elif job.state is State.RUNNING and not job.wanted and job.giving_up is None:
+                loop = asyncio.get_running_loop()
+                job.giving_up = loop.call_later(self._settings.unwanted, self._give_up, job)
 
-    def _job(self, spec: CollectionSpec, block: ChunkBlock) -> Job:
-        job = Job(spec=spec, block=block)
-        for row, col in block.positions:
-            for band in block.bands:
-                key = spec.key(band, row, col)
-                self._flights[key] = job.flights[key] = Flight(key=key)
+    def _give_up(self, job: Job) -> None:
+        """End a block under way: nobody has waited for it for a while."""
+        for flight in job.flights.values():
+            self._filling.drop(flight)
+        if job.task is not None:
+            job.task.cancel()
+
+    def _job(self, spec: CollectionSpec, block: ChunkBlock, priority: int) -> Job:
+        job = Job(spec=spec, block=block, priority=priority)
+        for key in keys_of(spec, block):
+            self._flights[key] = job.flights[key] = Flight(key=key, job=job)
         return job
 
     def _block_chunks(self, spec: CollectionSpec) -> int:
         return max(1, self._settings.block_side // spec.grid.chunk)
 
     async def _fetch(self, job: Job) -> None:
-        """Fetch a job's block. Whatever happens, every flight of it lands."""
+        """Fetch a job's block. Whatever happens, every flight of it lands or is queued again."""
+        flights = self._begin(job)
+        try:
+            if flights:
+                self._schedule.put(await self._filling.fill(job, flights))
+        finally:
+            for flight in flights:
+                if flight.job is job and not flight.done.done():
+                    self._filling.drop(flight)
+
+    def _begin(self, job: Job) -> list[Flight]:
+        """Return the flights of a job that begins; if some have gone, the rest may need several blocks."""
         wanted = {key: flight for key, flight in job.flights.items() if not flight.done.done()}
+        first, *others = join(wanted, self._block_chunks(job.spec)) or (None,)
+        rest = []
+        for block in others:
+            other = Job(spec=job.spec, block=block, priority=job.priority)
+            for key in keys_of(job.spec, block):
+                other.flights[key] = wanted[key]
+                wanted.pop(key).job = other
+            rest.append(other)
+        if first is not None:
+            job.block, job.flights = first, wanted
+            job.until = min(job.until, asyncio.get_running_loop().time() + self._settings.retry.lifetime)
         for flight in wanted.values():
             flight.begun = True
-        try:
-            for block in join(wanted, self._block_chunks(job.spec)):
-                await self._fill(job.spec, block)
-        finally:
-            for key, flight in wanted.items():
-                if self._flights.get(key) is flight:
-                    del self._flights[key]
-                if not flight.done.done():
-                    flight.done.cancel()
+        self._schedule.put(rest)
+        return list(wanted.values())
 
-    async def _fill(self, spec: CollectionSpec, block: ChunkBlock) -> None:
-        """Read, cut and commit a block; where it fails, its chunks one by one: a bad item stays local."""
-        error = await self._try(spec, block, self._settings.retry)
-        if error is None:
-            return
-        parts = _parts(block)
-        if len(parts) == 1 or not _may_be_local(error):
-            for part in parts:
-                self._land_failed(spec, part, error)
-            return
-        once = RetryPolicy(attempts=1, block_timeout=self._settings.retry.block_timeout)
-        log.info("a block failed; its chunks are tried one by one", collection=spec.id, kind=error.kind)
-
-        gate = asyncio.Semaphore(_PARTS_AT_ONCE)
-
-        async def alone(part: ChunkBlock) -> None:
-            async with gate:
-                failure = await self._try(spec, part, once)
-            if failure is not None:
-                self._land_failed(spec, part, failure)
-
-        async with asyncio.TaskGroup() as tasks:
-            for part in parts:
-                tasks.create_task(alone(part))
-
-    async def _try(self, spec: CollectionSpec, block: ChunkBlock, retry: RetryPolicy) -> IcehouseError | None:
-        supply = self._supplies[spec.id]
-        request = request_for(spec, block)
-        try:
-            got = await read_block(supply.source, request, retry)
-            chunks = await asyncio.get_running_loop().run_in_executor(
-                self._pool, cut, spec, request, got, block
-            )
-            await supply.sink.commit(chunks)
-        except IcehouseError as error:
-            return error
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException:  # the flight's edge: neither a defect nor a Rust panic may strand anybody
-            log.exception("a block could not be filled", collection=spec.id)
-            return SourceError(f"the source of {spec.id!r} failed in a way that it should not")
-        self.counters.blocks_fetched += 1
-        for chunk in chunks:
-            self.counters.chunks_fetched += 1
-            self._failures.forget(chunk.key)
-            self._land(chunk.key, None)
-        return None
-
-    def _land_failed(self, spec: CollectionSpec, part: ChunkBlock, error: IcehouseError) -> None:
-        for row, col in part.positions:
-            for band in part.bands:
-                key = spec.key(band, row, col)
-                item = error.item if isinstance(error, SourceError) else ""
-                failure = FailedChunk(chunk=key.path, kind=error.kind, detail=error.detail, item=item)
-                self.counters.chunks_failed += 1
-                self._failures.note(key, failure)
-                self._land(key, failure)
-
-    def _land(self, key: ChunkKey, failure: FailedChunk | None) -> None:
-        flight = self._flights.pop(key, None)
-        if flight is not None:
-            flight.land(failure)
+    def _count(self, job: Job) -> None:
+        """Note that a block has ended, and keep no timer for it."""
+        self._pace.note()
+        self._paces[job.spec.id].note()
+        if job.giving_up is not None:
+            job.giving_up.cancel()
 
 
-def _parts(block: ChunkBlock) -> list[ChunkBlock]:
-    """Cut a block into blocks of one chunk of one band."""
-    return [
-        part
-        for row, col in block.positions
-        for band in block.bands
-        for part in join([ChunkKey(collection="", level=0, band=band, time=None, row=row, col=col)], 1)
-    ]
+async def _wait(flights: Sequence[Flight], end: float) -> None:
+    """Wait until flights have landed, or until a time of the event loop's clock."""
+    if flights:
+        left = max(0.0, end - asyncio.get_running_loop().time())
+        await asyncio.wait([flight.done for flight in flights], timeout=left)
 
 
-def _may_be_local(error: IcehouseError) -> bool:
-    """Return whether other chunks of the block may do better: an item is at fault, not the whole source."""
-    return isinstance(error, SourceError) and bool(error.item)
+def _committing(waiting: Sequence[Flight], begun: float) -> float:
+    """Return the seconds waited since ``begun`` after the last of some flights arrived; 0 while any flies."""
+    if not waiting or not all(_landed(flight) for flight in waiting):
+        return 0.0
+    return max(0.0, time.perf_counter() - max(begun, *(flight.arrived for flight in waiting)))
+
+
+def _landed(flight: Flight) -> bool:
+    return flight.done.done() and not flight.done.cancelled()
 
 
 def _outcome(flight: Flight, timeout: float, closed: bool) -> FailedChunk | None:  # noqa: FBT001

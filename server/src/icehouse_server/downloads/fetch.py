@@ -1,6 +1,8 @@
 """Fetching one block: retries, deadlines, and cutting it into chunks."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,29 +25,55 @@ class RetryPolicy:
     attempts: int = 4
     """Tries in all; only errors marked transient are tried again."""
     budget: float = 120.0
-    """Seconds after which no further try begins."""
+    """Seconds after which no block is tried again."""
     first_wait: float = 0.5
     """Seconds before the second try; doubled for each further one, with jitter. Retry-After goes first."""
     longest_wait: float = 15.0
     block_timeout: float = 180.0
     """Seconds that one try may take."""
 
+    @property
+    def lifetime(self) -> float:
+        """Seconds after which a block that has begun was given by its source, or has failed."""
+        return self.budget + self.block_timeout
+
+    @property
+    def lifetime_of_parts(self) -> float:
+        """The same where the block failed and its chunks were queued to be tried one by one, once each."""
+        return self.lifetime + self.block_timeout
+
 
 def _retry_hook(policy: RetryPolicy) -> Callable[[Exception], bool | float]:
     """Tell stamina whether to try again and, where the source said so, after how many seconds."""
+    begun = time.monotonic()
 
     def hook(error: Exception) -> bool | float:
         if not isinstance(error, SourceUnavailableError):
             return False
         if error.retry_after is None:
             return True
-        return error.retry_after if error.retry_after <= policy.budget else False
+        in_time = time.monotonic() - begun + error.retry_after <= policy.budget
+        return error.retry_after if in_time else False
 
     return hook
 
 
-async def read_block(source: Source, request: BlockRequest, policy: RetryPolicy) -> Block:
+async def read_block(
+    source: Source,
+    request: BlockRequest,
+    policy: RetryPolicy,
+    *,
+    until: float = math.inf,
+    on_retry: Callable[[SourceUnavailableError, float], None] | None = None,
+) -> Block:
     """Read a block with retries, and check what came.
+
+    Args:
+        source: where to read.
+        request: what to read.
+        policy: how often and how long to try.
+        until: when a try ends at the latest, by the event loop's clock.
+        on_retry: told when a further try begins: what made it needed, and the seconds waited since.
 
     Raises:
         SourceError: after the last try, or at once where another try is of no use.
@@ -58,10 +86,18 @@ async def read_block(source: Source, request: BlockRequest, policy: RetryPolicy)
         wait_max=policy.longest_wait,
         wait_jitter=policy.first_wait,
     )
+    clock = asyncio.get_running_loop().time
+    cause: tuple[SourceUnavailableError, float] | None = None
     async for attempt in retries:
+        if cause is not None and on_retry is not None:
+            on_retry(cause[0], time.monotonic() - cause[1])
         with attempt:
-            async with _deadline(policy.block_timeout, request):
-                block = await source.read(request)
+            try:
+                async with _deadline(min(policy.block_timeout, max(0.0, until - clock())), request):
+                    block = await source.read(request)
+            except SourceUnavailableError as error:
+                cause = error, time.monotonic()
+                raise
     _check(block, request)
     return block
 
@@ -73,7 +109,7 @@ async def _deadline(seconds: float, request: BlockRequest) -> AsyncIterator[None
             yield
     except TimeoutError:
         raise SourceTimeoutError(
-            f"the source of {request.collection.id!r} did not give a block within {seconds:.0f} s"
+            f"the source of {request.collection.id!r} did not give a block within {seconds:.3g} s"
         ) from None
 
 

@@ -1,115 +1,213 @@
-"""The queue of blocks: fair between requests, bounded at once per collection and overall."""
+"""The queue of blocks: fair between requests and between collections, bounded at once, and never stuck."""
 
 import asyncio
+import contextvars
 import heapq
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
 
-from icehouse_server.core.blocks import ChunkBlock
-from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.core.grid import ChunkKey
-from icehouse_server.downloads.flights import Flight
+import structlog
 
+from icehouse_server.downloads.flights import Job, State
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Job:
-    """A block to be fetched, and the flights that it carries."""
+log = structlog.get_logger(__name__)
 
-    spec: CollectionSpec
-    block: ChunkBlock
-    flights: dict[ChunkKey, Flight] = field(default_factory=dict)
+_SLOW = 5.0
+"""Seconds after which a block that runs counts for its collection alone, no more for the whole."""
+
+_AGEING = 16
+"""Blocks that begin while a queued one moves up by one place."""
+
+_LAST = 256
+"""Places by which priority 1 stands behind priority 0."""
+
+type _Entry = tuple[float, int, Job]
 
 
 class Schedule:
-    """Runs jobs. Order: priority, then the job's place within its request, then arrival.
+    """Runs jobs.
 
-    The second makes it fair: the first block of a small request goes before the tenth of a large one that
-    came earlier.
+    Order: by a job's place within its request, so that the first block of a small request goes before the
+    tenth of a large one that came earlier. Priority 1 stands 256 places behind. While a job waits it moves up
+    by one place for each 16 that begin, so whatever comes after it, it has its turn. Equal ones go as they
+    came.
+
+    Bounds: a collection has ``per_collection`` blocks under way at most, and all together ``at_once``. A
+    collection whose source hangs must not stop others:
+
+    - Where there are others, a collection takes no more places than it leaves free: the first takes half of
+      them at most, the next half of what is left.
+    - A block that has run for 5 seconds gives its place back to the whole; it counts for its collection
+      alone.
     """
 
-    def __init__(self, run: Callable[[Job], Awaitable[None]], *, at_once: int, per_collection: int) -> None:
+    def __init__(
+        self,
+        run: Callable[[Job], Coroutine[object, object, None]],
+        *,
+        at_once: int,
+        per_collection: int,
+        collections: int,
+        ended: Callable[[Job], None] = lambda _: None,
+        slow: float = _SLOW,
+    ) -> None:
+        """Make a schedule.
+
+        Args:
+            run: fetches a job's block.
+            at_once: blocks under way over all collections, those that take long not counted.
+            per_collection: blocks under way of one collection.
+            collections: how many there are; a single one has all places.
+            ended: told of every job that has run.
+            slow: seconds after which a block takes long.
+        """
         self._run = run
         self._at_once = at_once
         self._per_collection = per_collection
-        self._queues: dict[str, list[tuple[int, int, int, Job]]] = {}
-        self._arrivals = 0
+        self._shared = collections > 1
+        self._ended = ended
+        self._slow = slow
+        self._queues: dict[str, list[_Entry]] = {}
+        self._queued: Counter[str] = Counter()
         self._running: Counter[str] = Counter()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._queued = 0
+        self._places: Counter[str] = Counter()
+        """Running jobs that count for the whole, by collection."""
+        self._timers: dict[Job, asyncio.TimerHandle] = {}
+        """Those jobs, and what ends their counting."""
+        self._active: set[Job] = set()
+        self._tickets = 0
+        self._begun = 0
 
     @property
     def queued(self) -> int:
         """Jobs that have not begun."""
-        return self._queued
+        return self._queued.total()
+
+    def queued_of(self, collection: str) -> int:
+        """Return the jobs of a collection that have not begun."""
+        return self._queued[collection]
 
     @property
     def running(self) -> int:
         """Jobs under way."""
         return self._running.total()
 
-    def put(self, jobs: list[Job], priority: int) -> None:
+    def running_of(self, collection: str) -> int:
+        """Return the jobs under way of a collection."""
+        return self._running[collection]
+
+    @property
+    def oldest(self) -> float:
+        """Seconds for which the job has waited that waits longest; 0 where none does."""
+        born = [entry[2].born for queue in self._queues.values() for entry in queue if _valid(entry)]
+        return time.monotonic() - min(born) if born else 0.0
+
+    def put(self, jobs: Sequence[Job]) -> None:
         """Queue the jobs of one request and begin what may begin."""
         for place, job in enumerate(jobs):
-            self._arrivals += 1
-            queue = self._queues.setdefault(job.spec.id, [])
-            heapq.heappush(queue, (priority, place, self._arrivals, job))
-            self._queued += 1
+            job.state = State.QUEUED
+            self._queued[job.spec.id] += 1
+            self._push(job, self._rank(job.priority, place))
         self._begin()
 
-    def purge(self) -> None:
-        """Drop the jobs that nobody waits for any more: their clients went away."""
-        for name, queue in self._queues.items():
-            live = [entry for entry in queue if _wanted(entry[3])]
-            self._queued -= len(queue) - len(live)
-            heapq.heapify(live)
-            self._queues[name] = live
+    def advance(self, job: Job, priority: int, place: int) -> None:
+        """Let a queued job stand where another request that needs it would have put it, if that is better."""
+        rank = self._rank(priority, place)
+        if job.state is State.QUEUED and rank < job.rank:
+            job.priority = min(job.priority, priority)
+            self._push(job, rank)
+
+    def drop(self, job: Job) -> None:
+        """Take a job out of the queue: nobody wants it any more."""
+        if job.state is not State.QUEUED:
+            return
+        job.state = State.OVER
+        name = job.spec.id
+        self._queued[name] -= 1
+        if len(self._queues[name]) > 2 * self._queued[name] + 16:
+            self._queues[name] = [entry for entry in self._queues[name] if _valid(entry)]
+            heapq.heapify(self._queues[name])
 
     async def close(self) -> None:
         """Drop what has not begun, cancel what has, and wait for it."""
         for queue in self._queues.values():
             for *_, job in queue:
-                for flight in job.flights.values():
-                    flight.done.cancel()
+                self.drop(job)
         self._queues.clear()
-        self._queued = 0
-        for task in self._tasks:
+        tasks = [job.task for job in self._active if job.task is not None]
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _rank(self, priority: int, place: int) -> float:
+        return place + _LAST * priority + self._begun / _AGEING
+
+    def _push(self, job: Job, rank: float) -> None:
+        self._tickets += 1
+        job.rank, job.ticket = rank, self._tickets
+        heapq.heappush(self._queues.setdefault(job.spec.id, []), (rank, self._tickets, job))
 
     def _begin(self) -> None:
-        while self._running.total() < self._at_once:
-            job = self._next()
-            if job is None:
-                return
-            self._running[job.spec.id] += 1
-            task = asyncio.create_task(self._run_one(job), name=f"block of {job.spec.id}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        loop = asyncio.get_running_loop()
+        while (job := self._next()) is not None:
+            name = job.spec.id
+            job.state = State.RUNNING
+            self._queued[name] -= 1
+            self._running[name] += 1
+            self._places[name] += 1
+            self._begun += 1
+            self._active.add(job)
+            self._timers[job] = loop.call_later(self._slow, self._lend, job)
+            # A context of its own: many requests may wait for a block, and none of them is to stand in its
+            # log lines only because it put the block there, or gave its place free.
+            job.task = asyncio.create_task(
+                self._run(job), name=f"block of {name}", context=contextvars.Context()
+            )
+            job.task.add_done_callback(lambda task, job=job: self._end(job, task))  # type: ignore[misc]
 
     def _next(self) -> Job | None:
-        """Take the foremost job of the collections with a place free; drop those that nobody wants."""
-        while True:
-            heads = [
-                (queue[0][:3], name)
-                for name, queue in self._queues.items()
-                if queue and self._running[name] < self._per_collection
-            ]
-            if not heads:
-                return None
-            job = heapq.heappop(self._queues[min(heads)[1]])[3]
-            self._queued -= 1
-            if _wanted(job):
-                return job
+        """Return the foremost job of the collections that may begin one."""
+        free = self._at_once - self._places.total()
+        heads: list[_Entry] = []
+        for name, queue in self._queues.items():
+            if self._running[name] >= self._per_collection or free <= 0:
+                continue
+            if self._shared and self._places[name] >= free:
+                continue
+            while queue and not _valid(queue[0]):
+                heapq.heappop(queue)
+            if queue:
+                heads.append(queue[0])
+        if not heads:
+            return None
+        job = min(heads)[2]
+        heapq.heappop(self._queues[job.spec.id])
+        return job
 
-    async def _run_one(self, job: Job) -> None:
-        try:
-            await self._run(job)
-        finally:
-            self._running[job.spec.id] -= 1
-            self._begin()
+    def _lend(self, job: Job) -> None:
+        """Give the place of a job that takes long back to the whole."""
+        del self._timers[job]
+        self._places[job.spec.id] -= 1
+        self._begin()
+
+    def _end(self, job: Job, task: asyncio.Task[None]) -> None:
+        """Close the books on a job. Called for every one, even if it was cancelled before its first step."""
+        job.state = State.OVER
+        self._active.discard(job)
+        self._running[job.spec.id] -= 1
+        timer = self._timers.pop(job, None)
+        if timer is not None:
+            timer.cancel()
+            self._places[job.spec.id] -= 1
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a block failed in a way that it should not", exc_info=error)
+        self._ended(job)
+        self._begin()
 
 
-def _wanted(job: Job) -> bool:
-    return any(not flight.done.done() for flight in job.flights.values())
+def _valid(entry: _Entry) -> bool:
+    """Return whether an entry stands for its job: it has not begun, was not dropped, and was not moved up."""
+    _, ticket, job = entry
+    return job.state is State.QUEUED and job.ticket == ticket

@@ -1,9 +1,12 @@
 """A budget of memory for answers under way."""
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Callable
 
 from icehouse_server.core.errors import BusyError, TooLargeError
+from icehouse_server.core.pace import Pace
 
 
 class MemoryBudget:
@@ -12,8 +15,10 @@ class MemoryBudget:
     Must be used on one event loop.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._total = total
+        self._pace = Pace(clock)
+        """Of bytes that are given back."""
         self._held = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
@@ -32,12 +37,11 @@ class MemoryBudget:
         """Answers that wait for their part of it."""
         return len(self._waiting)
 
-    async def acquire(self, size: int, seconds: float) -> None:
-        """Wait for ``size`` bytes of the budget; give them back with ``release``.
+    def check(self, size: int) -> None:
+        """Refuse what can never be had.
 
         Raises:
             TooLargeError: more than the whole budget.
-            BusyError: not to be had within ``seconds``.
         """
         if size > self._total:
             raise TooLargeError(
@@ -46,6 +50,15 @@ class MemoryBudget:
                 asked=size,
                 setting="max_answer_bytes",
             )
+
+    async def acquire(self, size: int, seconds: float) -> None:
+        """Wait for ``size`` bytes of the budget; give them back with ``release``.
+
+        Raises:
+            TooLargeError: more than the whole budget.
+            BusyError: not to be had within ``seconds``.
+        """
+        self.check(size)
         if not self._waiting and self._held + size <= self._total:
             self._held += size
             return
@@ -57,16 +70,24 @@ class MemoryBudget:
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
-                self.release(size)
+                self._give_back(size)
             elif entry in self._waiting:
                 self._waiting.remove(entry)
                 self._admit()
             if isinstance(error, TimeoutError):
-                raise BusyError("too many large answers are under way", retry_after=2) from None
+                short = self._held + sum(asked for asked, _ in self._waiting) + size - self._total
+                raise BusyError(
+                    "too many large answers are under way", retry_after=self._pace.seconds_for(short)
+                ) from None
             raise
 
     def release(self, size: int) -> None:
         """Give bytes back and let those in who fit now."""
+        if size:
+            self._pace.note(size)
+        self._give_back(size)
+
+    def _give_back(self, size: int) -> None:
         self._held -= size
         self._admit()
 

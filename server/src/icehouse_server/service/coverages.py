@@ -186,16 +186,9 @@ class CoverageService:
             raise OutsideError("the region lies outside the collection")
         trace.chunks += len(plan.needed)
         trace.absent += len(plan.absent)
-        size = plan.working_bytes
-        with trace.stage("queue"):
-            await self.budget.acquire(size, self.settings.request_timeout)
-        try:
-            async with _deadline(self.settings.request_timeout * 2):
-                coverage = await self._coverage(ask, plan, trace)
-        except BaseException:
-            self.budget.release(size)
-            raise
-        return Answer(coverage=coverage, trace=trace, budget=self.budget, held=size)
+        self.budget.check(plan.working_bytes)
+        async with _deadline(self.settings.request_timeout * 2):
+            return await self._coverage(ask, plan, trace)
 
     async def encode(self, answer: Answer, format_name: str) -> output.Encoded:
         """Encode an answer: in the pool, or at once where that takes less than a thread's turn."""
@@ -205,19 +198,31 @@ class CoverageService:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._pool, output.encode, answer.coverage, format_name)
 
-    async def _coverage(self, ask: Ask, plan: Plan, trace: Trace) -> Coverage:
+    async def _coverage(self, ask: Ask, plan: Plan, trace: Trace) -> Answer:
+        """Fetch, then read. Memory is asked for in between: who waits for a source holds none of it."""
         store = self.collection(plan.region.collection.id)
         for _ in range(_REFILLS + 1):
             failed = () if ask.snapshot is not None else await self._ensure(ask, plan, trace)
-            async with store.lease(ask.snapshot) as lease:
-                if ask.snapshot is not None:
-                    failed = await self._lacking(ask, plan, store, lease)
-                try:
-                    return await self._read(ask, plan, store, lease, failed, trace)
-                except DamagedChunksError as error:
-                    if not lease.current:
-                        raise
-                    store.forget(error.keys)
+            size = plan.working_bytes
+            with trace.stage("queue"):
+                await self.budget.acquire(size, self.settings.request_timeout)
+            answer = None
+            try:
+                async with store.lease(ask.snapshot) as lease:
+                    if ask.snapshot is not None:
+                        failed = await self._lacking(ask, plan, store, lease)
+                    try:
+                        coverage = await self._read(ask, plan, store, lease, failed, trace)
+                        answer = Answer(coverage=coverage, trace=trace, budget=self.budget, held=size)
+                    except DamagedChunksError as error:
+                        if not lease.current:
+                            raise
+                        store.forget(error.keys)
+            finally:
+                if answer is None:
+                    self.budget.release(size)
+            if answer is not None:
+                return answer
             plan = await self.plan(plan.region)
         raise StoreError(
             "stored chunks can't be read back, even after they were fetched again",
