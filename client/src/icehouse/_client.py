@@ -38,10 +38,11 @@ class Client:
         url: address of the daemon; default `ICEHOUSE_URL`, then `http://127.0.0.1:4326`.
         collection: the collection meant where a call names none.
         timeout: seconds that one call may take in all, retries included, unless it says otherwise.
-        token: bearer token, where the daemon asks for one.
+        token: bearer token, where the daemon asks for one; default that of `ICEHOUSE_TOKEN`, then of the file
+            that `ICEHOUSE_TOKEN_FILE` names, looked up for each request: a pickle does not hold it.
 
     Raises:
-        BadParameter: the URL or the timeout makes no sense.
+        BadParameter: the URL, the timeout or the token makes no sense.
     """
 
     def __init__(

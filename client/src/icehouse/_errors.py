@@ -119,7 +119,7 @@ class DiskFull(IcehouseError):  # noqa: N818
 
 
 class NotAllowed(IcehouseError):  # noqa: N818
-    """The daemon refused the caller: wrong host name, token or origin."""
+    """The daemon refused the caller: wrong host name or origin, no token or a wrong one."""
 
     default_kind = "unauthorized"
 

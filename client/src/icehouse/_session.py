@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 from icehouse._errors import BadParameter, Busy, IcehouseError, OutsideCollection, ProtocolError
 from icehouse._plan import Plan
 from icehouse._problems import REQUEST_ID, error_of
+from icehouse._token import check_token, environment_token
 from icehouse._transport import Answer, Deadline, Transport
 
 if TYPE_CHECKING:
@@ -54,9 +55,7 @@ class Session:
     def __init__(self, url: str, *, timeout: float, token: str | None) -> None:
         self.url = url
         self._timeout = _positive(timeout)
-        if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
-            raise BadParameter("token: must be printable ASCII")  # without showing it
-        self._token = token
+        self._token = None if token is None else check_token(token, "token")
         self._transport: Transport | None = None
         self._in_process = False
 
@@ -131,8 +130,9 @@ class Session:
         headers = {"Accept": f"{accept}, {_PROBLEM}", "Icehouse-Request-Id": request_id}
         if body is not None:
             headers["Content-Type"] = _JSON
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
+        token = environment_token() if self._token is None else self._token
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
         attempt = 0
         try:
             while True:

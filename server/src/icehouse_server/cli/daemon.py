@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+from icehouse import BadParameter
+from icehouse._token import environment_token
 from icehouse_server.core.errors import IcehouseError
 
 _PIECE = 1 << 20
@@ -20,7 +22,10 @@ class DaemonError(IcehouseError):
 
 
 class Daemon:
-    """A daemon at a URL: the one given, else ``ICEHOUSE_URL``, else the default."""
+    """A daemon at a URL: the one given, else ``ICEHOUSE_URL``, else the default.
+
+    Its token is that of ``ICEHOUSE_TOKEN``, else of the file that ``ICEHOUSE_TOKEN_FILE`` names.
+    """
 
     def __init__(self, url: str | None) -> None:
         self.url = (url or os.environ.get("ICEHOUSE_URL") or "http://127.0.0.1:4326").rstrip("/")
@@ -33,8 +38,8 @@ class Daemon:
         Raises:
             DaemonError: there is no daemon, or it refused.
         """
-        with self._reached():
-            answer = httpx.get(self.url + path, params=query, timeout=60)
+        with self._reached(), self._connected(httpx.Timeout(60)) as client:
+            answer = client.get(self.url + path, params=query)
         if answer.status_code not in accept:
             raise _refusal(answer)
         return answer.json()
@@ -61,7 +66,7 @@ class Daemon:
             with (
                 self._reached(),
                 # The daemon has a deadline for everything; only the connection is timed here.
-                httpx.Client(timeout=httpx.Timeout(None, connect=10)) as client,
+                self._connected(httpx.Timeout(None, connect=10)) as client,
                 client.stream("GET", self.url + path, params=query) as answer,
             ):
                 _check(answer)
@@ -75,6 +80,16 @@ class Daemon:
             return got, answer.headers.get("cache-status", "")
         finally:
             draft.unlink(missing_ok=True)
+
+    def _connected(self, timeout: httpx.Timeout) -> httpx.Client:
+        try:
+            token = environment_token()
+        except BadParameter as error:
+            raise DaemonError(str(error)) from None
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        # A proxy that the environment names would read along on http://; the client asks none, either.
+        proxies = self.url.startswith("https:")
+        return httpx.Client(headers=headers, timeout=timeout, follow_redirects=False, trust_env=proxies)
 
     @contextmanager
     def _reached(self) -> Iterator[None]:
