@@ -13,6 +13,7 @@ from icehouse_server.api.bodies import PartsResponse
 from icehouse_server.api.notes import note_of
 from icehouse_server.api.parameters import CoverageBody, CoverageQuery
 from icehouse_server.api.state import ApiState, Spec, State
+from icehouse_server.api.tokens import reads_only
 from icehouse_server.api.vanish import while_connected
 from icehouse_server.core.errors import BadParameterError, NotAcceptableError
 from icehouse_server.service import STAGES, Answer, Ask, Trace
@@ -90,6 +91,7 @@ async def get_coverage_as(
     responses={**_RESPONSES, 422: {"description": "The body can't be used."}},
     response_class=Response,
 )
+@reads_only
 async def post_coverage(
     request: Request,
     state: State,

@@ -82,9 +82,11 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 HTTP_KINDS: Mapping[int, str] = {
     400: "bad-request",
+    401: "unauthorized",
     403: "not-allowed",
     404: "not-found",
     405: "method-not-allowed",
+    408: "request-timeout",
     413: "too-large",
     415: "unsupported-media-type",
     416: "range-not-satisfiable",
