@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -105,18 +106,9 @@ class Daemon:
         return b"".join(parts)
 
 
-@pytest.fixture(scope="session")
-def daemon(standins, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("daemon")
-    settings = {
-        "ICEHOUSE_MIRRORS": json.dumps(standins.mirrors),
-        "ICEHOUSE_FAILURE_TTL": "0",
-        "ICEHOUSE_FETCH_ATTEMPTS": "2",
-        "ICEHOUSE_FETCH_BUDGET": "5",
-        "ICEHOUSE_READ_TIMEOUT": "60",
-        "ICEHOUSE_ITEMS_MAX_AGE": "0",
-        "ICEHOUSE_LOG_FORMAT": "json",
-    }
+@contextlib.contextmanager
+def running(folder, settings):
+    """A daemon with these settings, which live in its environment; ended with the block."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ICEHOUSE_")}
     log = folder / "log"
     command = [
@@ -152,6 +144,27 @@ def daemon(standins, tmp_path_factory):
                 process.wait(timeout=25)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+@pytest.fixture(scope="session")
+def start_daemon(standins, tmp_path_factory):
+    """Starts a daemon in front of the stand-ins: `with start_daemon({"ICEHOUSE_PORT": "0"}) as daemon`."""
+    common = {
+        "ICEHOUSE_MIRRORS": json.dumps(standins.mirrors),
+        "ICEHOUSE_FAILURE_TTL": "0",
+        "ICEHOUSE_FETCH_ATTEMPTS": "2",
+        "ICEHOUSE_FETCH_BUDGET": "5",
+        "ICEHOUSE_READ_TIMEOUT": "60",
+        "ICEHOUSE_ITEMS_MAX_AGE": "0",
+        "ICEHOUSE_LOG_FORMAT": "json",
+    }
+    return lambda settings: running(tmp_path_factory.mktemp("daemon"), {**common, **settings})
+
+
+@pytest.fixture(scope="session")
+def daemon(start_daemon):
+    with start_daemon({}) as started:
+        yield started
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from contextlib import AbstractAsyncContextManager
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
-from icehouse_server.api import collections, coverage, health, landing, plan, points, problems
+from icehouse_server.api import collections, coverage, description, health, landing, plan, points, problems
 from icehouse_server.api.guards import HeadAsGet, HostGuard, RequestLog, SizeLimits
 from icehouse_server.api.metrics import Metrics, TrafficSnapshot
 from icehouse_server.api.state import ApiState
 from icehouse_server.api.strict import refuse_other_media_types, refuse_unread_parameters
-from icehouse_server.api.tokens import TokenGuard, TokenRule, reading_paths
+from icehouse_server.api.tokens import TokenGuard, TokenRule, guarded_operations, reading_paths
 
 __all__ = ["ApiState", "HostGuard", "Metrics", "RequestLog", "TokenRule", "TrafficSnapshot", "create_api"]
 
@@ -46,7 +46,7 @@ def create_api(
         lifespan=lifespan,
         redirect_slashes=False,
         dependencies=[Depends(refuse_unread_parameters), Depends(refuse_other_media_types)],
-        responses=problems.RESPONSES,
+        generate_unique_id_function=description.operation_id,
     )
     app.add_middleware(HeadAsGet)
     app.add_middleware(SizeLimits, body=max_body_bytes)
@@ -57,4 +57,6 @@ def create_api(
     problems.install(app)
     for router in routers:
         app.include_router(router)
+    guarded = frozenset[str]() if token is None else guarded_operations(routers, token)
+    description.install(app, guarded)
     return app

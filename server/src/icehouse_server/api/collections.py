@@ -5,7 +5,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from odc.geo.crs import CRS
 
+from icehouse_server.api import schemas
 from icehouse_server.api.coverage import crs_uri
+from icehouse_server.api.schemas import json_answer, link
 from icehouse_server.api.state import Spec, State, base_url
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 
@@ -19,7 +21,20 @@ _EXTENSIONS = [
 ]
 
 
-@router.get("/collections")
+_NEXT = (
+    ("schema", "get_schema", "Its bands as a JSON schema."),
+    ("plan", "get_plan", "What a region of it would need."),
+    ("coverage", "get_coverage", "A region of it."),
+    ("point", "get_point", "Values at a point of it."),
+)
+_OF_ONE = {name: link(route, said, collection="$response.body#/id") for name, route, said in _NEXT}
+_OF_ALL = {
+    name: link(route, said, collection="$response.body#/collections/0/id")
+    for name, route, said in (("collection", "get_collection", "The first of them."), *_NEXT)
+}
+
+
+@router.get("/collections", responses={200: json_answer(schemas.COLLECTIONS, links=_OF_ALL)})
 async def get_collections(request: Request, state: State) -> dict[str, Any]:
     """All collections."""
     base = base_url(request)
@@ -33,13 +48,13 @@ async def get_collections(request: Request, state: State) -> dict[str, Any]:
     }
 
 
-@router.get("/collections/{collection}")
+@router.get("/collections/{collection}", responses={200: json_answer(schemas.COLLECTION, links=_OF_ONE)})
 async def get_collection(request: Request, spec: Spec) -> dict[str, Any]:
     """One collection: extent, grid, bands, licence and links. This is the datacube metadata."""
     return collection_document(spec, base_url(request))
 
 
-@router.get("/collections/{collection}/schema")
+@router.get("/collections/{collection}/schema", responses={200: json_answer(schemas.BAND_SCHEMA)})
 async def get_schema(request: Request, spec: Spec) -> dict[str, Any]:
     """The bands as a JSON schema: name, dtype, nodata, unit."""
     return {

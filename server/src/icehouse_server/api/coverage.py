@@ -5,13 +5,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from odc.geo.crs import CRS
+from pydantic import WithJsonSchema
 
 from icehouse_server import output
+from icehouse_server.api import schemas
 from icehouse_server.api.bodies import PartsResponse
 from icehouse_server.api.notes import note_of
 from icehouse_server.api.parameters import CoverageBody, CoverageQuery
+from icehouse_server.api.schemas import link
 from icehouse_server.api.state import ApiState, Spec, State
 from icehouse_server.api.tokens import reads_only
 from icehouse_server.api.vanish import while_connected
@@ -24,27 +27,53 @@ _DESCRIPTION = """A region as bytes; what is absent is fetched first. Axis order
 CRS. Without `width`, `height` or `resolution` the collection's own grid is returned, snapped outward to whole
 pixels. The format comes from `f`, else from `Accept`, else it is NetCDF. 204: the region lies outside."""
 
-_RESPONSES: dict[int | str, dict[str, object]] = {
-    200: {
-        "content": {media.media_type: {} for media in output.FORMATS.values()},
-        "description": "The region.",
-    },
-    204: {"description": "The region lies outside the collection."},
-    304: {"description": "The caller's copy is good."},
-    400: {"description": "A parameter can't be used."},
-    404: {"description": "No such collection, band or snapshot."},
-    406: {"description": "No such format."},
-    413: {"description": "Too large; the answer says the limit."},
-    502: {"description": "The source failed; the answer names chunks and items."},
-    503: {"description": "Busy; try again after Retry-After."},
-    504: {"description": "The source is too slow, or only-if-cached and chunks are absent."},
-    507: {"description": "The disk is full."},
+_HEADERS: dict[str, object] = {
+    name: {"description": said, "schema": {"type": "string", **more}}
+    for name, said, more in (
+        ("Content-Crs", "CRS of the answer as an OGC URI, where it has a code.", {"pattern": "^<http.*>$"}),
+        ("Content-Bbox", "minx,miny,maxx,maxy of the answer.", {"pattern": "^[^,]+,[^,]+,[^,]+,[^,]+$"}),
+        ("Cache-Status", "How the cache was met (RFC 9211).", {"pattern": "^icehouse; "}),
+        ("Cache-Control", "Ask again by ETag; an answer with holes is not to be kept.", {}),
+        ("Server-Timing", "Milliseconds by stage.", {}),
+        ("ETag", "Of snapshot and request; not where chunks failed.", {"pattern": '^"[0-9a-f]{32}"$'}),
+        ("Icehouse-Snapshot", "The snapshot that was read.", {"pattern": "^[A-Z0-9]+$"}),
+        ("Icehouse-Failed-Chunks", "How many chunks failed.", {"pattern": "^[1-9][0-9]*$"}),
+        ("Icehouse-Failed-List", "The first twenty of them, with their kinds.", {}),
+    )
 }
+_CONTENT = {
+    media.media_type: {"schema": schemas.COVERAGE_JSON if name == "json" else schemas.BINARY}
+    for name, media in output.FORMATS.items()
+}
+_LINKS = {
+    "plan": link(
+        "get_plan",
+        "What this snapshot has of the region: all of it.",
+        collection="$request.path.collection",
+        bbox="$request.query.bbox",
+        bbox_crs="$request.query.bbox-crs",
+        snapshot="$response.header.Icehouse-Snapshot",
+    )
+}
+_STATUSES: dict[int | str, dict[str, object]] = {
+    200: {"description": "The region.", "content": _CONTENT, "headers": _HEADERS},
+    204: {"description": "The region lies outside the collection."},
+    406: {},
+    **{status: {} for status in schemas.FILLING},
+}
+_GET_STATUSES: dict[int | str, dict[str, object]] = {
+    **_STATUSES,
+    200: {"description": "The region.", "content": _CONTENT, "headers": _HEADERS, "links": _LINKS},
+    206: {"description": "The range of it that was asked for.", "content": _CONTENT, "headers": _HEADERS},
+    304: {"description": "The caller's copy is good."},
+    416: {},
+}
+"""POST knows neither ranges nor copies."""
 
 _REVALIDATE = {"Cache-Control": "no-cache", "Vary": "Accept"}
 
 Format = Annotated[
-    str | None, Query(alias="f", description=f"One of {', '.join(output.FORMATS)}; overrides Accept.")
+    str | None, Query(alias="f", description="Format; overrides Accept."), WithJsonSchema(schemas.FORMAT)
 ]
 Accept = Annotated[str | None, Header(include_in_schema=False)]
 
@@ -52,7 +81,7 @@ Accept = Annotated[str | None, Header(include_in_schema=False)]
 @router.get(
     "/collections/{collection}/coverage",
     description=_DESCRIPTION,
-    responses=_RESPONSES,
+    responses=_GET_STATUSES,
     response_class=Response,
 )
 async def get_coverage(
@@ -70,11 +99,15 @@ async def get_coverage(
 @router.get(
     "/collections/{collection}/coverage.{suffix}",
     description="The same with the format fixed by a suffix, for curl: tif, nc, zarr.zip, npy, png, json.",
-    responses=_RESPONSES,
+    responses=_GET_STATUSES,
     response_class=Response,
 )
 async def get_coverage_as(
-    request: Request, state: State, spec: Spec, suffix: str, query: Annotated[CoverageQuery, Depends()]
+    request: Request,
+    state: State,
+    spec: Spec,
+    suffix: Annotated[str, Path(description="Of the format."), WithJsonSchema(schemas.SUFFIX)],
+    query: Annotated[CoverageQuery, Depends()],
 ) -> Response:
     """A region as a file."""
     names = {media.suffix.removeprefix("."): name for name, media in output.FORMATS.items()}
@@ -88,7 +121,7 @@ async def get_coverage_as(
 @router.post(
     "/collections/{collection}/coverage",
     description="The same by JSON body: an exact affine geobox, or a GeoJSON polygon to clip to.",
-    responses={**_RESPONSES, 422: {"description": "The body can't be used."}},
+    responses=_STATUSES,
     response_class=Response,
 )
 @reads_only

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from icehouse_server.api.notes import Note, put_note
-from icehouse_server.api.problems import problem
+from icehouse_server.api.problems import of_defect, problem
 
 log = structlog.get_logger(__name__)
 
@@ -173,12 +173,12 @@ class RequestLog:
         note = put_note(scope)
         names = _names(scope)
         header = (b"icehouse-request-id", names["request_id"].encode())
-        status, size = 500, 0
+        status, size, begun_to_answer = 500, 0, False
 
         async def count(message: Message) -> None:
-            nonlocal status, size
+            nonlocal status, size, begun_to_answer
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun_to_answer = message["status"], True
                 message["headers"] = [*message["headers"], header]
             elif message["type"] == "http.response.body":
                 size += len(message.get("body", b""))
@@ -187,6 +187,10 @@ class RequestLog:
         tokens = structlog.contextvars.bind_contextvars(**names)
         try:
             await self._app(scope, receive, count)
+        except Exception as error:
+            if begun_to_answer:
+                raise  # what is half sent can only be cut
+            await of_defect(error)(scope, receive, count)  # here, so that it has the request's id
         finally:
             seconds = time.perf_counter() - begun
             route = getattr(scope.get("route"), "path", "unmatched")
@@ -227,4 +231,3 @@ def _line(scope: Scope, note: Note, route: str, status: int, size: int, seconds:
     if note.trace is not None:
         line.update(note.trace.figures())
     return line
-

@@ -6,6 +6,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.responses import HTMLResponse, JSONResponse
 
+from icehouse_server.api import schemas
+from icehouse_server.api.schemas import json_answer
 from icehouse_server.api.state import ApiState, State, base_url
 
 router = APIRouter(tags=["landing"])
@@ -44,7 +46,10 @@ ds = icehouse.Client("{base}").load(geobox, "{first}")</pre>
 """
 
 
-@router.get("/", responses={200: {"content": {"text/html": {}}}})
+_TYPES = {"application/json": {"schema": schemas.LANDING}, "text/html": {"schema": {"type": "string"}}}
+
+
+@router.get("/", responses={200: {"description": "The landing page.", "content": _TYPES}})
 async def get_landing(request: Request, state: State) -> Response:
     """The landing page: HTML for browsers, links for programs."""
     base = base_url(request)
@@ -53,7 +58,7 @@ async def get_landing(request: Request, state: State) -> Response:
     return JSONResponse(_links(state, base), headers={"Vary": "Accept"})
 
 
-@router.get("/conformance")
+@router.get("/conformance", responses={200: json_answer(schemas.CONFORMANCE)})
 async def get_conformance() -> dict[str, Any]:
     """The conformance classes that are met."""
     return {"conformsTo": list(CONFORMANCE)}

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from icehouse_server.api.notes import Note
 from icehouse_server.core.tally import Distribution
-from icehouse_server.service import CoverageService, FolderWatch, LoopWatch
+from icehouse_server.service import CoverageService, FolderWatch, Jobs, LoopWatch
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -51,12 +51,14 @@ class _Parts(Collector):
     def __init__(
         self,
         service: CoverageService,
+        jobs: Jobs,
         traffic: TrafficSnapshot,
         loop: LoopWatch,
         folder: FolderWatch,
         pools: Mapping[str, ThreadPoolExecutor],
     ) -> None:
         self._service = service
+        self._jobs = jobs
         self._traffic = traffic
         self._loop = loop
         self._folder = folder
@@ -71,6 +73,7 @@ class _Parts(Collector):
         yield from self._maintenance()
         yield from self._memory()
         yield from self._hosts()
+        yield _gauges("icehouse_jobs", "Jobs kept, by state.", "state", self._jobs.by_state)
         yield from self._process()
 
     def _downloads(self) -> Iterator[Metric]:
@@ -297,6 +300,7 @@ class Metrics:
 
     Args:
         service: what is read.
+        jobs: counted by state.
         traffic: counters of the sources' hosts.
         loop: the event loop's delays.
         folder: the cache folder's disk.
@@ -306,6 +310,7 @@ class Metrics:
     def __init__(
         self,
         service: CoverageService,
+        jobs: Jobs,
         traffic: TrafficSnapshot,
         *,
         loop: LoopWatch,
@@ -313,7 +318,7 @@ class Metrics:
         pools: Mapping[str, ThreadPoolExecutor],
     ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Parts(service, traffic, loop, folder, pools))
+        self._registry.register(_Parts(service, jobs, traffic, loop, folder, pools))
         ProcessCollector(registry=self._registry)
         self._requests = Counter(
             "icehouse_requests", "Requests answered.", ["route", "method", "status"], registry=self._registry

@@ -10,16 +10,17 @@ from affine import Affine
 from fastapi import Query
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
 from shapely.geometry.base import BaseGeometry
 from starlette.concurrency import run_in_threadpool
 
-from icehouse_server.api import polygons, regions, texts
+from icehouse_server.api import polygons, regions, schemas, texts
+from icehouse_server.api.schemas import nullable
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadBodyError, BadParameterError
 from icehouse_server.service import Ask
 
-_MAX_WKT = 20_000
 _WKT_STARTS = ("PROJCRS[", "GEOGCRS[", "BOUNDCRS[", "PROJCS[", "GEOGCS[")
 
 
@@ -30,32 +31,54 @@ class CoverageQuery:
     bbox: Annotated[
         str | None,
         Query(
-            description="minx,miny,maxx,maxy; lon/lat by default; the first above the third crosses 180.",
-            examples=["150,65,151,65.5"],
+            description="minx,miny,maxx,maxy; lon/lat by default; the first above the third crosses 180. "
+            "The whole collection when left out."
         ),
+        WithJsonSchema(schemas.BBOX),
     ] = None
-    bbox_crs: Annotated[str | None, Query(alias="bbox-crs", description="CRS of bbox. x,y axis order.")] = (
-        None
-    )
-    crs: Annotated[str | None, Query(description="CRS of the output; the collection's by default.")] = None
-    width: Annotated[str | None, Query(description="Output columns.")] = None
-    height: Annotated[str | None, Query(description="Output rows.")] = None
-    resolution: Annotated[str | None, Query(description="Cell size in units of crs: one number, or x,y.")] = (
-        None
-    )
-    properties: Annotated[str | None, Query(description="Bands, between commas.")] = None
-    bands: Annotated[str | None, Query(description="The same as properties.")] = None
-    datetime: Annotated[
-        str | None, Query(description="Instant or start/end; collections with time only.")
+    bbox_crs: Annotated[
+        str | None,
+        Query(alias="bbox-crs", description="CRS of bbox. x,y axis order."),
+        WithJsonSchema(schemas.CRS),
     ] = None
+    crs: Annotated[
+        str | None,
+        Query(description="CRS of the output; the collection's by default."),
+        WithJsonSchema(schemas.CRS),
+    ] = None
+    width: Annotated[str | None, Query(description="Output columns."), WithJsonSchema(schemas.CELLS)] = None
+    height: Annotated[str | None, Query(description="Output rows."), WithJsonSchema(schemas.CELLS)] = None
+    resolution: Annotated[
+        str | None,
+        Query(description="Cell size in units of crs: one number, or x,y. Not with width and height."),
+        WithJsonSchema(schemas.RESOLUTION),
+    ] = None
+    properties: Annotated[
+        str | None,
+        Query(description="Bands, between commas; the collection's default bands when left out."),
+        WithJsonSchema(schemas.BANDS),
+    ] = None
+    bands: Annotated[
+        str | None,
+        Query(description="The same as properties; give one of them."),
+        WithJsonSchema(schemas.BANDS),
+    ] = None
+    # Not described while no collection has a time axis: it is read only to be refused with a reason.
+    datetime: Annotated[str | None, Query(include_in_schema=False)] = None
     resampling: Annotated[
-        str | None, Query(description="GDAL resampling for all bands; each band's own by default.")
+        str | None,
+        Query(description="GDAL resampling for all bands; each band's own by default."),
+        WithJsonSchema(schemas.RESAMPLING),
     ] = None
     fail_on_error: Annotated[
         Literal["true", "false"],
         Query(description="false: give what there is, the failed area as nodata, and say so in headers."),
     ] = "true"
-    snapshot: Annotated[str | None, Query(description="Snapshot id or tag: read the past.")] = None
+    snapshot: Annotated[
+        str | None,
+        Query(description="Snapshot id or tag: read the past, fetch nothing."),
+        WithJsonSchema(schemas.SNAPSHOT),
+    ] = None
 
     def ask(self, spec: CollectionSpec) -> Ask:
         """Return what is asked for.
@@ -108,27 +131,25 @@ def in_body() -> Iterator[None]:
 class CoverageBody(BaseModel):
     """The body of POST: an exact geobox, a GeoJSON polygon to clip to, or both."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
-    code: Annotated[str | None, Field(alias="proj:code", examples=["EPSG:3413"])] = None
-    wkt2: Annotated[str | None, Field(alias="proj:wkt2", max_length=_MAX_WKT)] = None
-    transform: Annotated[
-        list[float] | None,
-        Field(
-            alias="proj:transform", description="a, b, c, d, e, f: x = a col + b row + c; nine numbers also."
-        ),
+    code: Annotated[str | None, Field(alias="proj:code"), nullable(schemas.CRS)] = None
+    wkt2: Annotated[
+        str | None, Field(alias="proj:wkt2", max_length=schemas.MAX_WKT), nullable(schemas.WKT)
     ] = None
-    shape: Annotated[list[int] | None, Field(alias="proj:shape", description="rows, columns")] = None
-    geometry: Annotated[
-        dict[str, Any] | None, Field(description="GeoJSON Polygon or MultiPolygon, lon/lat (RFC 7946).")
-    ] = None
-    crs: Annotated[str | None, Field(description="CRS of the output where no exact geobox is given.")] = None
-    resolution: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
-    bands: list[str] | None = None
-    datetime: str | None = None
-    resampling: str | dict[str, str] | None = None
+    transform: Annotated[list[float] | None, Field(alias="proj:transform"), nullable(schemas.TRANSFORM)] = (
+        None
+    )
+    shape: Annotated[list[int] | None, Field(alias="proj:shape"), nullable(schemas.SHAPE)] = None
+    geometry: Annotated[dict[str, Any] | None, nullable(schemas.GEOMETRY)] = None
+    crs: Annotated[str | None, nullable(schemas.OUTPUT_CRS)] = None
+    resolution: Annotated[float | None, Field(gt=0, allow_inf_nan=False), nullable(schemas.CELL_SIZE)] = None
+    bands: Annotated[list[str] | None, nullable(schemas.BAND_LIST)] = None
+    # Not described while no collection has a time axis: it is read only to be refused with a reason.
+    datetime: SkipJsonSchema[str | None] = None
+    resampling: Annotated[str | dict[str, str] | None, nullable(schemas.RESAMPLING_OF_BANDS)] = None
     fail_on_error: bool = True
-    snapshot: str | None = None
+    snapshot: Annotated[str | None, nullable(schemas.SNAPSHOT)] = None
 
     async def ask(self, spec: CollectionSpec) -> Ask:
         """Return what is asked for; a polygon may be large and is worked on in a thread.

@@ -3,32 +3,51 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel
+from pydantic import BaseModel, NonNegativeInt
 
 from icehouse_server.api.parameters import CoverageBody, CoverageQuery
+from icehouse_server.api.schemas import link
 from icehouse_server.api.state import ApiState, Spec, State
 from icehouse_server.api.tokens import reads_only
 from icehouse_server.service import Ask
 
 router = APIRouter(tags=["coverage"])
 
+_LINKS = {
+    "coverage": link(
+        "get_coverage",
+        "The region that was planned.",
+        collection="$response.body#/collection",
+        bbox="$request.query.bbox",
+        bbox_crs="$request.query.bbox-crs",
+    )
+}
+_POST_STATUSES: dict[int | str, dict[str, object]] = {
+    200: {"description": "What the region would need."},
+    204: {"description": "The region lies outside the collection."},
+}
+_GET_STATUSES: dict[int | str, dict[str, object]] = {
+    **_POST_STATUSES,
+    200: {"description": "What the region would need.", "links": _LINKS},
+}
+
 
 class WindowDocument(BaseModel):
     """A pixel rectangle of the collection's grid."""
 
-    row: int
-    col: int
-    height: int
-    width: int
+    row: NonNegativeInt
+    col: NonNegativeInt
+    height: NonNegativeInt
+    width: NonNegativeInt
 
 
 class ChunksDocument(BaseModel):
     """Chunks of the collection, counted over all bands asked for."""
 
-    needed: int
-    present: int
-    absent: int
-    void: int
+    needed: NonNegativeInt
+    present: NonNegativeInt
+    absent: NonNegativeInt
+    void: NonNegativeInt
     """Those of the present ones of which the source said that there is nothing."""
 
 
@@ -40,20 +59,20 @@ class PlanDocument(BaseModel):
     bands: list[str]
     window: WindowDocument | None
     chunks: ChunksDocument
-    estimated_source_bytes: int
+    estimated_source_bytes: NonNegativeInt
     """Bytes of the absent chunks, uncompressed: an upper estimate of what the source is asked for."""
-    output_bytes: int
+    output_bytes: NonNegativeInt
     aligned: bool
     """True when the pixels are copied, not resampled."""
 
 
-@router.get("/collections/{collection}/plan")
+@router.get("/collections/{collection}/plan", responses=_GET_STATUSES)
 async def get_plan(state: State, spec: Spec, query: Annotated[CoverageQuery, Depends()]) -> PlanDocument:
     """What a region would need: chunks present, absent and void, and bytes. Nothing is fetched."""
     return await _plan(state, query.ask(spec))
 
 
-@router.post("/collections/{collection}/plan")
+@router.post("/collections/{collection}/plan", responses=_POST_STATUSES)
 @reads_only
 async def post_plan(state: State, spec: Spec, body: CoverageBody) -> PlanDocument:
     """The same by JSON body."""

@@ -1,29 +1,35 @@
 """``/collections/{id}/point``: band values at points (titiler's ``/point``, OGC EDR's position)."""
 
-import asyncio
 import math
 from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from icehouse_server.api import regions, texts
+from icehouse_server.api import regions, schemas, texts
 from icehouse_server.api.parameters import in_body
+from icehouse_server.api.schemas import nullable
 from icehouse_server.api.state import ApiState, Spec, State
 from icehouse_server.api.tokens import reads_only
+from icehouse_server.api.vanish import while_connected
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError, OutsideError
 from icehouse_server.core.footprint import transformer
 from icehouse_server.core.grid import Window
 from icehouse_server.service import Ask
+from icehouse_server.sources.together import together
 
 router = APIRouter(tags=["points"])
 
 MAX_POINTS = 256
 """Points of one request: they may lie far apart, and each may need a chunk of its own."""
+
+
+_Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+"""A number of JSON: text that spells one is none."""
 
 
 class PointDocument(BaseModel):
@@ -40,9 +46,9 @@ class PointsBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    points: Annotated[list[tuple[FiniteFloat, FiniteFloat]], Field(min_length=1, max_length=MAX_POINTS)]
-    crs: str = "CRS84"
-    bands: list[str] | None = None
+    points: Annotated[list[tuple[_Number, _Number]], Field(min_length=1, max_length=MAX_POINTS)]
+    crs: Annotated[str, WithJsonSchema(schemas.CRS)] = "CRS84"
+    bands: Annotated[list[str] | None, nullable(schemas.BAND_LIST)] = None
 
 
 class PointsDocument(BaseModel):
@@ -51,28 +57,50 @@ class PointsDocument(BaseModel):
     points: list[PointDocument]
 
 
-@router.get("/collections/{collection}/point", responses={204: {"description": "Outside the collection."}})
+_STATUSES: dict[int | str, dict[str, object]] = {status: {} for status in schemas.FILLING}
+
+
+@router.get(
+    "/collections/{collection}/point",
+    responses={204: {"description": "The point lies outside the collection."}, **_STATUSES},
+)
 async def get_point(
+    request: Request,
     state: State,
     spec: Spec,
-    lon: Annotated[str | None, Query(description="Longitude in degrees.")] = None,
-    lat: Annotated[str | None, Query(description="Latitude in degrees.")] = None,
-    x: Annotated[str | None, Query(description="x in crs, instead of lon.")] = None,
-    y: Annotated[str | None, Query(description="y in crs, instead of lat.")] = None,
-    crs: Annotated[str | None, Query(description="CRS of x and y; the collection's by default.")] = None,
-    bands: Annotated[str | None, Query(description="Bands, between commas.")] = None,
+    lon: Annotated[
+        str | None, Query(description="Longitude in degrees."), WithJsonSchema(schemas.LONGITUDE)
+    ] = None,
+    lat: Annotated[
+        str | None, Query(description="Latitude in degrees."), WithJsonSchema(schemas.LATITUDE)
+    ] = None,
+    x: Annotated[
+        str | None, Query(description="x in crs, instead of lon."), WithJsonSchema(schemas.COORDINATE)
+    ] = None,
+    y: Annotated[
+        str | None, Query(description="y in crs, instead of lat."), WithJsonSchema(schemas.COORDINATE)
+    ] = None,
+    crs: Annotated[
+        str | None,
+        Query(description="CRS of x and y; the collection's by default."),
+        WithJsonSchema(schemas.CRS),
+    ] = None,
+    bands: Annotated[
+        str | None, Query(description="Bands, between commas."), WithJsonSchema(schemas.BANDS)
+    ] = None,
 ) -> PointDocument:
     """Values of the pixel that holds a point."""
     place, place_crs = _place(spec, (lon, lat), (x, y), crs)
-    found = await _value(state, spec, place, place_crs, texts.parse_bands(bands))
+    work = _value(state, spec, place, place_crs, texts.parse_bands(bands))
+    found = await while_connected(request, work)
     if found.values is None:
         raise OutsideError("the point lies outside the collection")
     return found
 
 
-@router.post("/collections/{collection}/point")
+@router.post("/collections/{collection}/point", responses=_STATUSES)
 @reads_only
-async def post_points(state: State, spec: Spec, body: PointsBody) -> PointsDocument:
+async def post_points(request: Request, state: State, spec: Spec, body: PointsBody) -> PointsDocument:
     """Values at many points."""
     with in_body():
         crs = texts.parse_crs(body.crs, "crs")
@@ -80,7 +108,7 @@ async def post_points(state: State, spec: Spec, body: PointsBody) -> PointsDocum
         for point in body.points if crs.geographic else ():
             texts.parse_lonlat(*point, ("points", "points"))
     values = (_value(state, spec, point, crs, bands) for point in body.points)
-    return PointsDocument(points=list(await asyncio.gather(*values)))
+    return PointsDocument(points=await while_connected(request, together(values)))
 
 
 def _place(

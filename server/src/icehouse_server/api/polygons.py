@@ -32,7 +32,7 @@ def parse(geojson: dict[str, Any]) -> BaseGeometry:
     """
     inner = geojson.get("geometry") if geojson.get("type") == "Feature" else geojson
     right = "a GeoJSON Polygon or MultiPolygon with lon, lat coordinates (RFC 7946)"
-    if not isinstance(inner, dict) or inner.get("type") not in {"Polygon", "MultiPolygon"}:
+    if not isinstance(inner, dict) or inner.get("type") not in ("Polygon", "MultiPolygon"):
         raise BadBodyError("geometry", "geometry: it is no polygon", hint=right)
     try:
         polygon = shapely.force_2d(shapely.geometry.shape(inner))

@@ -21,6 +21,9 @@ log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
+_LONGEST_NAME = 200
+"""Characters of a member's name that are given back: a caller can make it as long as a body."""
+
 STATUSES: Mapping[type[errors.IcehouseError], int] = {
     errors.BadBodyError: 422,
     errors.BadParameterError: 400,
@@ -71,14 +74,6 @@ class ProblemResponse(JSONResponse):
         note_of(scope).kind = self._kind
         await super().__call__(scope, receive, send)
 
-
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    "default": {
-        "description": "An error.",
-        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
-    }
-}
-"""For the API description: every route answers errors in this way."""
 
 HTTP_KINDS: Mapping[int, str] = {
     400: "bad-request",
@@ -157,13 +152,14 @@ async def _on_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     status, detail, headers = error.status_code, str(error.detail), dict(error.headers or {})
-    if (
-        status == HTTPStatus.BAD_REQUEST
-    ):  # FastAPI's, of a body that nests too deep or holds a number too long
-        status, detail = 422, "body: it can't be read as JSON"
+    extensions = {}
+    if status == HTTPStatus.BAD_REQUEST:
+        # FastAPI's, of a body that nests too deep or holds a number too long
+        status, detail, extensions = 422, "body: it can't be read as JSON", {"parameter": "body"}
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed(request))
-    return problem(status, HTTP_KINDS.get(status, "bad-request"), detail, headers=headers)
+    kind = HTTP_KINDS.get(status, "bad-request")
+    return problem(status, kind, detail, extensions=extensions, headers=headers)
 
 
 def _allowed(request: Request) -> list[str]:
@@ -186,7 +182,7 @@ async def _on_validation(_: Request, error: Exception) -> Response:
     first = error.errors()[0]
     place = [str(part) for part in first["loc"]]
     in_body = place[0] == "body"
-    name = ".".join(place[1:]) or "body"
+    name = ".".join(place[1:])[:_LONGEST_NAME] or "body"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "json_invalid":
         name, message = "body", f"it is no JSON, as character {place[1]} shows"
@@ -204,7 +200,8 @@ async def _on_gone(request: Request, _: Exception) -> Response:
     return Response(status_code=499)
 
 
-async def _on_defect(_: Request, error: Exception) -> Response:
+def of_defect(error: Exception) -> Response:
+    """Make the problem document of an error that nobody expected, and log it."""
     log.error("a request failed in a way that it should not", error=repr(error), exc_info=error)
     return problem(500, "internal", "the daemon made a mistake", hint="its log says more; please report it")
 
@@ -215,4 +212,3 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(ClientGoneError, _on_gone)
-    app.add_exception_handler(Exception, _on_defect)

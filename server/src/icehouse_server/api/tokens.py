@@ -48,6 +48,15 @@ def reading_paths(routers: Iterable[APIRouter]) -> tuple[re.Pattern[str], ...]:
     )
 
 
+def guarded_operations(routers: Iterable[APIRouter], rule: TokenRule) -> frozenset[str]:
+    """Return the names of the routes that ask for the token."""
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    if rule.for_reading:
+        return frozenset(route.name for route in routes if route.path != _FREE)
+    changing = (route for route in routes if not _SAFE_METHODS.issuperset(route.methods or ()))
+    return frozenset(route.name for route in changing if not hasattr(route.endpoint, _MARK))
+
+
 class TokenGuard:
     """Refuses requests that need the token and do not show it.
 

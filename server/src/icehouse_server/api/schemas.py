@@ -1,0 +1,261 @@
+"""What the API description says of parameters and documents: types, bounds, patterns, examples.
+
+The parsers are in ``texts``; these are JSON Schemas of the same rules, as far as JSON Schema can say them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import WithJsonSchema
+
+from icehouse_server import output
+from icehouse_server.core.collection import RESAMPLINGS
+
+type Schema = dict[str, Any]
+"""A JSON Schema (draft 2020-12). Any: it is JSON."""
+
+_NUMBER = r"[+-]?([0-9]{1,40}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,3})?"
+_PART = f" *{_NUMBER} *"
+_CODE = "[A-Za-z]{2,10}:[A-Za-z0-9]{1,12}"
+_URI = "https?://www[.]opengis[.]net/def/crs/[A-Za-z0-9_]{2,10}/[A-Za-z0-9_.]{1,8}/[A-Za-z0-9_]{1,12}"
+_URN = "urn:ogc:def:crs:[A-Za-z0-9_]{2,10}:[A-Za-z0-9_.]{0,8}:[A-Za-z0-9_]{1,12}"
+_NAME = "[A-Za-z][A-Za-z0-9_]{0,63}"
+_MAX_CELLS = 1_000_000
+MAX_WKT = 20_000
+
+BBOX: Schema = {
+    "type": "string",
+    "format": "bbox",
+    "pattern": f"^{_PART},{_PART},{_PART},{_PART}$",
+    "examples": ["150,65,151,65.5"],
+}
+CRS: Schema = {
+    "type": "string",
+    "format": "crs-code",
+    "pattern": rf"^({_CODE}|\[{_CODE}\]|{_URI}|{_URN}|[Cc][Rr][Ss]84)$",
+    "examples": ["EPSG:3413"],
+}
+CELLS: Schema = {"type": "integer", "minimum": 1, "maximum": _MAX_CELLS, "examples": [256]}
+RESOLUTION: Schema = {
+    "type": "string",
+    "format": "resolution",
+    "pattern": f"^{_PART}(,{_PART})?$",
+    "examples": ["100"],
+}
+BANDS: Schema = {
+    "type": "string",
+    "format": "band-names",
+    "pattern": f"^ *{_NAME} *(, *{_NAME} *)*$",
+    "examples": ["dem"],
+}
+RESAMPLING: Schema = {"type": "string", "enum": list(RESAMPLINGS), "examples": ["bilinear"]}
+OUTPUT_CRS: Schema = {**CRS, "description": "CRS of the output where no exact geobox is given."}
+CELL_SIZE: Schema = {
+    "type": "number",
+    "exclusiveMinimum": 0,
+    "description": "Cell size in units of crs where no exact geobox is given.",
+    "examples": [100],
+}
+SNAPSHOT: Schema = {"type": "string", "format": "snapshot", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"}
+FORMAT: Schema = {"type": "string", "enum": list(output.FORMATS), "examples": ["netcdf"]}
+SUFFIX: Schema = {
+    "type": "string",
+    "enum": [media.suffix.removeprefix(".") for media in output.FORMATS.values()],
+    "examples": ["nc"],
+}
+LONGITUDE: Schema = {"type": "number", "minimum": -180, "maximum": 180, "examples": [150.1]}
+LATITUDE: Schema = {"type": "number", "minimum": -90, "maximum": 90, "examples": [64.9]}
+COORDINATE: Schema = {"type": "number"}
+WKT: Schema = {"type": "string", "format": "wkt2", "maxLength": MAX_WKT}
+"""``proj:wkt2``."""
+TRANSFORM: Schema = {
+    "type": "array",
+    "items": {"type": "number"},
+    "minItems": 6,
+    "maxItems": 9,
+    "description": "a to f: x = a col + b row + c, y = d col + e row + f. Nine numbers also.",
+    "examples": [[32, 0, -712064, 0, -32, 2650080]],
+}
+SHAPE: Schema = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 1, "maximum": _MAX_CELLS},
+    "minItems": 2,
+    "maxItems": 2,
+    "description": "Rows, columns.",
+    "examples": [[256, 256]],
+}
+BAND_LIST: Schema = {
+    "type": "array",
+    "items": {"type": "string", "format": "band-name", "minLength": 1},
+    "minItems": 1,
+    "uniqueItems": True,
+    "examples": [["dem"]],
+}
+RESAMPLING_OF_BANDS: Schema = {
+    "anyOf": [RESAMPLING, {"type": "object", "additionalProperties": RESAMPLING}],
+    "examples": ["bilinear", {"dem": "nearest"}],
+}
+
+_POSITION: Schema = {
+    "type": "array",
+    "prefixItems": [
+        {"type": "number", "minimum": -180, "maximum": 180},
+        {"type": "number", "minimum": -90, "maximum": 90},
+    ],
+    "items": {"type": "number"},
+    "minItems": 2,
+}
+_RING: Schema = {"type": "array", "items": _POSITION, "minItems": 4}
+_RINGS: Schema = {"type": "array", "items": _RING, "minItems": 1}
+_POLYGON: Schema = {
+    "type": "object",
+    "required": ["type", "coordinates"],
+    "properties": {"type": {"const": "Polygon"}, "coordinates": _RINGS},
+}
+_POLYGONS: Schema = {
+    "type": "object",
+    "required": ["type", "coordinates"],
+    "properties": {
+        "type": {"const": "MultiPolygon"},
+        "coordinates": {"type": "array", "items": _RINGS, "minItems": 1},
+    },
+}
+_FEATURE: Schema = {
+    "type": "object",
+    "required": ["type", "geometry"],
+    "properties": {"type": {"const": "Feature"}, "geometry": {"oneOf": [_POLYGON, _POLYGONS]}},
+}
+GEOMETRY: Schema = {
+    "oneOf": [_POLYGON, _POLYGONS, _FEATURE],
+    "description": "GeoJSON Polygon or MultiPolygon, lon/lat (RFC 7946); a Feature is opened.",
+    "examples": [
+        {
+            "type": "Polygon",
+            "coordinates": [[[150.0, 65.0], [150.06, 65.005], [150.03, 65.03], [150.0, 65.0]]],
+        }
+    ],
+}
+
+_TEXT: Schema = {"type": "string"}
+_NUMBERS: Schema = {"type": "array", "items": {"type": "number"}}
+_LINKS: Schema = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["rel", "href"],
+        "properties": {
+            "rel": _TEXT,
+            "href": {"type": "string", "format": "uri"},
+            "type": _TEXT,
+            "title": _TEXT,
+        },
+    },
+}
+
+
+def _document(required: Mapping[str, Schema], *, title: str) -> Schema:
+    return {"type": "object", "title": title, "required": list(required), "properties": dict(required)}
+
+
+FILLING = (502, 503, 504, 507)
+"""Statuses of routes that may fetch absent chunks."""
+
+BINARY: Schema = {"type": "string", "format": "binary"}
+COVERAGE_JSON = _document(
+    {
+        "type": {"const": "Coverage"},
+        "domain": {"type": "object", "required": ["type", "domainType", "axes", "referencing"]},
+        "parameters": {"type": "object"},
+        "ranges": {"type": "object", "additionalProperties": {"type": "object", "required": ["values"]}},
+    },
+    title="CoverageJSON",
+)
+CONFORMANCE = _document({"conformsTo": {"type": "array", "items": _TEXT}}, title="Conformance classes")
+LANDING = _document(
+    {
+        "type": {"const": "Catalog"},
+        "stac_version": _TEXT,
+        "id": _TEXT,
+        "title": _TEXT,
+        "description": _TEXT,
+        "version": _TEXT,
+        "conformsTo": {"type": "array", "items": _TEXT},
+        "links": _LINKS,
+    },
+    title="Landing page",
+)
+COLLECTION = _document(
+    {
+        "type": {"const": "Collection"},
+        "stac_version": _TEXT,
+        "stac_extensions": {"type": "array", "items": {"type": "string", "format": "uri"}},
+        "id": {"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,63}$"},
+        "title": _TEXT,
+        "description": _TEXT,
+        "license": _TEXT,
+        "keywords": {"type": "array", "items": _TEXT},
+        "extent": {"type": "object", "required": ["spatial", "temporal"]},
+        "crs": {"type": "array", "items": _TEXT},
+        "storageCrs": _TEXT,
+        "cube:dimensions": {"type": "object", "required": ["x", "y"]},
+        "cube:variables": {"type": "object", "minProperties": 1},
+        "bands": {
+            "type": "array",
+            "minItems": 1,
+            "items": _document({"name": _TEXT, "data_type": _TEXT, "description": _TEXT}, title="Band"),
+        },
+        "proj:code": {"type": ["string", "null"]},
+        "proj:shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2},
+        "proj:transform": _NUMBERS,
+        "proj:bbox": _NUMBERS,
+        "icehouse:chunk": {"type": "integer", "minimum": 16, "maximum": 8192},
+        "icehouse:default_bands": {"type": "array", "items": _TEXT, "minItems": 1},
+        "links": _LINKS,
+    },
+    title="Collection",
+)
+COLLECTIONS = _document(
+    {"collections": {"type": "array", "items": COLLECTION}, "links": _LINKS}, title="Collections"
+)
+BAND_SCHEMA = _document(
+    {
+        "$schema": {"type": "string", "format": "uri"},
+        "$id": {"type": "string", "format": "uri"},
+        "type": {"const": "object"},
+        "title": _TEXT,
+        "properties": {
+            "type": "object",
+            "additionalProperties": _document(
+                {
+                    "title": _TEXT,
+                    "type": {"enum": ["number", "integer"]},
+                    "x-ogc-propertySeq": {"type": "integer"},
+                    "x-ogc-dataType": _TEXT,
+                },
+                title="Band",
+            ),
+        },
+    },
+    title="Bands as a JSON schema",
+)
+
+
+def nullable(schema: Schema) -> WithJsonSchema:
+    """Describe a member of a body that may be left out, or be null."""
+    said: Schema = {name: schema[name] for name in ("description", "examples") if name in schema}
+    inner = {name: value for name, value in schema.items() if name not in said}
+    return WithJsonSchema({"anyOf": [inner, {"type": "null"}], **said})
+
+
+def json_answer(schema: Schema, **more: object) -> dict[str, Any]:
+    """Describe an answer in JSON, for ``responses`` of a route; ``more`` such as links and headers."""
+    return {"content": {"application/json": {"schema": schema}}, **more}
+
+
+def link(operation: str, said: str, **parameters: str) -> dict[str, Any]:
+    """Describe where an answer leads: operation id, and its parameters as OpenAPI's runtime expressions.
+
+    ``_`` in a parameter's name stands for ``-``.
+    """
+    given = {name.replace("_", "-"): expression for name, expression in parameters.items()}
+    return {"operationId": operation, "description": said, "parameters": given}
