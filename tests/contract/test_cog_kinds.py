@@ -100,10 +100,12 @@ async def read(server, path, window, *, dtype="float32", nodata=-9999, index=1):
     reader = RangeReader(
         hosts=hosts, headers=HeaderCache(), shared=SharedRanges(), url=f"{server}/{path.name}", item="i"
     )
-    with ThreadPoolExecutor(2) as pool:
-        cog = await open_cog(reader, expected, pool)
-        piece = await cog.read(window)
-    await hosts.settle()
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            cog = await open_cog(reader, expected, pool)
+            piece = await cog.read(window)
+    finally:
+        await hosts.leave(None)
     (traffic,) = hosts.traffic.snapshot().values()
     return cog, piece, traffic
 

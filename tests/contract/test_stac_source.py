@@ -240,6 +240,7 @@ async def test_an_asset_that_items_lack(context):
     with pytest.raises(SourceCorruptError, match="has no asset 'matchtag'") as caught:
         await source.read(rig.request_for(lacking(), window))
     assert caught.value.item == "67_33_32m_v4.1"
+    await source.close()
     source = create_source(lacking(optional=True), context)
     block = await source.read(rig.request_for(lacking(optional=True), window))
     assert not block.bands["mad"].valid.any()

@@ -111,7 +111,7 @@ WHERE = [pytest.param(0, id="header"), pytest.param(1, id="data")]
         (Stall(seconds=8), SourceTimeoutError),
         (Stall(seconds=8, where="body"), SourceTimeoutError),
         (Drip(interval=1.0), SourceTimeoutError),
-        (Redirect(location="http://127.0.0.1:9/elsewhere"), SourceUnavailableError),
+        (Redirect(location="http://127.0.0.1:9/elsewhere"), SourceRefusedError),
     ],
     ids=lambda value: repr(value)[:40] if not isinstance(value, type) else value.__name__,
 )

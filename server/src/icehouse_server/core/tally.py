@@ -34,10 +34,19 @@ class Distribution:
 class FetchTally:
     """What the fetch of one block cost at the source so far."""
 
+    id: str = ""
+    """Stands in the log lines of the fetch, and goes to the source as ``X-Request-ID``. Random: it says nothing
+    about who asks."""
     requests: int = 0
     bytes: int = 0
     """Received, compressed as the source sends them."""
 
 
 FETCH: ContextVar[FetchTally | None] = ContextVar("icehouse-fetch", default=None)
-"""The fetch for which the present task or thread works. What two fetches share counts for the one that asked."""
+"""The fetch for which the present task or thread works. What two share counts for the one that asked first."""
+
+
+def request_headers() -> dict[str, str]:
+    """Return the headers by which a source's own log can be laid beside ours."""
+    fetch = FETCH.get()
+    return {} if fetch is None else {"X-Request-ID": fetch.id}

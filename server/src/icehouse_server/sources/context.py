@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from icehouse_server.core.ports import Documents
 from icehouse_server.sources.hosts import Hosts
+from icehouse_server.sources.urls import mirrored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +48,4 @@ class SourceContext:
 
     def mirrored(self, url: str) -> str:
         """Return the URL to ask for: the same, or its counterpart under the longest prefix that fits."""
-        prefix = max((prefix for prefix in self.mirrors if url.startswith(prefix)), key=len, default=None)
-        return url if prefix is None else self.mirrors[prefix] + url[len(prefix) :]
-
-    def has_mirror(self, url: str) -> bool:
-        """Return whether a mirror stands for this URL."""
-        return any(url.startswith(prefix) for prefix in self.mirrors)
+        return mirrored(url, self.mirrors) or url

@@ -1,22 +1,16 @@
 """What went wrong at a host, as errors of our tree."""
 
-import re
+import aiohttp
+import urllib3
+from urllib3.exceptions import HTTPError
 
 from icehouse_server.core.errors import (
     SourceCorruptError,
     SourceError,
     SourceRefusedError,
-    SourceTimeoutError,
     SourceUnavailableError,
 )
 from icehouse_server.sources.urls import public
-
-_STATUS = re.compile(r"\bstatus: (\d{3})\b")
-"""How obstore 0.12 writes the status into the debug part of its message; it has no attribute for it."""
-
-_KIND = re.compile(r"\bkind: (Timeout|Interrupted|Connect|Request|Decode|Unknown)\b")
-
-_URL = re.compile(r"https?://[^\s\"')]+")
 
 _RANGE_NOT_SATISFIABLE = 416
 _PRECONDITION_FAILED = 412
@@ -45,32 +39,34 @@ def from_status(status: int, url: str, *, item: str = "", retry_after: float | N
     )
 
 
-def from_obstore(error: Exception, url: str, *, item: str = "") -> SourceError:
-    """Return the error for what obstore raised.
+def from_client(error: Exception, url: str, *, item: str = "") -> SourceError:
+    """Return the error for what aiohttp raised while it asked for a URL, which its text must not repeat.
 
-    obstore has classes for a few statuses only; the others, and what happened to a connection, stand in the
-    text of a ``GenericError``. Headers, Retry-After among them, can't be had. What can't be told is taken for
-    transient: another try is bounded, a wrong "never" is not.
+    What can't be told is taken for transient: another try is bounded, a wrong "never" is not.
     """
-    text = str(error)
     href = public(url)
-    if type(error).__name__ == "NotSupportedError":
-        return SourceRefusedError(
-            "the source does not answer range requests (a page in place of the file, or a plain server)",
-            item=item,
-            href=href,
-        )
-    if status := _STATUS.search(text):
-        return from_status(int(status.group(1)), url, item=item)
-    kind = _KIND.search(text)
-    match kind.group(1) if kind else "":
-        case "Timeout":
-            return SourceTimeoutError("the source did not answer in time", item=item, href=href)
-        case "Interrupted":
-            detail = "the source broke off its answer"
-        case "Connect":
+    match error:
+        case aiohttp.InvalidURL():
+            return SourceRefusedError("the URL is malformed", item=item, href=href)
+        case aiohttp.ClientConnectorError():
             detail = "the source can't be reached"
+        case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError() | ConnectionError():
+            detail = "the source broke off its answer"
         case _:
-            first = _URL.sub("(its URL)", text.partition("\n")[0])  # it may be a signed one
-            detail = f"the request failed: {first[:200]}"
+            detail = f"the request failed: {type(error).__name__}"
     return SourceUnavailableError(detail, item=item, href=href)
+
+
+def seconds_of(retry_after: str | None) -> float | None:
+    """Return the seconds of a Retry-After header (RFC 9110, 10.2.3) in either form, or None."""
+    if retry_after is None:
+        return None
+    try:
+        return max(0.0, urllib3.Retry().parse_retry_after(retry_after))
+    except (HTTPError, ValueError, OverflowError):
+        return None
+
+
+def told(error: Exception) -> str:
+    """Return what a library's error may say of a document: texts of the network are not repeated."""
+    return f"it lacks {error.args[0]!r}"[:80] if isinstance(error, KeyError) else type(error).__name__

@@ -28,4 +28,7 @@ def same_crs(first: str, second: str) -> bool:
 
 def place(grid: GeoBox, transform: Affine, shape: tuple[int, int]) -> Window | None:
     """Return where a raster (rows, columns) lies on the grid's lattice, or None where it does not."""
-    return lattice_offset(grid.affine, transform, shape)
+    try:
+        return lattice_offset(grid.affine, transform, shape)
+    except (OverflowError, ValueError):  # infinite, NaN, or no pixel at all
+        return None

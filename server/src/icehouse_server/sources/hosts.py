@@ -1,15 +1,13 @@
 """The one way to bytes of remote files: connections, bounds, deadlines and counters by host."""
 
 import asyncio
+import re
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
-import obstore
-from obstore.store import HTTPStore
+import aiohttp
+import structlog
+from yarl import URL
 
 from icehouse_server.core.errors import (
     SourceCorruptError,
@@ -18,25 +16,21 @@ from icehouse_server.core.errors import (
     SourceTimeoutError,
     SourceUnavailableError,
 )
-from icehouse_server.sources.failures import from_obstore
+from icehouse_server.core.tally import request_headers
+from icehouse_server.sources.failures import from_client, from_status, seconds_of
 from icehouse_server.sources.traffic import Traffic
-from icehouse_server.sources.urls import host_of, is_http, public
+from icehouse_server.sources.trust import Trust
+from icehouse_server.sources.urls import host_of, public
 
-if TYPE_CHECKING:  # these names exist in obstore's type stubs only
-    from obstore import GetOptions, GetResult
+log = structlog.get_logger(__name__)
 
 SLOWEST = 64 * 1024
 """Bytes a second below which a source counts as stuck: a deadline grows by size over this."""
 
-_MAX_STORES = 64
-"""Connections pools kept; links signed by query strings make one each."""
-
-_SETTLE = 0.3
-"""Seconds between the last answer and the end of the process.
-
-obstore 0.12's threads may still hold the interpreter: 12 of 40 processes that exited at once crashed, none of
-30 that waited this long.
-"""
+_MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PARTIAL, _OK, _LAST_SUCCESS = 206, 200, 299
+_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +43,15 @@ class Answer:
     version: str
     """Identity of the content: the ETag, or date and size where the host gives none."""
     etag: str | None
+    url: str
+    """Where it came from in the end, redirects followed."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Hosts:
     """Fetches ranges of files over HTTP, one attempt a call; the layer above decides about further ones.
 
-    Used from one event loop. obstore follows redirects and has no option against it (0.12); only hosts that a
-    collection file or a mirror names are asked in the first place.
+    Used from one event loop. Redirects are followed one by one, each judged by the caller's ``Trust``.
     """
 
     connect_timeout: float
@@ -64,11 +59,13 @@ class Hosts:
     max_requests_per_host: int
     user_agent: str
     traffic: Traffic = field(default_factory=Traffic)
-    _stores: OrderedDict[str, HTTPStore] = field(default_factory=OrderedDict)
     _gates: dict[str, asyncio.Semaphore] = field(default_factory=dict)
-    _last: float = 0.0
+    _session: aiohttp.ClientSession | None = None
+    _users: set[int] = field(default_factory=set)
 
-    async def fetch(self, url: str, start: int, stop: int, *, item: str, etag: str | None = None) -> Answer:
+    async def fetch(
+        self, url: str, start: int, stop: int, *, item: str, trust: Trust, etag: str | None = None
+    ) -> Answer:
         """Return bytes ``start:stop`` of a file, fewer only where the file ends before.
 
         Args:
@@ -76,85 +73,144 @@ class Hosts:
             start: first byte.
             stop: first byte not wanted.
             item: id for the error.
+            trust: judges redirects.
             etag: a strong ETag that the file must still have, or None.
 
         Raises:
             SourceError: by what happened; see ``failures``.
         """
+        target = url
+        for _ in range(_MAX_REDIRECTS + 1):
+            found = await self._guarded(target, start, stop, item, etag)
+            if isinstance(found, Answer):
+                return found
+            target = trust.follow(target, found, item=item)
+        raise SourceRefusedError(
+            f"the source redirects more than {_MAX_REDIRECTS} times", item=item, href=public(url)
+        )
+
+    async def _guarded(self, url: str, start: int, stop: int, item: str, etag: str | None) -> Answer | str:
+        """Ask once, within the host's bound, and count it. A redirect's location comes back as text."""
         host = host_of(url)
         gate = self._gates.setdefault(host, asyncio.Semaphore(self.max_requests_per_host))
         async with gate:
             self.traffic.request(host)
+            begun, outcome = time.monotonic(), "cancelled"
             try:
-                return await self._ask(url, start, stop, item, etag)
+                found = await self._within(url, start, stop, item, etag)
+                outcome = "ok" if isinstance(found, Answer) else "redirect"
             except SourceError as error:
-                self.traffic.error(host, error.kind)
+                outcome = error.kind
+                self.traffic.error(host, outcome)
                 raise
             finally:
-                self._last = time.monotonic()
+                log.debug(
+                    "source_request",
+                    method="GET",
+                    url=public(url),
+                    start=start,
+                    stop=stop,
+                    item=item,
+                    outcome=outcome,
+                    ms=round((time.monotonic() - begun) * 1000, 1),
+                )
+            return found
 
-    async def _ask(self, url: str, start: int, stop: int, item: str, etag: str | None) -> Answer:
-        store, path = self._store(url), unquote(urlsplit(url).path.lstrip("/"))
+    async def _within(self, url: str, start: int, stop: int, item: str, etag: str | None) -> Answer | str:
+        """Ask once within the deadline, and give failures their type."""
         deadline = self.connect_timeout + self.read_timeout + (stop - start) / SLOWEST
-        options: GetOptions = {"range": (start, stop)}
-        if etag is not None:
-            options["if_match"] = etag
         try:
             async with asyncio.timeout(deadline):
-                result = await obstore.get_async(store, path, options=options)
-                body = await result.bytes_async()
+                return await self._ask(url, start, stop, item, etag)
         except TimeoutError as error:
             raise SourceTimeoutError(
-                f"the source did not send {stop - start} bytes within {deadline:.0f} s",
-                item=item,
-                href=public(url),
+                f"the source did not send {stop - start} bytes in time", item=item, href=public(url)
             ) from error
-        except Exception as error:  # obstore's classes share no documented base with the built-in ones
-            raise from_obstore(error, url, item=item) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise from_client(error, url, item=item) from error
+
+    async def _ask(self, url: str, start: int, stop: int, item: str, etag: str | None) -> Answer | str:
+        headers = {
+            "Range": f"bytes={start}-{stop - 1}",
+            "Accept-Encoding": "identity",
+            **request_headers(),
+        }
+        if etag is not None:
+            headers["If-Match"] = etag
+        session = self._opened()
+        async with session.get(URL(url, encoded=True), headers=headers, allow_redirects=False) as response:
+            if response.status in _REDIRECTS and "Location" in response.headers:
+                return response.headers["Location"]
+            size = _checked(response, start, stop, item, url)
+            body = await _body(response, min(stop, size) - start, item, url)
         self.traffic.received(host_of(url), len(body))
-        return _checked(result, memoryview(body), start, stop, item, url)
+        tag = response.headers.get("ETag")
+        version = tag or f"{response.headers.get('Last-Modified', '')} {size}"
+        return Answer(data=memoryview(body), size=size, version=version, etag=tag, url=url)
 
-    def _store(self, url: str) -> HTTPStore:
-        parts = urlsplit(url)
-        if not is_http(url):
-            raise SourceRefusedError("only http and https are read", href=public(url))
-        base = f"{parts.scheme}://{parts.netloc}" + (f"?{parts.query}" if parts.query else "")
-        store = self._stores.pop(base, None)
-        if store is None:
-            store = HTTPStore(
-                base,
-                client_options={
-                    "allow_http": parts.scheme == "http",
-                    "connect_timeout": timedelta(seconds=self.connect_timeout),
-                    "read_timeout": timedelta(seconds=self.read_timeout),
-                    # The real limit is asyncio's, which grows with the size; this one must not undercut it.
-                    "timeout": timedelta(hours=1),
-                    "user_agent": self.user_agent,
-                },
-                retry_config={"max_retries": 0},
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # The bounds are ours: one gate a host.
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=self.connect_timeout, sock_read=self.read_timeout
+                ),
+                headers={"User-Agent": self.user_agent},
+                auto_decompress=False,  # a range of a compressed body is no body
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=True,  # proxies
             )
-        self._stores[base] = store
-        while len(self._stores) > _MAX_STORES:
-            self._stores.popitem(last=False)
-        return store
+        return self._session
 
-    async def settle(self) -> None:
-        """Wait until a process may exit safely; at most a fraction of a second after the last answer."""
-        left = self._last + _SETTLE - time.monotonic()
-        if self._last and left > 0:
-            await asyncio.sleep(left)
+    def enter(self, user: object) -> None:
+        """Note that somebody fetches; the same one may say so again."""
+        self._users.add(id(user))
+
+    async def leave(self, user: object) -> None:
+        """Let connections go once the last user has left; a later fetch opens new ones."""
+        self._users.discard(id(user))
+        if self._session is not None and not self._users:
+            session, self._session = self._session, None
+            await session.close()
 
 
-def _checked(result: "GetResult", body: memoryview, start: int, stop: int, item: str, url: str) -> Answer:
-    """Check that what came is what was asked for, byte by count."""
-    size = int(result.meta["size"])
-    expected = min(stop, size) - start
-    if expected <= 0:
-        raise SourceCorruptError("the file is shorter than its header says", item=item, href=public(url))
-    if tuple(result.range) != (start, start + expected) or len(body) != expected:
-        raise SourceUnavailableError(
-            f"the source sent {len(body)} bytes in place of {expected}", item=item, href=public(url)
+def _checked(response: aiohttp.ClientResponse, start: int, stop: int, item: str, url: str) -> int:
+    """Check that an answer is the range that was asked for; return the size of the whole file."""
+    href = public(url)
+    if _OK <= response.status <= _LAST_SUCCESS and response.status != _PARTIAL:
+        raise SourceRefusedError(
+            "the source does not answer range requests (a page in place of the file, or a plain server)",
+            item=item,
+            href=href,
         )
-    etag = result.meta["e_tag"]
-    version = etag or f"{result.meta['last_modified'].isoformat()} {size}"
-    return Answer(data=body, size=size, version=version, etag=etag)
+    if response.status != _PARTIAL:
+        wait = seconds_of(response.headers.get("Retry-After"))
+        raise from_status(response.status, url, item=item, retry_after=wait)
+    range_ = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if range_ is None:
+        raise SourceCorruptError("the source does not say which range it sends", item=item, href=href)
+    first, last, size = (int(number) for number in range_.groups())
+    if size <= start:
+        raise SourceCorruptError("the file is shorter than its header says", item=item, href=href)
+    length = response.content_length
+    if (first, last + 1) != (start, min(stop, size)) or length not in {None, last + 1 - first}:
+        raise SourceUnavailableError("the source sent another range than asked for", item=item, href=href)
+    return size
+
+
+async def _body(response: aiohttp.ClientResponse, expected: int, item: str, url: str) -> bytearray:
+    """Read a body of exactly so many bytes; what is longer is not held, let alone believed."""
+    body = bytearray(expected)
+    at = 0
+    async for piece in response.content.iter_any():
+        if at + len(piece) > expected:
+            at += len(piece)
+            break
+        body[at : at + len(piece)] = piece
+        at += len(piece)
+    if at != expected:
+        raise SourceUnavailableError(
+            f"the source did not send the {expected} bytes that were asked for", item=item, href=public(url)
+        )
+    return body

@@ -4,12 +4,19 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from icehouse_server.core.errors import SourceCorruptError, SourceError, SourceUnavailableError
+from icehouse_server.core.errors import (
+    SourceCorruptError,
+    SourceError,
+    SourceRefusedError,
+    SourceUnavailableError,
+)
 from icehouse_server.sources.flights import Flights
 from icehouse_server.sources.hosts import Answer, Hosts
 from icehouse_server.sources.shared import SharedRanges
 from icehouse_server.sources.together import together
+from icehouse_server.sources.trust import Trust
 from icehouse_server.sources.urls import public
 
 HEADER = 64 * 1024
@@ -42,6 +49,8 @@ class Header:
     size: int
     version: str
     etag: str | None
+    url: str
+    """Where the file is: redirects followed. Further ranges are asked for there."""
     born: float
 
 
@@ -137,6 +146,8 @@ class RangeReader:
     shared: SharedRanges
     url: str
     item: str
+    trust: Trust = field(default_factory=Trust)
+    """Judges redirects."""
     failure: SourceError | None = None
     """The first typed error that this reader raised."""
     fetched: int = 0
@@ -155,12 +166,13 @@ class RangeReader:
         return self.header
 
     async def _first(self) -> Header:
-        answer = await self.hosts.fetch(self.url, 0, HEADER, item=self.item)
+        answer = await self.hosts.fetch(self.url, 0, HEADER, item=self.item, trust=self.trust)
         header = Header(
             prefix=bytes(answer.data),
             size=answer.size,
             version=answer.version,
             etag=answer.etag,
+            url=answer.url,
             born=time.monotonic(),
         )
         self.headers.put(self.url, header)
@@ -225,7 +237,7 @@ class RangeReader:
         header = self.header
         etag = header.etag if header and header.etag and not header.etag.startswith("W/") else None
         try:
-            answer = await self.hosts.fetch(self.url, start, stop, item=self.item, etag=etag)
+            answer = await self._ask(start, stop, etag)
         except SourceError as error:
             raise self._failed(error) from error.__cause__
         if header is not None and answer.version != header.version:
@@ -241,6 +253,17 @@ class RangeReader:
                 )
             )
         return answer
+
+    async def _ask(self, start: int, stop: int, etag: str | None) -> Answer:
+        """Ask where the file was found, and at its own URL where that place refuses: signed links expire."""
+        place = self.header.url if self.header else self.url
+        ask = partial(self.hosts.fetch, start=start, stop=stop, item=self.item, trust=self.trust, etag=etag)
+        try:
+            return await ask(place)
+        except SourceRefusedError:
+            if place == self.url:
+                raise
+            return await ask(self.url)
 
     def _failed(self, error: SourceError) -> SourceError:
         self.failure = self.failure or error

@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
-from icehouse_server.core.errors import SourceError, SourceRefusedError, SourceUnavailableError
+from icehouse_server.core.errors import (
+    SourceCorruptError,
+    SourceError,
+    SourceRefusedError,
+    SourceUnavailableError,
+)
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Provenance, Source
 from icehouse_server.sources.checks import Expectation
@@ -20,6 +25,7 @@ from icehouse_server.sources.stac_finder import Finder
 from icehouse_server.sources.stac_items import Asset
 from icehouse_server.sources.stac_settings import BandTable, StacTable, parse_band, parse_source
 from icehouse_server.sources.together import together
+from icehouse_server.sources.trust import Trust
 from icehouse_server.sources.urls import public
 
 
@@ -37,6 +43,7 @@ def create(spec: CollectionSpec, context: SourceContext) -> Source:
         context=context,
         finder=Finder(settings=settings, context=context, grid=spec.grid, api=api),
         api=api,
+        trust=api.trust,
     )
 
 
@@ -52,6 +59,7 @@ class StacSource:
     context: SourceContext
     finder: Finder
     api: StacApi
+    trust: Trust
     headers: HeaderCache = field(default_factory=HeaderCache)
     shared: SharedRanges = field(default_factory=SharedRanges)
     _running: set[asyncio.Task[Block]] = field(default_factory=set)
@@ -63,6 +71,7 @@ class StacSource:
             raise SourceUnavailableError("this source is closed")
         if request.level != 0:
             raise SourceRefusedError(f"this source reads level 0, not {request.level}")
+        self.context.hosts.enter(self)
         task = asyncio.ensure_future(self._read(request))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -73,7 +82,15 @@ class StacSource:
             raise
 
     async def _read(self, request: BlockRequest) -> Block:
+        try:
+            return await self._block(request)
+        except (SourceCorruptError, SourceRefusedError) as error:
+            self.finder.doubt(request.window, error.item)  # a remembered document may be the cause
+            raise
+
+    async def _block(self, request: BlockRequest) -> Block:
         items = await self.finder.items(request.window)
+        grid = request.collection.grid.geobox
         readers = [
             _BandReader(
                 source=self,
@@ -82,14 +99,7 @@ class StacSource:
                 assets=[
                     asset
                     for item in items
-                    if (
-                        asset := item.asset(
-                            self.bands[band.name],
-                            request.collection.grid.geobox,
-                            self.settings,
-                            self.context,
-                        )
-                    )
+                    if (asset := item.asset(self.bands[band.name], grid, self.trust)) is not None
                 ],
             )
             for band in request.bands
@@ -102,7 +112,7 @@ class StacSource:
         )
 
     async def close(self) -> None:
-        """Cancel reads, let connections go, and wait until the process may exit safely."""
+        """Cancel reads, and let connections go."""
         self._closed = True
         for task in list(self._running):
             task.cancel()
@@ -110,7 +120,7 @@ class StacSource:
         await self.finder.close()
         await self.headers.flights.close()
         self.api.close()
-        await self.context.hosts.settle()
+        await self.context.hosts.leave(self)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,7 +150,7 @@ class _BandReader:
             raise
 
     async def _passes(self) -> BandBlock:
-        await together(self._cog(n) for n, asset in enumerate(self.assets) if asset.extent is None)
+        await together(self._cog(n) for n, asset in enumerate(self.assets) if self._must_open(asset))
         extents = [self._extent(n) for n in range(len(self.assets))]
         pieces: dict[int, list[Piece]] = defaultdict(list)
         loop = asyncio.get_running_loop()
@@ -165,6 +175,18 @@ class _BandReader:
             for number in sorted(self.used)
         ]
 
+    def _must_open(self, asset: Asset) -> bool:
+        """Return whether only the file can tell if it touches the window.
+
+        So it is where the document does not say, and where it says no although the tiling says yes: a
+        document that is wrong there would leave a hole that nobody sees.
+        """
+        if asset.extent is None:
+            return True
+        window, place = self.request.window, asset.place
+        expected = place is not None and place.intersection(window) is not None
+        return expected and asset.extent.intersection(window) is None
+
     def _extent(self, number: int) -> Window:
         return self.assets[number].extent or self.cogs[number].extent
 
@@ -181,6 +203,7 @@ class _BandReader:
                 shared=self.source.shared,
                 url=asset.url,
                 item=asset.item,
+                trust=self.source.trust,
             )
             expected = Expectation(
                 item=asset.item,

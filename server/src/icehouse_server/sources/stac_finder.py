@@ -1,5 +1,6 @@
 """Which items lie under a window: by arithmetic or by search, remembered beside the repositories."""
 
+import asyncio
 import json
 import time
 from collections import OrderedDict
@@ -10,11 +11,11 @@ from icehouse_server.core.errors import SourceUnavailableError
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.flights import Flights
-from icehouse_server.sources.lonlat import search_boxes
+from icehouse_server.sources.lonlat import Box, search_boxes
 from icehouse_server.sources.stac_api import StacApi
 from icehouse_server.sources.stac_items import Item, parse_item
 from icehouse_server.sources.stac_settings import StacTable
-from icehouse_server.sources.tiling import Tiling
+from icehouse_server.sources.tiling import Tile, Tiling
 from icehouse_server.sources.together import together
 from icehouse_server.sources.urls import public
 
@@ -25,8 +26,20 @@ does not depend on who asked."""
 _PARSED = 512
 """Parsed documents kept; parsing one takes about a millisecond."""
 
+_BELIEVED = 10.0
+"""Seconds for which a document is believed although it led to an error: neighbouring reads share it."""
+
 _COLLECTION_MAX_AGE = 300.0
 """Seconds for which the collection is known to be there, so that a 404 means the item alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parsed:
+    """A document's items; times are monotonic seconds."""
+
+    born: float
+    until: float
+    items: tuple[Item, ...]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,7 +53,9 @@ class Finder:
     _tiling: Tiling | None = field(init=False)
     _flights: Flights[str, tuple[Item, ...]] = field(default_factory=Flights)
     _probes: Flights[str, None] = field(default_factory=Flights)
-    _parsed: OrderedDict[str, tuple[float, tuple[Item, ...]]] = field(default_factory=OrderedDict)
+    _parsed: OrderedDict[str, _Parsed] = field(default_factory=OrderedDict)
+    _doubted: set[str] = field(default_factory=set)
+    """Keys of remembered documents that led to an error: not to be believed again."""
     _seen: float | None = None
     """When the collection's own document was last there (monotonic seconds)."""
 
@@ -54,26 +69,41 @@ class Finder:
             SourceError: the API could not be asked.
         """
         if self._tiling is not None:
-            ids = [tile.item for tile in self._tiling.tiles_under(self.grid, window)]
-            found = await together(self._item(item) for item in ids)
+            tiles = self._tiling.tiles_under(self.grid, window)
+            found = await together(self._item(tile) for tile in tiles)
         else:
             found = await together(self._cell(cell) for cell in self._cells(window))
         unique = {item.id: item for items in found for item in items}
         return tuple(unique[item] for item in sorted(unique))
 
-    async def _item(self, item: str) -> tuple[Item, ...]:
-        url = self.settings.item_url(item)
+    def doubt(self, window: Window, item: str) -> None:
+        """Forget what led to an error: the next question goes to the API, not to a remembered document.
+
+        Args:
+            window: what was read.
+            item: id of the item concerned, or an empty string.
+        """
+        if self._tiling is not None:
+            keys = [self.settings.item_url(item)] if item else []
+        else:
+            keys = [self._search_key(cell)[0] for cell in self._cells(window)]
+        for key in keys:
+            parsed = self._parsed.get(key)
+            if parsed is None or time.monotonic() - parsed.born > _BELIEVED:
+                self._parsed.pop(key, None)
+                self._doubted.add(key)
+
+    async def _item(self, tile: Tile) -> tuple[Item, ...]:
+        url = self.settings.item_url(tile.item)
 
         async def ask() -> str | None:
             body = await self.api.document(url)
             if body is None:
                 await self._probes.run("", self._probe)
-            else:
-                parse_item(body, url, expected_id=item)  # nothing is remembered that can't be used
             return body
 
         def parse(body: str) -> tuple[Item, ...]:
-            return (parse_item(body, url, expected_id=item),)
+            return (parse_item(body, url, expected_id=tile.item, place=tile.extent),)
 
         return await self._flights.run(url, lambda: self._remembered(url, ask, parse))
 
@@ -87,13 +117,14 @@ class Finder:
         )
         return [inside for area in areas if (inside := area.intersection(self.grid.window))]
 
-    async def _cell(self, cell: Window) -> tuple[Item, ...]:
+    def _search_key(self, cell: Window) -> tuple[str, tuple[Box, ...]]:
+        """Return under which key the items of a search area are remembered, and the boxes to search."""
         boxes = search_boxes(self.grid.geobox_of(cell))
         place = ";".join(",".join(f"{number:.6f}" for number in box) for box in boxes)
-        key = f"{self.settings.api}/search?collections={self.settings.collection}&bbox={place}"
+        return f"{self.settings.api}/search?collections={self.settings.collection}&bbox={place}", boxes
 
-        async def ask() -> str:
-            return json.dumps(list((await self.api.search(boxes)).values()))
+    async def _cell(self, cell: Window) -> tuple[Item, ...]:
+        key, boxes = self._search_key(cell)
 
         def parse(body: str) -> tuple[Item, ...]:
             return tuple(
@@ -101,7 +132,9 @@ class Finder:
                 for item in json.loads(body)
             )
 
-        return await self._flights.run(key, lambda: self._remembered(key, ask, parse))
+        return await self._flights.run(
+            key, lambda: self._remembered(key, lambda: self.api.search(boxes), parse)
+        )
 
     async def _remembered(
         self,
@@ -111,20 +144,28 @@ class Finder:
     ) -> tuple[Item, ...]:
         """Return parsed items from memory, from the document cache, or from the API."""
         now = time.monotonic()
-        if (parsed := self._parsed.get(key)) and parsed[0] > now:
+        if (parsed := self._parsed.get(key)) and parsed.until > now:
             self._parsed.move_to_end(key)
-            return parsed[1]
-        stored = await self.context.documents.get(key)
+            return parsed.items
+        stored = None if key in self._doubted else await self.context.documents.get(key)
         if stored is not None and stored.age <= self._max_age(stored.body):
             body, age = stored.body, stored.age
+            items = await self._parse(body, parse)
         else:
             body, age = await ask(), 0.0
+            items = await self._parse(body, parse)  # first: nothing is remembered that can't be used
             await self.context.documents.put(key, body)
-        items = () if body is None else parse(body)
-        self._parsed[key] = now + self._max_age(body) - age, items
+            self._doubted.discard(key)
+        self._parsed[key] = _Parsed(born=now - age, until=now + self._max_age(body) - age, items=items)
         while len(self._parsed) > _PARSED:
             self._parsed.popitem(last=False)
         return items
+
+    async def _parse(self, body: str | None, parse: Callable[[str], tuple[Item, ...]]) -> tuple[Item, ...]:
+        """Parse in the pool: a search may find thousands of items."""
+        if body is None:
+            return ()
+        return await asyncio.get_running_loop().run_in_executor(self.context.pool, parse, body)
 
     def _max_age(self, body: str | None) -> float:
         return self.context.absent_max_age if body is None else self.context.items_max_age

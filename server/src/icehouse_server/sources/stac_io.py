@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self, override
 
 import requests
+import structlog
 import urllib3
 from pystac_client.stac_api_io import StacApiIO
 from requests.adapters import HTTPAdapter
@@ -27,10 +28,13 @@ from icehouse_server.core.errors import (
     SourceTimeoutError,
     SourceUnavailableError,
 )
+from icehouse_server.core.tally import request_headers
 from icehouse_server.sources.context import SourceContext
-from icehouse_server.sources.failures import from_status
+from icehouse_server.sources.failures import from_status, seconds_of
 from icehouse_server.sources.traffic import Traffic
-from icehouse_server.sources.urls import host_of, public
+from icehouse_server.sources.urls import host_of, is_http, public
+
+log = structlog.get_logger(__name__)
 
 _TRIES = 2
 """Further tries of one metadata request; the layer above adds its own for whole blocks."""
@@ -39,6 +43,14 @@ _PATIENCE = 5.0
 """Seconds that a Retry-After may ask for and be waited out here; longer ones go up with the error."""
 
 _MAX_BODY = 64 * 1024 * 1024
+"""Bytes of all answers to one question, decompressed."""
+
+_MAX_VALUES = 4_000_000
+"""Values in one answer; 2000 items of Sentinel-2 have about 3 million."""
+
+_SHOWN = 100
+"""Characters of a host that an error repeats."""
+
 _PIECE = 64 * 1024
 _STATUSES = (408, 425, 429, 500, 502, 503, 504)
 
@@ -69,7 +81,7 @@ class _Retry(urllib3.Retry):
 class _Adapter(HTTPAdapter):
     """Sends one request and reads its body within a deadline; raises errors of our tree."""
 
-    def __init__(self, *, trusts: Callable[[str], bool], traffic: Traffic, patience: float) -> None:
+    def __init__(self, *, reaches: Callable[[str], bool], traffic: Traffic, patience: float) -> None:
         retry = _Retry(
             total=_TRIES,
             status_forcelist=_STATUSES,
@@ -81,7 +93,9 @@ class _Adapter(HTTPAdapter):
             respect_retry_after_header=True,
         )
         super().__init__(max_retries=retry, pool_maxsize=1)
-        self._trusts = trusts
+        self._reaches = reaches
+        self.left = _MAX_BODY
+        """Bytes that the answers to one question may still have."""
         self._traffic = traffic
         self._patience = patience
 
@@ -97,22 +111,42 @@ class _Adapter(HTTPAdapter):
     ) -> requests.Response:
         """Send a request; the body is always read here, whatever ``stream`` says."""
         url = request.url or ""
+        if not is_http(url) or not self._reaches(url):
+            where = repr(host_of(url)[:_SHOWN]) if is_http(url) else "what is no http URL"
+            raise SourceRefusedError(
+                f"the API sent us to {where}, which the collection does not name",
+                href=public(url) if is_http(url) else "",
+                hint="add the host to asset_hosts under [source] if it is right",
+            )
         host = host_of(url)
-        if not self._trusts(url):
-            raise SourceRefusedError(f"the API sent us to {host!r}, which is not its host", href=public(url))
         self._traffic.request(host)
+        request.headers.update(request_headers())
+        begun, outcome = time.monotonic(), "ok"
         try:
             response = super().send(
                 request, stream=True, timeout=timeout, verify=verify, cert=cert, proxies=proxies
             )
             self._read(response, url)
+        except AbsentError:
+            outcome = "absent"
+            raise
         except SourceError as error:
-            self._traffic.error(host, error.kind)
+            outcome = error.kind
+            self._traffic.error(host, outcome)
             raise
         except (requests.RequestException, HTTPError, OSError) as error:
             failure = _failure(error, url)
-            self._traffic.error(host, failure.kind)
+            outcome = failure.kind
+            self._traffic.error(host, outcome)
             raise failure from error
+        finally:
+            log.debug(
+                "source_request",
+                method=request.method,
+                url=public(url),
+                outcome=outcome,
+                ms=round((time.monotonic() - begun) * 1000, 1),
+            )
         return response
 
     def _read(self, response: requests.Response, url: str) -> None:
@@ -121,7 +155,9 @@ class _Adapter(HTTPAdapter):
             if response.status_code == HTTPStatus.NOT_FOUND:
                 raise AbsentError(url)
             if response.status_code >= HTTPStatus.BAD_REQUEST:
-                raise from_status(response.status_code, url, retry_after=_retry_after(response))
+                raise from_status(
+                    response.status_code, url, retry_after=seconds_of(response.headers.get("Retry-After"))
+                )
             body = self._body(response.raw, url)
         self._traffic.received(host_of(url), len(body))
         response.raw = io.BytesIO(body)
@@ -131,10 +167,14 @@ class _Adapter(HTTPAdapter):
         body = bytearray()
         while piece := raw.read1(_PIECE, decode_content=True):
             body += piece
-            if len(body) > _MAX_BODY:
+            self.left -= len(piece)
+            if self.left < 0:
                 raise SourceCorruptError("the API's answer is absurdly large", href=public(url))
             if time.monotonic() > end:
                 raise SourceTimeoutError("the API's answer dragged on", href=public(url))
+        # Each value of a JSON text takes dozens of bytes in memory, two in the text.
+        if sum(body.count(mark) for mark in b",[{") > _MAX_VALUES:
+            raise SourceCorruptError("the API's answer is absurdly large", href=public(url))
         return bytes(body)
 
 
@@ -151,33 +191,34 @@ def _failure(error: Exception, url: str) -> SourceError:
     return SourceUnavailableError(f"the API can't be reached: {type(reason).__name__}", href=public(url))
 
 
-def _retry_after(response: requests.Response) -> float | None:
-    """Return the seconds of a Retry-After header (RFC 9110, 10.2.3), in either form."""
-    value = response.headers.get("Retry-After")
-    if value is None:
-        return None
-    try:
-        return max(0.0, urllib3.Retry().parse_retry_after(value))
-    except HTTPError:
-        return None
+class Transport(StacApiIO):
+    """pystac-client's transport for one thread."""
+
+    def __init__(self, context: SourceContext, reaches: Callable[[str], bool]) -> None:
+        super().__init__(
+            headers={"User-Agent": context.user_agent},
+            request_modifier=modifier(context),
+            timeout=(context.connect_timeout, context.read_timeout),
+        )
+        self._adapter = _Adapter(
+            reaches=reaches, traffic=context.hosts.traffic, patience=context.read_timeout
+        )
+        self.session.mount("http://", self._adapter)
+        self.session.mount("https://", self._adapter)
+
+    def begin(self) -> None:
+        """Start a question: its answers are bounded together."""
+        self._adapter.left = _MAX_BODY
 
 
-def make_io(context: SourceContext, trusts: Callable[[str], bool]) -> StacApiIO:
+def make_io(context: SourceContext, reaches: Callable[[str], bool]) -> Transport:
     """Make a transport for one thread.
 
     Args:
         context: mirrors, time limits, counters.
-        trusts: says whether a URL (mirrors applied) may be asked; redirects and links pass through it too.
+        reaches: says whether a URL (mirrors applied) may be asked; redirects and links pass through it too.
     """
-    stac_io = StacApiIO(
-        headers={"User-Agent": context.user_agent},
-        request_modifier=modifier(context),
-        timeout=(context.connect_timeout, context.read_timeout),
-    )
-    adapter = _Adapter(trusts=trusts, traffic=context.hosts.traffic, patience=context.read_timeout)
-    stac_io.session.mount("http://", adapter)
-    stac_io.session.mount("https://", adapter)
-    return stac_io
+    return Transport(context, reaches)
 
 
 def modifier(context: SourceContext) -> Callable[[requests.Request], requests.Request]:

@@ -1,7 +1,7 @@
 """STAC item documents: what an item says of the file of one band."""
 
 import json
-import math
+import re
 from dataclasses import dataclass
 
 import pystac
@@ -11,12 +11,16 @@ from pyproj.exceptions import CRSError
 
 from icehouse_server.core.errors import SourceCorruptError, SourceRefusedError
 from icehouse_server.core.grid import Window
-from icehouse_server.sources.context import SourceContext
+from icehouse_server.sources.failures import told
 from icehouse_server.sources.georeference import place, same_crs
-from icehouse_server.sources.stac_settings import BandTable, StacTable
-from icehouse_server.sources.urls import host_of, is_http, public
+from icehouse_server.sources.stac_settings import BandTable
+from icehouse_server.sources.trust import Trust
+from icehouse_server.sources.urls import public
 
-_AFFINE_NUMBERS = (6, 9)
+_MAX_NUMBER = 1e15
+_MAX_SIDE = 2**31
+_MAX_ID = 256
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,15}:[A-Za-z0-9_.]{1,32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,8 @@ class Asset:
     """What to ask for: mirrors applied."""
     extent: Window | None
     """Where it lies on the grid as far as the document says."""
+    place: Window | None
+    """Where the tiling puts the item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +43,15 @@ class Item:
     """A parsed item document."""
 
     document: pystac.Item
+    place: Window | None = None
+    """Where the tiling puts it on the grid, if there is a tiling."""
 
     @property
     def id(self) -> str:
         """The item's id."""
         return self.document.id
 
-    def asset(
-        self, band: BandTable, grid: GeoBox, settings: StacTable, context: SourceContext
-    ) -> Asset | None:
+    def asset(self, band: BandTable, grid: GeoBox, trust: Trust) -> Asset | None:
         """Return the file of a band, or None where the item may lack it and does.
 
         Raises:
@@ -63,77 +69,78 @@ class Item:
             )
         try:
             href = asset.get_absolute_href() or asset.href
-        except ValueError as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise SourceRefusedError(
                 f"item {self.id!r}: the href of asset {band.asset!r} is no URL", item=self.id
             ) from error
         return Asset(
             item=self.id,
             href=href,
-            url=self._vetted(href, settings, context),
+            url=trust.url_of(href, item=self.id),
             extent=self._extent(asset, grid),
+            place=self.place,
         )
-
-    def _vetted(self, href: str, settings: StacTable, context: SourceContext) -> str:
-        """Return the URL to ask for, if collection file or mirrors vouch for its host.
-
-        A document from the network must not send the daemon to any host it likes (SSRF).
-        """
-        url = context.mirrored(href)
-        if not is_http(url):
-            raise SourceRefusedError(
-                f"item {self.id!r}: only http and https files are read, not {href.partition(':')[0]}",
-                item=self.id,
-                hint="a mirror can map other schemes to https",
-            )
-        if not (context.has_mirror(href) or settings.trusts(href)):
-            raise SourceRefusedError(
-                f"item {self.id!r} points to {host_of(href)!r}, which the collection does not name",
-                item=self.id,
-                href=public(href),
-                hint="add the host to asset_hosts under [source] if it is right",
-            )
-        return url
 
     def _extent(self, asset: pystac.Asset, grid: GeoBox) -> Window | None:
         """Return where the document places the file, by the projection extension."""
         fields = {**self.document.properties, **asset.extra_fields}
-        code = fields.get("proj:code") or fields.get("proj:epsg")
-        if code is not None:
-            self._check_crs(f"EPSG:{code}" if isinstance(code, int) else str(code), grid)
-        shape, numbers = fields.get("proj:shape"), fields.get("proj:transform")
-        if shape is None or numbers is None:
+        for key in ("proj:code", "proj:epsg"):
+            if fields.get(key) is not None:
+                self._check_crs(fields[key], grid)
+        if fields.get("proj:shape") is None or fields.get("proj:transform") is None:
             return None
-        try:
-            rows, cols = (int(number) for number in shape)
-            affine = Affine(*(float(number) for number in numbers[:6]))
-            usable = len(numbers) in _AFFINE_NUMBERS and min(rows, cols) > 0
-        except (TypeError, ValueError) as error:
-            raise self._corrupt("its proj:shape or proj:transform is malformed") from error
-        if not usable or not all(math.isfinite(number) for number in affine):
-            raise self._corrupt("its proj:shape or proj:transform is malformed")
-        extent = place(grid, affine, (rows, cols))
+        shape = self._numbers(fields["proj:shape"], 2)
+        numbers = self._numbers(fields["proj:transform"], 6, 9)
+        if not all(1 <= side <= _MAX_SIDE and side == int(side) for side in shape):
+            raise self._corrupt("its proj:shape is malformed")
+        if numbers[6:] not in ([], [0, 0, 1]):
+            raise self._corrupt("its proj:transform is malformed")
+        affine = Affine(*numbers[:6])
+        extent = place(grid, affine, (int(shape[0]), int(shape[1])))
         if extent is None:
             raise self._corrupt(
-                f"asset {asset.title or asset.href!r} with transform {tuple(affine)[:6]} "
-                "does not lie on the collection's grid"
+                f"its proj:transform {tuple(affine)[:6]} does not lie on the collection's grid"
             )
         return extent
 
-    def _check_crs(self, code: str, grid: GeoBox) -> None:
+    def _numbers(self, values: object, *lengths: int) -> list[float]:
+        """Return a list of finite numbers of one of these lengths."""
+        usable = (
+            isinstance(values, list)
+            and len(values) in lengths
+            and all(type(value) in {int, float} and abs(value) <= _MAX_NUMBER for value in values)
+        )
+        if not usable:
+            raise self._corrupt("its proj:shape or proj:transform is malformed")
+        return [float(value) for value in values]  # type: ignore[attr-defined]  # a list, seen above
+
+    def _check_crs(self, code: object, grid: GeoBox) -> None:
+        """Compare a CRS by code with the grid's.
+
+        PROJ reads files and pipelines where it is given other texts, so only codes are passed on.
+        """
+        name = f"EPSG:{code}" if type(code) is int else code
+        if not isinstance(name, str) or not _CODE.fullmatch(name):
+            raise self._corrupt("its proj:code is no authority and code")
         try:
-            same = same_crs(str(grid.crs), code)
+            same = same_crs(str(grid.crs), name)
         except CRSError as error:
-            raise self._corrupt(f"its CRS {code!r} is unknown") from error
+            raise self._corrupt(f"its CRS {name!r} is unknown") from error
         if not same:
-            raise self._corrupt(f"its CRS is {code}, the collection's is {grid.crs}")
+            raise self._corrupt(f"its CRS is {name}, the collection's is {grid.crs}")
 
     def _corrupt(self, detail: str) -> SourceCorruptError:
         return SourceCorruptError(f"item {self.id!r}: {detail}", item=self.id)
 
 
-def parse_item(body: str, url: str, *, expected_id: str | None = None) -> Item:
+def parse_item(body: str, url: str, *, expected_id: str | None = None, place: Window | None = None) -> Item:
     """Parse an item document; both STAC 1.0.0 (``proj:epsg``) and 1.1.0 (``proj:code``) are understood.
+
+    Args:
+        body: JSON text.
+        url: where it came from; relative hrefs are relative to it.
+        expected_id: which item was asked for, if one was.
+        place: where the tiling puts the item.
 
     Raises:
         SourceCorruptError: it is no STAC item, or not the one asked for.
@@ -142,14 +149,17 @@ def parse_item(body: str, url: str, *, expected_id: str | None = None) -> Item:
         document = pystac.Item.from_dict(json.loads(body), href=url, preserve_dict=False)
     except Exception as error:  # pystac raises many kinds for documents that are no STAC
         raise SourceCorruptError(
-            f"the API's answer is no STAC item: {type(error).__name__}: {error}"[:300],
-            item=expected_id or "",
-            href=public(url),
+            f"the API's answer is no STAC item: {told(error)}", item=expected_id or "", href=public(url)
         ) from error
-    if expected_id is not None and document.id != expected_id:
+    found = document.id
+    if not isinstance(found, str) or not found.isprintable() or not 0 < len(found) <= _MAX_ID:
         raise SourceCorruptError(
-            f"the API answered with item {document.id!r}, {expected_id!r} was asked for",
+            "the API sent an item whose id is no short text", item=expected_id or "", href=public(url)
+        )
+    if expected_id is not None and found != expected_id:
+        raise SourceCorruptError(
+            f"the API answered with item {found!r}, {expected_id!r} was asked for",
             item=expected_id,
             href=public(url),
         )
-    return Item(document)
+    return Item(document, place)

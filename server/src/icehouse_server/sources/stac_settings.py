@@ -9,7 +9,8 @@ from pydantic_core import ErrorDetails
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.sources.tiling import Tiling
-from icehouse_server.sources.urls import host_of, is_http
+from icehouse_server.sources.trust import Trust
+from icehouse_server.sources.urls import fault_of, host_of
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -82,9 +83,17 @@ class StacTable(BaseModel):
     @field_validator("api")
     @classmethod
     def _is_url(cls, value: str) -> str:
-        if not is_http(value):
-            raise ValueError("must be an http or https URL")
+        if fault_of(value):
+            raise ValueError(f"must be an http or https URL without credentials; {fault_of(value)}")
         return value.rstrip("/")
+
+    @field_validator("asset_hosts")
+    @classmethod
+    def _are_hosts(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            if fault_of(f"https://{value}/") or "/" in value:
+                raise ValueError(f"{value!r} is no host; write name or name:port, without https://")
+        return tuple(host_of(f"https://{value}").removesuffix(":80") for value in values)
 
     def collection_url(self) -> str:
         """Return the URL of the collection's document."""
@@ -94,9 +103,9 @@ class StacTable(BaseModel):
         """Return the URL of an item's document."""
         return f"{self.collection_url()}/items/{item}"
 
-    def trusts(self, url: str) -> bool:
-        """Return whether the collection file vouches for the host of a URL."""
-        return host_of(url) in {host_of(self.api), *(host.lower() for host in self.asset_hosts)}
+    def trust(self, mirrors: Mapping[str, str]) -> Trust:
+        """Return which hosts the collection file and the mirrors vouch for."""
+        return Trust(hosts=frozenset({host_of(self.api), *self.asset_hosts}), mirrors=mirrors)
 
 
 class BandTable(BaseModel):

@@ -1,14 +1,29 @@
-"""Small truths about URLs: who the host is, and what of them may be shown."""
+"""Small truths about URLs: who the host is, what of them may be shown, which of them may be asked."""
 
-from urllib.parse import urlsplit, urlunsplit
+import ipaddress
+import re
+from collections.abc import Mapping
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+"""Host names as every parser reads them. An international name is written in its ASCII form."""
+
+_ODD = re.compile(r"^ |[\x00-\x1f\x7f\\]")
+"""Characters that parsers disagree about."""
+
+_SHOWN = 255
+"""Characters of a host that may be shown."""
 
 
 def host_of(url: str) -> str:
-    """Return ``host`` or ``host:port`` in lower case, without the port that the scheme implies."""
+    """Return ``host`` or ``host:port`` in lower case, without the port that the scheme implies.
+
+    An IPv6 address stays in its brackets, as ``[::1]:80`` and ``[::1:80]`` are not the same.
+    """
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
+    host = f"[{host}]" if ":" in host else host
     port = parts.port
     return host if port is None or port == _DEFAULT_PORTS.get(parts.scheme) else f"{host}:{port}"
 
@@ -16,7 +31,7 @@ def host_of(url: str) -> str:
 def public(url: str) -> str:
     """Return a URL without credentials, query and fragment: signed links must not reach logs or answers."""
     parts = urlsplit(url)
-    return urlunsplit((parts.scheme, host_of(url), parts.path, "", ""))
+    return urlunsplit((parts.scheme, host_of(url)[:_SHOWN], parts.path, "", ""))
 
 
 def is_http(url: str) -> bool:
@@ -25,3 +40,58 @@ def is_http(url: str) -> bool:
         return urlsplit(url).scheme in _DEFAULT_PORTS and bool(host_of(url))
     except ValueError:
         return False
+
+
+def crooked(url: str) -> str:
+    """Return what is crooked about the text of a URL, or an empty string.
+
+    ``..`` would leave the folder that a mirror stands for.
+    """
+    if _ODD.search(url):
+        return "it has control characters or backslashes"
+    path = url.partition("?")[0].partition("#")[0]
+    return "its path has '..'" if ".." in re.split(r"[/\\]", unquote(unquote(path))) else ""
+
+
+def fault_of(url: str) -> str:
+    """Return what makes a URL unfit to be asked for, or an empty string.
+
+    What parsers read in more than one way is refused, so that the host that was judged is the one asked.
+    """
+    if fault := crooked(url):
+        return fault
+    if not is_http(url):
+        return "it is not http or https, or is malformed"
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        return "it carries credentials"
+    return "" if _plain_host(parts.hostname or "") else "its host is malformed"
+
+
+def _plain_host(host: str) -> bool:
+    if ":" not in host:
+        return len(host) <= _SHOWN and bool(_NAME.fullmatch(host))
+    try:
+        return ipaddress.IPv6Address(host).scope_id is None
+    except ValueError:
+        return False
+
+
+def encoded(url: str) -> str:
+    """Return a URL in ASCII; what is encoded already stays as it is, as links may be signed."""
+    return quote(url, safe="%/:?#[]@!$&'()*+,;=~")
+
+
+def mirrored(url: str, mirrors: Mapping[str, str]) -> str | None:
+    """Return the counterpart of a URL under the longest prefix that stands for it, or None.
+
+    A prefix ends where a part of the URL ends: ``https://a.org`` stands neither for ``https://a.org.evil/``
+    nor for ``https://a.org:81/``.
+    """
+    prefix = max((prefix for prefix in mirrors if _stands_for(prefix, url)), key=len, default=None)
+    return None if prefix is None else mirrors[prefix] + url[len(prefix) :]
+
+
+def _stands_for(prefix: str, url: str) -> bool:
+    rest = url[len(prefix) :]
+    return url.startswith(prefix) and (prefix.endswith("/") or not rest or rest[0] in "/?#")
