@@ -11,6 +11,7 @@ import structlog
 
 from icehouse_server.core.errors import IcehouseError
 from icehouse_server.store.collection import CollectionStore, Shared
+from icehouse_server.store.refusals import refusals
 from icehouse_server.store.upkeep import folder_bytes
 
 log = structlog.get_logger(__name__)
@@ -167,10 +168,11 @@ class Maintenance:
     async def _measure(self) -> None:
         loop = asyncio.get_running_loop()
         self._room.measuring()
-        sizes = [
-            await loop.run_in_executor(self._pool, folder_bytes, collection.folder)
-            for collection in self._collections.values()
-        ]
+        with refusals("the bytes of the cache folder can't be counted"):
+            sizes = [
+                await loop.run_in_executor(self._pool, folder_bytes, collection.folder)
+                for collection in self._collections.values()
+            ]
         self._room.measured(sum(sizes))
         self._measured = True
 
