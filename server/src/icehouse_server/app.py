@@ -13,7 +13,14 @@ from icehouse_server.api import ApiState, Metrics, TokenRule, create_api
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.ports import Source
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
-from icehouse_server.service import CoverageService, FolderWatch, LoopWatch, ServiceSettings
+from icehouse_server.service import (
+    CoverageService,
+    FolderWatch,
+    Jobs,
+    JobSettings,
+    LoopWatch,
+    ServiceSettings,
+)
 from icehouse_server.settings import Settings, read_collections, user_collections_dir
 from icehouse_server.sources import SourceContext, create_source
 from icehouse_server.store import (
@@ -91,6 +98,8 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         downloads = _downloads(settings, store, sources, compute)
         stack.push_async_callback(downloads.close)
         service = CoverageService(store, downloads, _service_settings(settings), pool=compute)
+        jobs = Jobs(service, _job_settings(settings), pool=compute)
+        stack.push_async_callback(jobs.close)
         for spec in specs.values():
             await service.warm_up(spec)
         store.maintenance.start(crashed=lock.crashed)
@@ -106,8 +115,10 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         )
         yield ApiState(
             service=service,
+            jobs=jobs,
             metrics=Metrics(
                 service,
+                jobs,
                 context.hosts.traffic.snapshot,
                 loop=loop,
                 folder=watched,
@@ -156,7 +167,7 @@ def _downloads(
         max_queued_blocks=settings.max_queued_blocks,
         block_side=settings.block_side,
         failure_ttl=settings.failure_ttl,
-        commit_timeout=3 * settings.write_timeout,  # the store itself gives up after two of them
+        commit_timeout=3 * settings.write_timeout,  # one for room, two for the writer
         retry=retry,
     )
     return Downloads(supplies, chosen, pool=pool)
@@ -170,6 +181,14 @@ def _store_settings(settings: Settings) -> StoreSettings:
         maintenance=MaintenanceSettings(
             keep_snapshots=settings.keep_snapshots, interval=settings.maintenance_interval
         ),
+    )
+
+
+def _job_settings(settings: Settings) -> JobSettings:
+    return JobSettings(
+        max_jobs=settings.max_jobs,
+        jobs_at_once=settings.jobs_at_once,
+        max_job_chunks=settings.max_job_chunks,
     )
 
 

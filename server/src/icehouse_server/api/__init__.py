@@ -6,7 +6,17 @@ from contextlib import AbstractAsyncContextManager
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
-from icehouse_server.api import collections, coverage, description, health, landing, plan, points, problems
+from icehouse_server.api import (
+    collections,
+    coverage,
+    description,
+    health,
+    jobs,
+    landing,
+    plan,
+    points,
+    problems,
+)
 from icehouse_server.api.guards import HeadAsGet, HostGuard, RequestLog, SizeLimits
 from icehouse_server.api.metrics import Metrics, TrafficSnapshot
 from icehouse_server.api.state import ApiState
@@ -21,7 +31,7 @@ _DESCRIPTION = """Regions of remote Earth-observation rasters, fetched once, kep
 
 Axis order is **x, y (lon, lat) for every CRS**. Errors are RFC 9457 problems with a stable `kind`."""
 
-_MODULES = (landing, collections, coverage, plan, points, health)
+_MODULES = (landing, collections, coverage, plan, points, jobs, health)
 """One a resource, each with a router."""
 
 

@@ -12,10 +12,13 @@ from pydantic import WithJsonSchema
 from icehouse_server import output
 from icehouse_server.api import schemas
 from icehouse_server.api.bodies import PartsResponse
+from icehouse_server.api.job_parameters import awaited
+from icehouse_server.api.jobs import ACCEPTED, status_info
 from icehouse_server.api.notes import note_of
 from icehouse_server.api.parameters import CoverageBody, CoverageQuery
+from icehouse_server.api.prefer import parse_prefer
 from icehouse_server.api.schemas import link
-from icehouse_server.api.state import ApiState, Spec, State
+from icehouse_server.api.state import ApiState, Spec, State, base_url
 from icehouse_server.api.tokens import reads_only
 from icehouse_server.api.vanish import while_connected
 from icehouse_server.core.errors import BadParameterError, NotAcceptableError
@@ -57,6 +60,7 @@ _LINKS = {
 }
 _STATUSES: dict[int | str, dict[str, object]] = {
     200: {"description": "The region.", "content": _CONTENT, "headers": _HEADERS},
+    202: ACCEPTED,
     204: {"description": "The region lies outside the collection."},
     406: {},
     **{status: {} for status in schemas.FILLING},
@@ -166,6 +170,9 @@ async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str)
     early = await _not_modified(request, state, ask, format_name)
     if early is not None:
         return early
+    later = await _later(request, state, ask)
+    if later is not None:
+        return later
     note = note_of(request.scope)
     note.trace = Trace()
     answer = await while_connected(request, service.coverage(ask, note.trace))
@@ -191,6 +198,27 @@ async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str)
         headers=headers,
         on_end=answer.close,
     )
+
+
+async def _later(request: Request, state: ApiState, ask: Ask) -> Response | None:
+    """Answer with a job where the caller prefers that (RFC 7240) to waiting for absent chunks."""
+    preference = parse_prefer(request.headers.getlist("prefer"))
+    if not preference.given or ask.snapshot is not None or ask.only_if_cached:
+        return None
+    plan = await state.service.plan(ask.region)
+    if not plan.absent:
+        return None
+    job = await state.jobs.start(awaited(ask.region))
+    wait = min(preference.wait or 0, state.service.settings.request_timeout)
+    if wait and await while_connected(request, job.wait(wait)):
+        return None
+    document, base = status_info(job, base_url(request)), base_url(request)
+    headers = {
+        "Location": f"{base}/jobs/{job.id}",
+        "Preference-Applied": preference.applied,
+        "Cache-Control": "no-store",
+    }
+    return Response(document.model_dump_json(by_alias=True), 202, headers, "application/json")
 
 
 def _validity_headers(ask: Ask, format_name: str, answer: Answer) -> Mapping[str, str]:

@@ -130,6 +130,14 @@ class SizeLimits:
         return f"the body is longer than {self._limit} bytes, which max_body_bytes allows"
 
 
+_HEAD = "icehouse.head"
+
+
+def is_head(scope: Scope) -> bool:
+    """Return whether a request that looks like GET is a HEAD: nobody reads its body."""
+    return _HEAD in scope
+
+
 class HeadAsGet:
     """Answers HEAD wherever GET is answered: the same headers, no body, no Range (RFC 9110)."""
 
@@ -148,7 +156,7 @@ class HeadAsGet:
             await send(message)
 
         headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
-        as_get = {**scope, "method": "GET", "headers": headers}
+        as_get = {**scope, "method": "GET", "headers": headers, _HEAD: True}
         try:
             await self._app(as_get, receive, without_body)
         finally:

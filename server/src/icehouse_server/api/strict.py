@@ -32,11 +32,15 @@ async def refuse_unread_parameters(request: Request) -> None:
 async def refuse_other_media_types(request: Request) -> None:
     """Refuse bodies that are not declared as JSON; a foreign page can send the others without asking us.
 
+    No body at all needs no declaration.
+
     Raises:
         HTTPException: 415.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if request.method == "POST" and media_type != "application/json":
+    headers = request.headers
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    if request.method == "POST" and media_type != "application/json" and (media_type or has_body):
         raise HTTPException(415, "the body must be JSON, with Content-Type: application/json")
 
 

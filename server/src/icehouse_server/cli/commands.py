@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from icehouse_server.cli import config, demo, queries, serve
+from icehouse_server.cli import config, demo, jobs, queries, serve
 from icehouse_server.core.errors import IcehouseError
 
 app = typer.Typer(
@@ -20,6 +20,11 @@ app.command("demo")(demo.demo)
 app.command("collections")(queries.collections)
 app.command("load")(queries.load)
 app.command("plan")(queries.plan)
+app.command("seed")(jobs.seed)
+app.command("refresh")(jobs.refresh)
+app.command("truncate")(jobs.truncate)
+app.command("jobs")(jobs.jobs)
+app.command("gc")(jobs.gc)
 app.command("status")(queries.status)
 app.add_typer(config.app, name="config")
 

@@ -38,8 +38,23 @@ class Daemon:
         Raises:
             DaemonError: there is no daemon, or it refused.
         """
+        return self.ask("GET", path, query, accept=accept)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        accept: tuple[int, ...] = (200,),
+    ) -> Any:  # noqa: ANN401 - JSON
+        """Ask for a JSON document by any method, without a body.
+
+        Raises:
+            DaemonError: there is no daemon, or it refused.
+        """
         with self._reached(), self._connected(httpx.Timeout(60)) as client:
-            answer = client.get(self.url + path, params=query)
+            answer = client.request(method, self.url + path, params=query)
         if answer.status_code not in accept:
             raise _refusal(answer)
         return answer.json()

@@ -18,21 +18,8 @@ from rich.progress import (
 from rich.table import Table
 
 from icehouse_server.cli.daemon import Daemon
+from icehouse_server.cli.options import AsJson, CollectionId, Target, Url, with_groups
 from icehouse_server.core.errors import BadParameterError
-
-Url = Annotated[
-    str | None, typer.Option(help="The daemon's URL; ICEHOUSE_URL or http://127.0.0.1:4326 by default.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
-CollectionId = Annotated[str, typer.Argument(help="Collection id; see icehouse collections.")]
-Bbox = Annotated[str | None, typer.Option(help="minx,miny,maxx,maxy in lon/lat.")]
-BboxCrs = Annotated[str | None, typer.Option(help="CRS of --bbox, such as EPSG:3413.")]
-Crs = Annotated[str | None, typer.Option(help="CRS of the output.")]
-Width = Annotated[int | None, typer.Option(help="Output columns.")]
-Height = Annotated[int | None, typer.Option(help="Output rows.")]
-Resolution = Annotated[str | None, typer.Option(help="Cell size in units of the output CRS.")]
-Bands = Annotated[str | None, typer.Option(help="Bands, between commas.")]
-Resampling = Annotated[str | None, typer.Option(help="GDAL resampling.")]
 
 
 def collections(url: Url = None, as_json: AsJson = False) -> None:  # noqa: FBT002 - typer's way
@@ -65,41 +52,25 @@ def status(url: Url = None, as_json: AsJson = False) -> None:  # noqa: FBT002
         raise typer.Exit(1)
 
 
-def plan(
-    collection: CollectionId,
-    bbox: Bbox = None,
-    bbox_crs: BboxCrs = None,
-    crs: Crs = None,
-    width: Width = None,
-    height: Height = None,
-    resolution: Resolution = None,
-    bands: Bands = None,
-    url: Url = None,
-    as_json: AsJson = False,  # noqa: FBT002
-) -> None:
+@with_groups
+def plan(collection: CollectionId, target: Target, url: Url = None, as_json: AsJson = False) -> None:  # noqa: FBT002
     """Say what a region would need; nothing is fetched."""
-    query = _query(bbox, bbox_crs, crs, width, height, resolution, bands, None)
-    found = Daemon(url).get(f"/collections/{collection}/plan", query)
+    found = Daemon(url).get(f"/collections/{collection}/plan", target.query())
     print(json.dumps(found) if as_json else _plan_line(found))
 
 
+@with_groups
 def load(
     collection: CollectionId,
     to: Annotated[Path, typer.Argument(help="File to write: .tif, .nc, .zarr.zip, .npy, .png or .json.")],
-    bbox: Bbox = None,
-    bbox_crs: BboxCrs = None,
-    crs: Crs = None,
-    width: Width = None,
-    height: Height = None,
-    resolution: Resolution = None,
-    bands: Bands = None,
-    resampling: Resampling = None,
+    target: Target,
+    resampling: Annotated[str | None, typer.Option(help="GDAL resampling.")] = None,
     url: Url = None,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Load a region into a file; what is absent is fetched first."""
     suffix = _suffix(to)
-    query = _query(bbox, bbox_crs, crs, width, height, resolution, bands, resampling)
+    query = target.query(resampling=resampling)
     daemon = Daemon(url)
     needs = daemon.get(f"/collections/{collection}/plan", query)
     if not as_json:
@@ -138,11 +109,6 @@ def _suffix(path: Path) -> str:
             return known.suffix
     endings = ", ".join(known.suffix for known in output.FORMATS.values())
     raise BadParameterError("to", f"{path.name}: the ending names no format", hint=f"use one of {endings}")
-
-
-def _query(*values: object) -> dict[str, str]:
-    names = ("bbox", "bbox-crs", "crs", "width", "height", "resolution", "bands", "resampling")
-    return {name: str(value) for name, value in zip(names, values, strict=True) if value is not None}
 
 
 def _reason(reason: dict[str, str]) -> str:

@@ -56,13 +56,14 @@ async def run_daemon(settings: Settings) -> None:
             url = _url(listener)
             FolderLock(settings.cache_dir.expanduser().resolve()).note(url=url)
             ready = f"Icehouse is ready at {url}"
-            give_up = app.state.icehouse.service.downloads.close
+            state = app.state.icehouse
             limits = ConnectionLimits(
                 connections=settings.max_connections,
                 receive_timeout=settings.receive_timeout,
                 send_timeout=settings.send_timeout,
             )
-            server = _Server(_uvicorn_config(app, settings, limits), limits, ready, give_up)
+            config = _uvicorn_config(app, settings, limits)
+            server = _Server(config, limits, ready, state.jobs.close, state.service.downloads.close)
             await server.serve([listener])
     finally:
         listener.close()
@@ -124,6 +125,7 @@ class _Server(uvicorn.Server):
         config: as uvicorn has it.
         limits: what connections may take.
         ready: the line.
+        end_jobs: dismisses the jobs, which ends the streams of their events, too.
         give_up: stops the downloads; requests that wait for them are then answered.
     """
 
@@ -132,11 +134,13 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         limits: ConnectionLimits,
         ready: str,
+        end_jobs: Callable[[], Awaitable[None]],
         give_up: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(config)
         self._limits = limits
         self._ready = ready
+        self._end_jobs = end_jobs
         self._give_up = give_up
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -158,6 +162,7 @@ class _Server(uvicorn.Server):
         """
         giving_up = asyncio.create_task(self._give_up_later(), name="give up")
         try:
+            await self._end_jobs()
             await super().shutdown(sockets)
         finally:
             giving_up.cancel()

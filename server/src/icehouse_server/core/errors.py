@@ -105,6 +105,12 @@ class UnknownSnapshotError(UnknownError):
     kind = "unknown-snapshot"
 
 
+class UnknownJobError(UnknownError):
+    """There is no job of this id: it was removed, or the daemon was started anew since."""
+
+    kind = "unknown-job"
+
+
 class NotAcceptableError(IcehouseError):
     """None of the formats asked for can be given."""
 

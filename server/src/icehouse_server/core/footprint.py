@@ -122,16 +122,11 @@ def _check_chunks(asked: int, max_chunks: int) -> None:
 
 
 def _warped(grid: Grid, target: GeoBox, resamplings: Sequence[str], max_chunks: int) -> Footprint:
-    rows, cols = _nodes(int(target.shape[0])), _nodes(int(target.shape[1]))
-    grid_rows, grid_cols = _on_grid(grid, target, rows, cols)
-    scale = _scale(grid_rows, grid_cols, rows, cols)
-    kernel = max(KERNEL_RADIUS.get(name, 1) for name in resamplings)
-    widened = min(_extent(grid_rows, rows[-1], grid_cols, cols[-1]), KERNEL_SPREAD * max(1.0, scale))
-    pad = math.ceil(kernel * max(1.0, scale, widened)) + 2
+    scale, found = _sources(grid, target, resamplings)
     side = max(1, min(WARP_TILE, int(WARP_SOURCE / max(1.0, scale))) // (NODE_STEP * CELL_NODES))
     cells: dict[tuple[int, int], list[Piece]] = {}
     chunks: set[tuple[int, int]] = set()
-    for (row, col), part, source in _cells(grid, rows, cols, (grid_rows, grid_cols), pad):
+    for (row, col), part, source in found:
         cells.setdefault((row // side, col // side), []).append(Piece(target=part, source=source))
         under = grid.chunks_under(source)
         _check_chunks(under.pixels, max_chunks)
@@ -139,6 +134,30 @@ def _warped(grid: Grid, target: GeoBox, resamplings: Sequence[str], max_chunks: 
         _check_chunks(len(chunks), max_chunks)
     pieces = tuple(piece for group in cells.values() for piece in _joined(group))
     return Footprint(pieces=pieces, chunks=tuple(sorted(chunks)), aligned=False)
+
+
+type _Cell = tuple[tuple[int, int], Window, Window]
+"""Number of a cell, its pixels of the target, its pixels of the grid."""
+
+
+def _sources(grid: Grid, target: GeoBox, resamplings: Sequence[str]) -> tuple[float, Iterator[_Cell]]:
+    """Return how many grid pixels a target pixel spans at most, and the cells that lie on the grid."""
+    rows, cols = _nodes(int(target.shape[0])), _nodes(int(target.shape[1]))
+    grid_rows, grid_cols = _on_grid(grid, target, rows, cols)
+    scale = _scale(grid_rows, grid_cols, rows, cols)
+    kernel = max(KERNEL_RADIUS.get(name, 1) for name in resamplings)
+    widened = min(_extent(grid_rows, rows[-1], grid_cols, cols[-1]), KERNEL_SPREAD * max(1.0, scale))
+    pad = math.ceil(kernel * max(1.0, scale, widened)) + 2
+    return scale, _cells(grid, rows, cols, (grid_rows, grid_cols), pad)
+
+
+def windows_under(grid: Grid, target: GeoBox, resamplings: Sequence[str]) -> Iterator[Window]:
+    """Yield windows of the grid, inside it, that together hold all that a target needs; they overlap."""
+    window = grid.aligned_window(target)
+    if window is None:
+        yield from (source for *_, source in _sources(grid, target, resamplings)[1])
+    elif (inside := window.intersection(grid.window)) is not None:
+        yield inside
 
 
 def _joined(cells: list[Piece]) -> list[Piece]:
@@ -161,8 +180,8 @@ def _cells(
     cols: NDArray[np.float64],
     places: tuple[NDArray[np.float64], NDArray[np.float64]],
     pad: int,
-) -> Iterator[tuple[tuple[int, int], Window, Window]]:
-    """Yield (number of a cell, its pixels of the target, its pixels of the grid) for those on the grid."""
+) -> Iterator[_Cell]:
+    """Yield the cells that lie on the grid."""
     grid_rows, grid_cols = places
     for row in range(0, len(rows) - 1, CELL_NODES):
         for col in range(0, len(cols) - 1, CELL_NODES):

@@ -1,6 +1,9 @@
 """The service: what a request goes through, without HTTP."""
 
+from icehouse_server.downloads import Priority
 from icehouse_server.service.coverages import Answer, Ask, CoverageService, ServiceSettings
+from icehouse_server.service.job import Job, JobKind, JobState, Order
+from icehouse_server.service.jobs import Jobs, JobSettings
 from icehouse_server.service.trace import STAGES, Trace
 from icehouse_server.service.watch import FolderWatch, LoopWatch
 
@@ -10,7 +13,14 @@ __all__ = [
     "Ask",
     "CoverageService",
     "FolderWatch",
+    "Job",
+    "JobKind",
+    "JobSettings",
+    "JobState",
+    "Jobs",
     "LoopWatch",
+    "Order",
+    "Priority",
     "ServiceSettings",
     "Trace",
 ]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from odc.geo.crs import CRS
@@ -44,8 +45,11 @@ _QUICK_BYTES = 32 * 1024**2
 _QUICK_PIXELS = 2_000_000
 """A plan of no more pixels takes a few milliseconds and is made on the loop; a larger one in the pool."""
 
-_REFILLS = 2
-"""Times that chunks found damaged are fetched again within one request."""
+_DISK_PATIENCE = 5.0
+"""Seconds in which the disk must say what it has free."""
+
+_REFILLS = 4
+"""Times that one request has chunks fetched again that were there and are gone, or can't be read back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +104,8 @@ class CoverageService:
         self.settings = settings
         self.budget = MemoryBudget(settings.max_answer_bytes)
         self._pool = pool
+        self._looking: asyncio.Future[int] | None = None
+        """A look at the disk that is under way."""
 
     @property
     def collections(self) -> Mapping[str, CollectionStore]:
@@ -115,7 +121,7 @@ class CoverageService:
         found = self.collections.get(name)
         if found is None:
             raise UnknownCollectionError(
-                f"there is no collection {name!r}", hint=f"there are {', '.join(sorted(self.collections))}"
+                f"there is no collection {name[:80]!r}", hint=f"there are {', '.join(sorted(self.collections))}"
             )
         return found
 
@@ -217,7 +223,8 @@ class CoverageService:
                     except DamagedChunksError as error:
                         if not lease.current:
                             raise
-                        store.forget(error.keys)
+                        if lease.snapshot == store.snapshot:  # else they may have been written anew
+                            store.forget(error.keys)
             finally:
                 if answer is None:
                     self.budget.release(size)
@@ -238,7 +245,7 @@ class CoverageService:
             return ()
         if ask.only_if_cached:
             raise _not_cached(plan, len(plan.absent))
-        await self._check_disk()
+        await self.check_disk()
         with trace.stage("fetch"):
             ensured = await self.downloads.ensure(
                 plan.region.collection, plan.absent, timeout=self.settings.request_timeout
@@ -253,9 +260,32 @@ class CoverageService:
             raise ChunksFailedError(ensured.failed)
         return ensured.failed
 
-    async def _check_disk(self) -> None:
-        loop = asyncio.get_running_loop()
-        free = (await loop.run_in_executor(self._pool, shutil.disk_usage, self.store.folder)).free
+    async def check_disk(self) -> None:
+        """Look whether there is room to keep what would be fetched.
+
+        One look at a time: a disk that hangs takes one thread, and not all that decode.
+
+        Raises:
+            DiskFullError: less is free than ``disk_floor``.
+            StoreError: the disk does not say.
+        """
+        if self._looking is None or self._looking.done():
+            loop = asyncio.get_running_loop()
+            self._looking = loop.run_in_executor(self._pool, _free_bytes, self.store.folder)
+            self._looking.add_done_callback(lambda looked: looked.cancelled() or looked.exception())
+        looking = self._looking
+        if not (await asyncio.wait([looking], timeout=_DISK_PATIENCE))[0]:
+            raise StoreError(
+                f"the disk of the cache folder did not answer within {_DISK_PATIENCE:.0f} s",
+                hint="look at the disk of the cache folder; cached regions still work",
+            )
+        try:
+            free = looking.result()
+        except OSError as error:
+            raise StoreError(
+                f"the disk of the cache folder does not say what is free: {error.strerror}",
+                hint="look at the disk of the cache folder; cached regions still work",
+            ) from error
         if free < self.settings.disk_floor:
             raise DiskFullError(
                 f"the cache folder's disk has {free} bytes free; disk_floor is {self.settings.disk_floor}",
@@ -352,6 +382,11 @@ async def _deadline(seconds: float) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise DeadlineExceededError(f"the request was not answered within {seconds:.0f} s") from None
+
+
+def _free_bytes(folder: Path) -> int:
+    """Return the bytes that a folder's disk has free. Blocking."""
+    return shutil.disk_usage(folder).free
 
 
 def _write_piece(plan: Plan, band: BandSpec, values: Pixels, piece: Piece, out: Pixels) -> None:

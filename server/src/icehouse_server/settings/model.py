@@ -143,6 +143,13 @@ class Settings(BaseSettings):
     items_max_age: float = Field(
         default=7 * 86400.0, ge=0, description="Seconds for which an item document is believed."
     )
+    max_jobs: int = Field(
+        default=100, ge=1, description="Jobs kept, finished ones included; the oldest of those are forgotten."
+    )
+    jobs_at_once: int = Field(default=2, ge=1, description="Seeds and refreshes that run at once.")
+    max_job_chunks: int = Field(
+        default=1_000_000, ge=1, description="Chunks that a seed is about, over all its bands."
+    )
     worker_threads: int = Field(default=4, ge=1, le=256, description="Threads that decode, encode and warp.")
 
     @classmethod

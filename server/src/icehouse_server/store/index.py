@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 from icechunk import Session
+from numpy.typing import NDArray
 
 from icehouse_server.core.chunkset import ChunkSet
 from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.core.grid import ChunkKey
+from icehouse_server.core.grid import ChunkKey, Window
 
 _BATCH = 10_000
 """Chunk coordinates taken from Icechunk at a time; between batches the event loop runs."""
@@ -43,6 +45,10 @@ class Index:
         """Return whether a chunk is cached."""
         return (key.row, key.col) in self._present[key.band]
 
+    def within(self, band: str, chunks: Window) -> NDArray[np.bool_]:
+        """Return a boolean array (rows, columns) over a rectangle of chunks: True where one is cached."""
+        return self._present[band].within(chunks)
+
     def is_void(self, key: ChunkKey) -> bool:
         """Return whether a chunk is known to be void; False also where nobody has looked."""
         return (key.row, key.col) in self._void[key.band]
@@ -54,6 +60,10 @@ class Index:
             self._void[key.band].add(key.row, key.col)
         else:
             self._void[key.band].discard(key.row, key.col)
+
+    def become(self, other: "Index") -> None:
+        """Take over what another index says; that one must not be used any more."""
+        self._present, self._void = other._present, other._void  # noqa: SLF001 - one of its own kind
 
     def discard(self, key: ChunkKey) -> None:
         """Note that a chunk is gone."""
