@@ -26,7 +26,7 @@ _QUERY = re.compile(r"\?[^\s\"'<>)\]}]+")
 _PAIRS = re.compile(r"([&?][\w.-]+=)[^\s&\"'<>)\]}]+")
 _SCHEME = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE)
 _NAMED = re.compile(
-    r"((?:authorization|[\w-]*token|[\w-]*secret|passw(?:or)?d|[\w-]*signature|[\w-]*api.?key)[\"']?\s*[:=]\s*[\"']?)"
+    r"((?:authorization|[\w-]*(?:token|secret|passw|signature|api.?key)[\w-]*)[\"']?\s*[:=]\s*[\"']?)"
     r"(?!Bearer |Basic )[^\s\"'&,;)}\]]+",
     re.IGNORECASE,
 )

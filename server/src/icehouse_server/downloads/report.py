@@ -83,9 +83,13 @@ def fetch_noted(
     spec: CollectionSpec, block: ChunkBlock, flights: Sequence[Flight], counters: Counters
 ) -> Iterator[FetchNote]:
     """Give a fetch an id that stands in all lines below it, and write its own line at its end."""
-    note, tally, begun = FetchNote(counters=counters), FetchTally(), time.perf_counter()
+    note, tally, begun = (
+        FetchNote(counters=counters),
+        FetchTally(id=secrets.token_hex(6)),
+        time.perf_counter(),
+    )
     token = FETCH.set(tally)
-    with structlog.contextvars.bound_contextvars(fetch_id=secrets.token_hex(6), collection=spec.id):
+    with structlog.contextvars.bound_contextvars(fetch_id=tally.id, collection=spec.id):
         try:
             yield note
         finally:
