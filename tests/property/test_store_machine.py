@@ -1,18 +1,21 @@
-"""The daemon without HTTP against a dictionary: loads, faults, crashes, restarts, damage, in any order.
+"""The daemon without HTTP against a dictionary: whatever happens to it, in any order.
 
-Every load is the truth or a named error, and the index is what the repository says.
+Loads, refreshes, drops, collection, eviction, all of these at once, sources and disks that fail, callers
+that leave, crashes, restarts, damaged files. Every answer is the truth of some moment between its begin and
+its end, or a named error, and the repository holds what was acknowledged.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import icechunk
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -20,213 +23,502 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from icehouse_server.core.errors import (
     ChunksFailedError,
+    DiskFullError,
     NotCachedError,
     SourceCorruptError,
     SourceUnavailableError,
+    StoreError,
+    UnknownSnapshotError,
 )
 from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
 from icehouse_server.service import Ask, CoverageService, ServiceSettings
-from icehouse_server.store import StoreSettings
-from icehouse_server.store.index import Index
-from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
+from icehouse_server.store import DamagedChunksError, StoreSettings
+from icehouse_server.store.upkeep import folder_bytes
+from icehouse_server.testing.changing import ChangingSource, ChangingTruth
+from icehouse_server.testing.crash import UnrestError, copy_as_a_crash_leaves_it
+from icehouse_server.testing.fakes import tiny_spec, touches
+from icehouse_server.testing.faulty import Calls, Failing, storage_error
+from icehouse_server.testing.ledger import DAMAGED, Ledger, stored_versions
 from icehouse_server.testing.stores import open_store
 
-SPEC = tiny_spec(rows=70, cols=90, chunk=32)
-SHAPE = SPEC.grid.chunk_shape
-TRUTH = Truth(spec=SPEC, void=frozenset({(0, 0), (2, 1)}))
-PLACES = st.tuples(st.integers(0, SHAPE[0] - 1), st.integers(0, SHAPE[1] - 1))
+SPECS = {
+    "tiny": tiny_spec(rows=70, cols=90, chunk=32),
+    "other": tiny_spec("other", rows=40, cols=60, chunk=32),
+}
+VOID = frozenset({(0, 0), (2, 1)})
 ERRORS = {
     "corrupt": lambda: SourceCorruptError("it does not decode", item="scene"),
     "away": lambda: SourceUnavailableError("503", item="scene"),
     "surprise": lambda: ValueError("surprise"),
 }
+TROUBLES = {
+    "a full disk": lambda n: Failing(kind="set", first=n, forever=True, error=lambda: storage_error(28)),
+    "a full disk at a commit": lambda n: Failing(kind="commit", first=n, error=lambda: storage_error(28)),
+    "a commit's answer lost": lambda n: Failing(
+        kind="commit", first=n, late=True, error=lambda: storage_error(5)
+    ),
+    "all commits' answers lost": lambda _: Failing(
+        kind="commit", first=1, forever=True, late=True, error=lambda: storage_error(5)
+    ),
+    "no session": lambda n: Failing(kind="session", first=n, error=lambda: storage_error(24)),
+    "a slow disk": lambda n: Failing(kind="commit", first=1, forever=True, delay=0.004 * n),
+    "a disk that hangs": lambda n: Failing(kind="commit", first=n, delay=0.12),
+}
+HANGING = 0.02
+"""Seconds that a commit may take where the disk hangs."""
+BANDS = st.sampled_from([("dem",), ("mask",), ("mask", "dem")])
+TURN = 0.0004
 
 
 @st.composite
-def windows(draw):
-    row, col = draw(st.integers(0, 69)), draw(st.integers(0, 89))
-    return Window(
-        row=row, col=col, height=draw(st.integers(1, 70 - row)), width=draw(st.integers(1, 90 - col))
-    )
+def places_and_windows(draw):
+    """A collection and a window of it."""
+    name = draw(st.sampled_from(["tiny", "tiny", "other"]))
+    rows, cols = SPECS[name].grid.shape
+    row, col = draw(st.integers(0, rows - 1)), draw(st.integers(0, cols - 1))
+    height, width = draw(st.integers(1, rows - row)), draw(st.integers(1, cols - col))
+    return name, Window(row=row, col=col, height=height, width=width)
 
 
-BANDS = st.sampled_from([("dem",), ("mask",), ("mask", "dem")])
+@dataclass(frozen=True)
+class Act:
+    """Something that somebody does, some turns from now; he may leave some turns later."""
+
+    what: str
+    where: tuple[str, Window]
+    bands: tuple[str, ...]
+    after: int
+    leaves: int | None
+
+
+WHERE = places_and_windows()
+PLACES = st.tuples(st.integers(0, 2), st.integers(0, 2))
+ACTS = st.builds(
+    Act,
+    what=st.sampled_from(
+        ["load", "load", "load", "refresh", "refresh", "change", "drop", "collect", "evict"]
+    ),
+    where=WHERE,
+    bands=BANDS,
+    after=st.integers(0, 12),
+    leaves=st.one_of(st.none(), st.none(), st.integers(0, 20)),
+)
+
+
+@dataclass(eq=False)
+class Pin:
+    """A lease that somebody holds, and what it must give."""
+
+    name: str
+    stack: AsyncExitStack
+    lease: object
+    holds: dict
 
 
 class Machine(RuleBasedStateMachine):
-    """One cache folder through its life: ``broken`` the source can't give, ``cached`` must be there."""
+    """One cache folder through its life. ``broken`` is what the sources can't give."""
 
     def __init__(self):
         super().__init__()
+        icechunk.set_logs_filter("error")
         self.root = Path(tempfile.mkdtemp(prefix="icehouse-machine-"))
         self.runner = asyncio.Runner()
         self.pool = ThreadPoolExecutor(2)
         self.lives = 0
         self.broken = {}
-        self.cached = set()
+        self.pins = []
         self.past = {}
+        """(collection, snapshot) -> what it holds, and whether it must be there."""
+        self.spoilt = False
+        self.ledgers = {}
+        for name, spec in SPECS.items():
+            truth = ChangingTruth(spec=spec, void=VOID)
+            self.ledgers[name] = Ledger(truth=truth, source=ChangingSource(truth=truth))
 
     # Living and dying
 
     async def _open(self):
         self.life = AsyncExitStack()
-        settings = StoreSettings(decoded_bytes=self.decoded, write_timeout=20)
+        options = StoreSettings(decoded_bytes=self.decoded, write_timeout=20)
         self.store = await self.life.enter_async_context(
-            open_store(self.folder, [SPEC], settings, pool=self.pool)
+            open_store(self.folder, SPECS.values(), options, pool=self.pool)
         )
-        self.collection = self.store.collections["tiny"]
-        self.source = ScriptedSource(truth=TRUTH)
-        self._script()
+        self.collections = self.store.collections
         self.downloads = Downloads(
-            {"tiny": Supply(source=self.source, presence=self.collection.index, sink=self.collection)},
-            DownloadSettings(block_side=2 * SPEC.grid.chunk, failure_ttl=0, retry=RetryPolicy(attempts=1)),
+            {
+                name: Supply(source=self.ledgers[name].source, presence=collection.index, sink=collection)
+                for name, collection in self.collections.items()
+            },
+            DownloadSettings(
+                block_side=64,
+                failure_ttl=0,
+                unwanted=self.unwanted,
+                retry=RetryPolicy(attempts=1),
+            ),
             pool=self.pool,
         )
         self.service = CoverageService(
             self.store, self.downloads, ServiceSettings(request_timeout=20, disk_floor=0), pool=self.pool
         )
+        await self._settle()
 
     async def _close(self):
+        await self._unpin(self.pins)
         await self.downloads.close()
         await self.life.aclose()
 
-    def _script(self):
-        self.source.faults = [touches(*place, ERRORS[kind]) for place, kind in self.broken.items()]
+    async def _settle(self):
+        """Wait until nothing is under way, and hold the repositories against the ledgers."""
+        while self.downloads.running or self.downloads.queued:  # noqa: ASYNC110 - somebody hung up
+            await asyncio.sleep(0.001)
+        assert self.downloads.flights == 0
+        assert self.service.budget.held == 0
+        assert self.store.room._waiting == []
+        for name, collection in self.collections.items():
+            await collection.writer.turn(nothing)
+            assert collection.writer.waiting == 0
+            assert collection.leases == sum(pin.name == name for pin in self.pins)
+            assert collection.snapshot == await collection._repository.lookup_branch_async("main")
+            ledger = self.ledgers[name]
+            ledger.settle(await stored_versions(collection, ledger.truth), collection.index)
+            self.past[name, collection.snapshot] = dict(ledger.stored), True
 
-    @initialize(decoded=st.sampled_from([0, 20_000, 10**7]))
-    def begin(self, decoded):
-        self.decoded = decoded
+    @initialize(decoded=st.sampled_from([0, 20_000, 10**7]), unwanted=st.sampled_from([0, 0.002, 30]))
+    def begin(self, decoded, unwanted):
+        self.decoded, self.unwanted = decoded, unwanted
         self.folder = self.root / "0"
         self.runner.run(self._open())
 
-    @rule()
-    def restart(self):
+    @rule(notes=st.sampled_from(["kept", "lost", "cut", "garbage"]))
+    def restart(self, notes):
         self.runner.run(self._close())
+        spoil_notes(self.folder, notes)
         self.runner.run(self._open())
 
-    @rule(window=windows(), bands=BANDS, turns=st.integers(0, 30))
-    def crash(self, window, bands, turns):
-        """The folder as it is in the midst of a load; the old daemon never gets to say goodbye to it."""
+    @rule(acts=st.lists(ACTS, min_size=1, max_size=4), turns=st.integers(0, 40), sweep=st.booleans())
+    def crash(self, acts, turns, sweep):
+        """The folder as it is at some moment; the old daemon never gets to say goodbye to it."""
+        copied = self.root / str(self.lives + 1)
 
         async def copy():
-            loading = asyncio.ensure_future(self._ask(window, bands))
-            for _ in range(turns):
-                await asyncio.sleep(0.0005)
-            copied = self.root / str(self.lives + 1)
-            acknowledged = set(self.cached)
-            if loading.done() and loading.exception() is None:
-                acknowledged |= self._keys(window, bands)
-            copy_as_a_crash_leaves_it(self.folder, copied)
-            await asyncio.wait([loading])
-            loading.exception()
-            return acknowledged, copied
+            tasks = [asyncio.ensure_future(self._act(act)) for act in acts]
+            await asyncio.sleep(turns * TURN)
+            while True:
+                told = [(dict(ledger.floor), set(ledger.acknowledged)) for ledger in self.ledgers.values()]
+                try:
+                    copy_as_a_crash_leaves_it(self.folder, copied)
+                    break
+                except UnrestError:
+                    await asyncio.sleep(TURN)
+            await asyncio.gather(*tasks)
+            await self._close()
+            for ledger, (floor, acknowledged) in zip(self.ledgers.values(), told, strict=True):
+                ledger.floor, ledger.acknowledged = floor, acknowledged
 
-        acknowledged, copied = self.runner.run(copy())
-        self.runner.run(self._close())
+        async def live():
+            await self._open()
+            if sweep:
+                await self.store.maintenance.run_once()
+                assert not [path for path in self.folder.rglob("*#*") if path.is_file()]
+
+        self.runner.run(copy())
         self.lives += 1
-        self.folder, self.cached = copied, acknowledged
-        self.runner.run(self._open())
+        self.folder = copied
+        self.runner.run(live())
 
-    # Asking
+    # What somebody may do
 
-    def _keys(self, window, bands):
-        under = SPEC.grid.chunks_under(window)
-        return {
-            SPEC.key(band, row, col)
-            for band in bands
-            for row in range(under.row, under.stop_row)
-            for col in range(under.col, under.stop_col)
-        }
-
-    async def _ask(self, window, bands, **options):
-        region = Region(collection=SPEC, bands=SPEC.select(bands), target=SPEC.grid.geobox_of(window))
-        answer = await self.service.coverage(Ask(region=region, **options))
+    async def _load(self, name, window, bands, **options):
+        """Load a window, and hold each chunk of it against what the cache may give."""
+        ledger = self.ledgers[name]
+        floor = dict(ledger.floor)
+        answer = await self.service.coverage(self._ask(name, window, bands, **options))
         answer.close()
-        return answer.coverage
+        missing = {failure.chunk for failure in answer.coverage.failed}
+        ledger.check_pixels(answer.coverage.bands, window, floor, missing)
+        return missing
 
-    def _check(self, coverage, window, bands, missing=frozenset()):
-        for band in bands:
-            spec = SPEC.band(band)
-            expected = TRUTH.pixels(spec, window)
-            for key in missing:
-                common = SPEC.grid.chunk_window(key.row, key.col).intersection(window)
-                if key.band == band and common is not None:
-                    expected[common.slices(window)] = spec.fill
-            np.testing.assert_array_equal(coverage.bands[band], expected)
+    def _ask(self, name, window, bands, **options):
+        spec = SPECS[name]
+        region = Region(collection=spec, bands=spec.select(bands), target=spec.grid.geobox_of(window))
+        return Ask(region=region, **options)
 
-    def _unfillable(self, window, bands):
-        return {
-            key
-            for key in self._keys(window, bands)
-            if (key.row, key.col) in self.broken and not self.collection.index.has(key)
-        }
+    async def _refresh(self, name, keys):
+        """Fetch again; what is not reported as failed is as new as the source was when this began."""
+        ledger = self.ledgers[name]
+        versions = {key: ledger.now(key) for key in keys}
+        ensured = await self.downloads.ensure(SPECS[name], sorted(keys, key=str), timeout=20, again=True)
+        failed = {failure.chunk for failure in ensured.failed}
+        for key, version in versions.items():
+            if key.path not in failed:
+                ledger.tell(key, version)
+        return failed
 
-    @rule(window=windows(), bands=BANDS)
-    def load(self, window, bands):
-        unfillable = self._unfillable(window, bands)
+    async def _drop(self, name, keys):
+        self.ledgers[name].removable |= keys
+        return await self.collections[name].drop(sorted(keys, key=str), "drop")
+
+    async def _collect(self, name, keep):
+        if keep == 0:
+            self._history_may_go(name)
+        await self.collections[name].collect(keep)
+
+    async def _evict(self, share):
+        """Run maintenance with a limit of so much of what is on disk."""
+        for name, ledger in self.ledgers.items():
+            self._history_may_go(name)
+            ledger.removable |= set(ledger.keys_under(whole(name), ("dem", "mask")))
+        self.store.room.limit = limit = int(share * folder_bytes(self.folder / "collections"))
         try:
-            coverage = self.runner.run(self._ask(window, bands))
+            await self.store.maintenance.run_once()
+        finally:
+            self.store.room.limit = None
+            self.store.room._free.set()
+        return limit
+
+    def _history_may_go(self, name):
+        for (owner, snapshot), (holds, _) in self.past.items():
+            if owner == name:
+                self.past[owner, snapshot] = holds, False
+
+    async def _act(self, act):
+        """Do it beside others; errors that these can cause are as good as an answer."""
+        await asyncio.sleep(act.after * TURN)
+        work = asyncio.ensure_future(self._work_of(act))
+        if act.leaves is not None:
+            await asyncio.sleep(act.leaves * TURN)
+            work.cancel()
+        with suppress(ChunksFailedError, DiskFullError, StoreError, asyncio.CancelledError):
+            await work
+
+    async def _work_of(self, act):
+        name, window = act.where
+        keys = self.ledgers[name].keys_under(window, act.bands)
+        match act.what:
+            case "load":
+                await self._load(name, window, act.bands)
+            case "refresh":
+                await self._refresh(name, keys)
+            case "change":
+                self._change({(key.row, key.col) for key in keys}, name)
+            case "drop":
+                await self._drop(name, keys)
+            case "collect":
+                await self._collect(name, 0)
+            case "evict":
+                await self._evict(0.8)
+
+    def _change(self, places, name):
+        for place in places:
+            self.ledgers[name].truth.change(place)
+
+    def _quietly(self, work):
+        """Do one thing alone."""
+
+        async def run():
+            try:
+                return await work
+            finally:
+                await self._settle()
+
+        return self.runner.run(run())
+
+    @rule(acts=st.lists(ACTS, min_size=2, max_size=7))
+    def all_at_once(self, acts):
+        self._quietly(asyncio.wait_for(self._together(acts), 60))
+
+    @rule(
+        acts=st.lists(ACTS, min_size=1, max_size=5),
+        trouble=st.sampled_from(sorted(TROUBLES)),
+        number=st.integers(1, 4),
+    )
+    def all_at_once_in_trouble(self, acts, trouble, number):
+        async def run():
+            with self._trouble(trouble, number):
+                await asyncio.wait_for(self._together(acts), 60)
+
+        self._quietly(run())
+
+    async def _together(self, acts):
+        await asyncio.gather(*(self._act(act) for act in acts))
+
+    @contextmanager
+    def _trouble(self, trouble, number):
+        with Calls(self.folder) as calls, ExitStack() as stack:
+            calls.reset(TROUBLES[trouble](number))
+            if trouble == "a disk that hangs":
+                for collection in self.collections.values():
+                    stack.callback(setattr, collection.writer, "_timeout", collection.writer._timeout)
+                    collection.writer._timeout = HANGING
+            yield
+
+    # Alone: what comes of it is known
+
+    def _unfillable(self, name, keys):
+        """Chunks that can't be given: certainly, and perhaps (they may be decoded still)."""
+        ledger = self.ledgers[name]
+        broken = {key for key in keys if (key.row, key.col) in self.broken}
+        return {key for key in broken if key not in ledger.stored}, broken & (
+            keys - ledger.stored.keys() | ledger.damaged
+        )
+
+    @rule(where=WHERE, bands=BANDS)
+    def load(self, where, bands):
+        certain, perhaps = self._unfillable(where[0], self.ledgers[where[0]].keys_under(where[1], bands))
+        try:
+            self._quietly(self._load(*where, bands))
         except ChunksFailedError as error:
-            assert unfillable
-            named = {failure.chunk for failure in error.failed}
-            assert {key.path for key in unfillable} <= named
+            failed = {failure.chunk for failure in error.failed}
         else:
-            assert not unfillable
-            self._check(coverage, window, bands)
-            self.cached |= self._keys(window, bands)
-            self.past[coverage.snapshot] = self.folder, window, bands
+            failed = set()
+        assert {key.path for key in certain} <= failed
+        assert perhaps or not failed
 
-    @rule(window=windows(), bands=BANDS)
-    def load_what_there_is(self, window, bands):
-        unfillable = self._unfillable(window, bands)
-        coverage = self.runner.run(self._ask(window, bands, fail_on_error=False))
-        named = {failure.chunk for failure in coverage.failed}
-        missing = {key for key in self._keys(window, bands) if key.path in named}
-        assert unfillable <= missing
-        self._check(coverage, window, bands, missing)
-        self.cached |= self._keys(window, bands) - missing
+    @rule(where=WHERE, bands=BANDS)
+    def load_what_there_is(self, where, bands):
+        certain, perhaps = self._unfillable(where[0], self.ledgers[where[0]].keys_under(where[1], bands))
+        missing = self._quietly(self._load(*where, bands, fail_on_error=False))
+        assert {key.path for key in certain} <= missing
+        assert perhaps or not missing
 
-    @rule(asks=st.lists(st.tuples(windows(), BANDS), min_size=2, max_size=5), leave=st.integers(0, 8))
-    def load_together(self, asks, leave):
-        async def together():
-            tasks = [asyncio.ensure_future(self._ask(*ask)) for ask in asks]
-            for turn in range(leave):
-                await asyncio.sleep(0.0003)
-                if turn == leave - 1:
-                    tasks[0].cancel()  # somebody hangs up
-            return await asyncio.gather(*tasks, return_exceptions=True)
-
-        before = len(self.source.requests)
-        for (window, bands), result in zip(asks, self.runner.run(together()), strict=True):
-            if isinstance(result, ChunksFailedError | asyncio.CancelledError):
-                continue
-            assert not isinstance(result, BaseException), result
-            self._check(result, window, bands)
-            self.cached |= self._keys(window, bands)
-        if not self.broken:
-            reads = [key for request in self.source.requests[before:] for key in _keys_of(request)]
-            assert len(reads) == len(set(reads)), "each chunk is fetched once"
-
-    @rule(window=windows(), bands=BANDS)
-    def load_only_if_cached(self, window, bands):
-        asked = len(self.source.requests)
+    @rule(where=WHERE, bands=BANDS)
+    def load_only_if_cached(self, where, bands):
+        ledger = self.ledgers[where[0]]
+        keys, asked = ledger.keys_under(where[1], bands), len(ledger.source.requests)
         try:
-            coverage = self.runner.run(self._ask(window, bands, only_if_cached=True))
+            self._quietly(self._load(*where, bands, only_if_cached=True))
         except NotCachedError:
-            assert not all(self.collection.index.has(key) for key in self._keys(window, bands))
-        else:
-            self._check(coverage, window, bands)
-        assert len(self.source.requests) == asked
+            assert keys - ledger.stored.keys() | keys & ledger.damaged
+        assert len(ledger.source.requests) == asked
 
-    @precondition(lambda self: self.past)
-    @rule(data=st.data())
-    def read_the_past(self, data):
-        snapshot = data.draw(st.sampled_from(sorted(self.past)))
-        folder, window, bands = self.past[snapshot]
-        if folder == self.folder:
-            self._check(self.runner.run(self._ask(window, bands, snapshot=snapshot)), window, bands)
+    @rule(where=WHERE, bands=BANDS, change=st.booleans())
+    def refresh(self, where, bands, change):
+        name, window = where
+        keys = self.ledgers[name].keys_under(window, bands)
+        if change:
+            self._change({(key.row, key.col) for key in keys}, name)
+        before = dict(self.ledgers[name].stored)
+        failed = self._quietly(self._refresh(name, keys))
+        broken = {key for key in keys if (key.row, key.col) in self.broken}
+        assert {key.path for key in broken} <= failed
+        assert broken or not failed
+        after = self.ledgers[name].stored
+        assert all(after.get(key) == before.get(key) for key in keys if key.path in failed)
+
+    @rule(where=WHERE, bands=BANDS)
+    def drop(self, where, bands):
+        name, window = where
+        ledger = self.ledgers[name]
+        keys = ledger.keys_under(window, bands)
+        there = {key for key in keys if self.collections[name].index.has(key)}
+        before = set(ledger.stored)
+        assert self._quietly(self._drop(name, keys)) == len(there)
+        assert set(ledger.stored) == before - there
+
+    @rule(name=st.sampled_from(sorted(SPECS)), keep=st.sampled_from([0, 0, 3600]))
+    def collect(self, name, keep):
+        collection = self.collections[name]
+        self._quietly(self._collect(name, keep))
+        if keep == 0 and not collection.leases:
+
+            async def alive():
+                return (await collection._repository.chunk_storage_stats_async()).native_bytes
+
+            held, needed = folder_bytes(collection.folder / "chunks"), self.runner.run(alive())
+            assert held <= needed if self.spoilt else held == needed
+
+    @rule(share=st.floats(0.2, 1.2))
+    def evict(self, share):
+        before = {key for ledger in self.ledgers.values() for key in ledger.stored}
+        counted = self.store.maintenance.counters.evicted
+        limit = self._quietly(self._evict(share))
+        after = {key for ledger in self.ledgers.values() for key in ledger.stored}
+        assert after <= before
+        assert len(before - after) == self.store.maintenance.counters.evicted - counted
+        if share >= 1.1:
+            assert after == before
+        if not self.pins and any(len(collection.index) for collection in self.collections.values()):
+            assert folder_bytes(self.folder / "collections") <= limit
+
+    # The past, and those who hold on to it
+
+    @precondition(lambda self: len(self.pins) < 3)
+    @rule(name=st.sampled_from(sorted(SPECS)))
+    def pin(self, name):
+        async def hold():
+            stack = AsyncExitStack()
+            lease = await stack.enter_async_context(self.collections[name].lease())
+            self.pins.append(Pin(name, stack, lease, dict(self.ledgers[name].stored)))
+
+        self.runner.run(hold())
+
+    @precondition(lambda self: self.pins)
+    @rule(which=st.integers(0, 2))
+    def unpin(self, which):
+        self.runner.run(self._unpin([self.pins[which % len(self.pins)]]))
+
+    async def _unpin(self, pins):
+        for pin in list(pins):
+            await pin.stack.aclose()
+            self.pins.remove(pin)
+
+    @precondition(lambda self: self.pins)
+    @rule(acts=st.lists(ACTS, max_size=3))
+    def those_who_hold_on_read_what_they_held(self, acts):
+        async def read():
+            others = asyncio.ensure_future(self._together(acts))
+            for pin in self.pins:
+                await self._read_pinned(pin)
+            await others
+
+        self._quietly(read())
+
+    async def _read_pinned(self, pin):
+        for band in SPECS[pin.name].bands:
+            keys = [key for key in pin.holds if key.band == band.name]
+            try:
+                got = await self.collections[pin.name].read(pin.lease, band, whole(pin.name), keys)
+            except DamagedChunksError:
+                assert self.spoilt
+                continue
+            self._check_past({band.name: got}, whole(pin.name), {key: pin.holds[key] for key in keys})
+
+    def _check_past(self, bands, window, holds):
+        for key, version in holds.items():
+            truth = self.ledgers[key.collection].truth
+            area = SPECS[key.collection].grid.chunk_window(key.row, key.col)
+            common = area.intersection(window)
+            np.testing.assert_array_equal(
+                bands[key.band][common.slices(window)], truth.chunk(key, version)[common.slices(area)]
+            )
+
+    @rule(which=st.integers(0, 50), where=WHERE, bands=BANDS)
+    def read_the_past(self, which, where, bands):
+        name, window = where
+        snapshots = [snapshot for owner, snapshot in self.past if owner == name]
+        snapshot = snapshots[-1 - which % len(snapshots)]
+        holds, certain = self.past[name, snapshot]
+        keys = self.ledgers[name].keys_under(window, bands)
+        try:
+            self._quietly(self._load_the_past(name, window, bands, snapshot))
+        except UnknownSnapshotError:
+            assert not certain
+            del self.past[name, snapshot]
+        except NotCachedError:
+            assert keys - holds.keys()
+        except DamagedChunksError:
+            assert self.spoilt
+        else:
+            assert keys <= holds.keys()
+
+    async def _load_the_past(self, name, window, bands, snapshot):
+        answer = await self.service.coverage(self._ask(name, window, bands, snapshot=snapshot))
+        answer.close()
+        holds = self.past[name, snapshot][0]
+        keys = self.ledgers[name].keys_under(window, bands)
+        self._check_past(answer.coverage.bands, window, {key: holds[key] for key in keys})
 
     # What goes wrong
 
@@ -240,85 +532,76 @@ class Machine(RuleBasedStateMachine):
         self.broken.clear()
         self._script()
 
-    @rule(place=PLACES, band=st.sampled_from(["dem", "mask"]))
-    def a_chunk_is_forgotten(self, place, band):
-        """As when it could not be read back. Its next load fetches and commits it again."""
-        key = SPEC.key(band, *place)
-        self.collection.forget([key])
-        self.cached.discard(key)
-        self.forgotten.add(key)
+    def _script(self):
+        for ledger in self.ledgers.values():
+            ledger.source.faults = [touches(*place, ERRORS[kind]) for place, kind in self.broken.items()]
 
-    @property
-    def forgotten(self):
-        if getattr(self, "_forgotten_by", None) is not self.collection:
-            self._forgotten_by, self._forgotten = self.collection, set()
-        return self._forgotten
+    @rule(where=WHERE)
+    def the_source_changes(self, where):
+        name, window = where
+        self._change({(key.row, key.col) for key in self.ledgers[name].keys_under(window, ("dem",))}, name)
 
-    # What is always true
+    # How many files there are and how long they are is not the same in each run: both are drawn as shares.
+    @rule(
+        name=st.sampled_from(sorted(SPECS)),
+        which=st.floats(0, 0.99),
+        where=st.floats(0, 0.99),
+        cut=st.booleans(),
+        decoded=st.booleans(),
+    )
+    def a_chunk_file_is_spoilt(self, name, which, where, cut, decoded):
+        collection, ledger = self.collections[name], self.ledgers[name]
+        files = sorted((collection.folder / "chunks").glob("*"))
+        if not files:
+            return
+        path = files[int(which * len(files))]
+        held = bytearray(path.read_bytes())
+        place = int(where * len(held))
+        held[place] ^= 1 << (place % 8)
+        draft = path.with_suffix(".spoilt")
+        draft.write_bytes(held[:place] if cut else held)
+        draft.replace(path)
+        self.spoilt = True
+        if not decoded:
+            collection._decoded.drop(tuple(ledger.stored))
+        found = self.runner.run(stored_versions(collection, ledger.truth))
+        ledger.damaged |= {key for key, versions in found.items() if versions == DAMAGED}
 
     @invariant()
-    def nothing_acknowledged_is_lost_and_the_index_is_the_repository(self):
-        if not hasattr(self, "collection"):
-            return
-
-        async def fresh():
-            while self.downloads.running or self.downloads.queued:  # noqa: ASYNC110 - somebody hung up
-                await asyncio.sleep(0.001)
-            async with self.collection.lease() as lease:
-                return await Index.load(SPEC, lease.session)
-
-        stored, index = self.runner.run(fresh()), self.collection.index
-        for band in SPEC.bands:
-            for row in range(SHAPE[0]):
-                for col in range(SHAPE[1]):
-                    key = SPEC.key(band.name, row, col)
-                    assert index.has(key) == stored.has(key) or (key in self.forgotten and stored.has(key))
-                    assert index.has(key) or key not in self.cached
-                    assert not index.is_void(key) or (row, col) in TRUTH.void
-        assert self.collection.leases == 0
-        assert self.service.budget.held == 0
+    def nothing_is_held(self):
+        if hasattr(self, "service"):
+            assert self.service.budget.held == 0
+            assert self.downloads.flights == 0
 
     def teardown(self):
-        if hasattr(self, "collection"):
+        if hasattr(self, "service"):
             self.runner.run(self._close())
         self.runner.close()
         self.pool.shutdown()
         shutil.rmtree(self.root)
 
 
-def copy_as_a_crash_leaves_it(folder, copied):
-    """Copy what points to other files first: then all that it points to is there when its turn comes."""
-
-    def copy(source, target):
-        with contextlib.suppress(FileNotFoundError):  # a draft that has just got its name
-            shutil.copy2(source, target)
-
-    for collection in (folder / "collections").iterdir():
-        target = copied / "collections" / collection.name
-        target.mkdir(parents=True)
-        pointers = [path.name for path in collection.iterdir() if path.is_file()]
-        for name in pointers:
-            copy(collection / name, target / name)
-        shutil.copytree(
-            collection,
-            target,
-            copy_function=copy,
-            dirs_exist_ok=True,
-            ignore=lambda at, _, top=collection, names=pointers: names if Path(at) == top else [],
-        )
+async def nothing():
+    """Do nothing, in the writer's turn."""
 
 
-def _keys_of(request):
-    under = SPEC.grid.chunks_under(request.window)
-    return [
-        (band.name, row, col)
-        for band in request.bands
-        for row in range(under.row, under.stop_row)
-        for col in range(under.col, under.stop_col)
-    ]
+def whole(name):
+    rows, cols = SPECS[name].grid.shape
+    return Window(row=0, col=0, height=rows, width=cols)
+
+
+def spoil_notes(folder, how):
+    notes = folder / "notes.sqlite"
+    match how:
+        case "lost":
+            notes.unlink()
+        case "cut":
+            notes.write_bytes(notes.read_bytes()[:5000])
+        case "garbage":
+            notes.write_bytes(b"this is no file of SQLite's" * 500)
 
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(
-    max_examples=max(10, settings.default.max_examples // 8), stateful_step_count=18
+    max_examples=max(20, settings.default.max_examples // 5), stateful_step_count=30
 )

@@ -441,10 +441,23 @@ async def test_a_store_without_a_limit_never_waits():
 async def test_what_is_committed_while_the_folder_is_measured_counts():
     room = Room(10**9)
     await room.admit(1000, 1)
+    room.written(1000)
     room.measuring()
     await room.admit(500, 1)
     room.measured(70_000)
     assert room.bytes == 70_000 + 500 + 128 * 1024
+
+
+async def test_what_was_let_in_and_is_not_yet_written_when_the_folder_is_measured_counts():
+    room = Room(10**9)
+    await room.admit(1000, 1)
+    room.measuring()
+    room.measured(70_000)
+    assert room.bytes == 70_000 + 1000 + 128 * 1024
+    room.written(1000)
+    room.measuring()
+    room.measured(71_000)
+    assert room.bytes == 71_000
 
 
 # Keys

@@ -25,6 +25,9 @@ class FakeRepository:
         self.commits = []
         self.on_set = lambda _path: None
         self.on_commit = lambda _paths: None
+        self.on_landed = lambda _paths: None
+        self.on_look = lambda: None
+        self.looks = []
         self.hang = None
         self.committing = self.most_committing = 0
 
@@ -61,6 +64,9 @@ class FakeSession:
             repository.committing -= 1
         repository.stored.update(self.changes)
         repository.commits.append(sorted(self.changes))
+        error = repository.on_landed(sorted(self.changes))
+        if error is not None:
+            raise error
         return f"snapshot-{len(repository.commits)}"
 
 
@@ -82,7 +88,11 @@ async def writing(seconds=5.0):
     async def publish(snapshot, chunks):
         published.append((snapshot, tuple(entry.chunk.key.path for entry in chunks)))
 
-    writer = Writer(repository, publish=publish, timeout=seconds)
+    async def resume():
+        repository.looks.append(sorted(repository.stored))
+        repository.on_look()
+
+    writer = Writer(repository, publish=publish, resume=resume, timeout=seconds)
     try:
         yield writer, repository, published
     finally:
@@ -238,11 +248,65 @@ async def test_a_publisher_that_fails_fails_its_callers_only():
         fail.append(False)
 
     fail[:] = [False, True]
-    writer = Writer(repository, publish=publish, timeout=5)
+
+    async def resume():
+        pass
+
+    writer = Writer(repository, publish=publish, resume=resume, timeout=5)
     with pytest.raises(StoreError):
         await writer.commit((chunk(1),))
     await writer.commit((chunk(1),))
     await writer.close()
+
+
+async def test_after_a_commit_that_failed_the_writer_looks_what_landed_before_anybody_is_told():
+    async with writing() as (writer, repository, _):
+        repository.on_landed = lambda _paths: icechunk.StorageError("the answer was lost")
+        with pytest.raises(StoreError):
+            await writer.commit((chunk(1),))
+        assert repository.looks == [[path(1)]]
+        repository.on_landed = lambda _paths: None
+        await writer.commit((chunk(2),))
+        assert len(repository.looks) == 1, "it is sure again"
+
+
+async def test_nothing_is_written_until_the_writer_knows_what_the_repository_holds():
+    async with writing() as (writer, repository, _):
+
+        def blind():
+            raise StoreError("the disk is away")
+
+        repository.on_landed, repository.on_look = lambda _paths: icechunk.StorageError("lost"), blind
+        with pytest.raises(StoreError):
+            await writer.commit((chunk(1),))
+        with pytest.raises(StoreError, match="the disk is away"):
+            await writer.commit((chunk(2),))
+        with pytest.raises(StoreError, match="the disk is away"):
+            await writer.turn(lambda: asyncio.sleep(0))
+        assert sorted(repository.stored) == [path(1)]
+        repository.on_landed, repository.on_look = lambda _paths: None, lambda: None
+        await writer.commit((chunk(2),))
+        assert sorted(repository.stored) == [path(1), path(2)]
+
+
+async def test_a_chunk_that_was_fetched_twice_is_what_came_last():
+    async with writing() as (writer, repository, published):
+        old, new = chunk(1), chunk(1)
+        repository.hang = asyncio.Event()
+        first = asyncio.ensure_future(writer.commit((chunk(0),)))
+        await asyncio.sleep(0.01)
+        rest = [
+            asyncio.ensure_future(writer.commit((EncodedChunk(chunk=each.chunk, data=data),)))
+            for each, data in ((old, b"old"), (new, b"new"))
+        ]
+        sets = []
+        repository.on_set = sets.append
+        await asyncio.sleep(0.01)
+        repository.hang.set()
+        await asyncio.gather(first, *rest)
+        assert repository.stored[path(1)] == b"new"
+        assert sets == [path(1)], "not one beside the other"
+        assert [paths for _, paths in published] == [(path(0),), (path(1), path(1))]
 
 
 def test_a_commit_says_what_is_in_it():

@@ -23,6 +23,7 @@ from icehouse_server.store.codec import DamagedError, decode, encode, void_chunk
 from icehouse_server.store.decoded import DecodedCache
 from icehouse_server.store.index import Index
 from icehouse_server.store.opening import open_repository
+from icehouse_server.store.refusals import ends, first_line, refusals
 from icehouse_server.store.room import COMMIT_BYTES, Room
 from icehouse_server.store.upkeep import trim
 from icehouse_server.store.usage import Usage
@@ -38,6 +39,9 @@ _QUICK_BYTES = 8 * 1024**2
 
 _READS_AT_ONCE = 32
 """Chunks of a collection that are read from the repository at once: it bounds the compressed bytes held."""
+
+
+_UNREADABLE = "the repository can't be read"
 
 
 class DamagedChunksError(StoreError):
@@ -114,7 +118,9 @@ class CollectionStore:
         self._expired = 0
         self.garbage = 0
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
-        self.writer = Writer(repository, publish=self._publish, timeout=shared.write_timeout)
+        self.writer = Writer(
+            repository, publish=self._publish, resume=self._resume, timeout=shared.write_timeout
+        )
 
     @classmethod
     async def open(cls, spec: CollectionSpec, folder: Path, shared: Shared) -> "CollectionStore":
@@ -133,7 +139,7 @@ class CollectionStore:
             index = await Index.load(spec, session)
         except (icechunk.IcechunkError, OSError) as error:
             raise StoreError(
-                f"the repository of collection {spec.id!r} can't be opened: {_first_line(error)}",
+                f"the repository of collection {spec.id!r} can't be opened: {first_line(error)}",
                 hint="move it out of the cache folder; it will be fetched again",
             ) from error
         return cls(spec, folder, repository, index=index, session=session, shared=shared)
@@ -157,9 +163,9 @@ class CollectionStore:
         try:
             async with asyncio.timeout(seconds):
                 await self._repository.lookup_branch_async("main")
-        except TimeoutError:
-            return "TimeoutError"
-        except icechunk.IcechunkError as error:
+        except BaseException as error:
+            if ends(error):
+                raise
             return type(error).__name__
         return ""
 
@@ -183,12 +189,17 @@ class CollectionStore:
         encoded = tuple(
             EncodedChunk(chunk=chunk, data=data) for chunk, data in zip(chunks, datas, strict=True)
         )
-        await self._shared.room.admit(sum(map(len, datas)), 2 * self._shared.write_timeout)
-        await self.writer.commit(encoded)
+        size = sum(map(len, datas))
+        await self._shared.room.admit(size, 2 * self._shared.write_timeout)
+        try:
+            await self.writer.commit(encoded)
+        finally:
+            self._shared.room.written(size)
 
     async def _publish(self, snapshot: str, chunks: tuple[EncodedChunk, ...]) -> None:
         """Let readers see a commit. Runs in the writer's turn; the swap itself is one step of the loop."""
-        session = await self._repository.readonly_session_async(snapshot_id=snapshot)
+        with refusals("what was committed can't be read back"):
+            session = await self._repository.readonly_session_async(snapshot_id=snapshot)
         again = tuple(entry.chunk.key for entry in chunks if self.index.has(entry.chunk.key))
         if again:
             self._decoded.drop(again)
@@ -281,10 +292,12 @@ class CollectionStore:
         return await self.writer.turn(work)
 
     async def _resume(self) -> None:
-        """Pin what is the latest snapshot in truth: a commit may have landed that was reported as failed."""
+        """Go by the latest snapshot that there is: a commit may have landed that was reported as failed."""
         latest = await self._repository.readonly_session_async("main")
         if latest.snapshot_id != self.snapshot:
+            index = await Index.load(self.spec, latest)
             self._decoded.drop(tuple(self.index.keys()))
+            self.index.become(index)
             self._session = latest
 
     async def _leased_since(self) -> list[datetime]:
@@ -322,15 +335,16 @@ class CollectionStore:
         )
 
     async def _past(self, name: str) -> icechunk.Session:
-        try:
-            if name in await self._repository.list_tags_async():
-                return await self._repository.readonly_session_async(tag=name)
-            return await self._repository.readonly_session_async(snapshot_id=name)
-        except icechunk.IcechunkError as error:
-            raise UnknownSnapshotError(
-                f"collection {self.spec.id!r} has no snapshot or tag {name!r}",
-                hint=f"the latest snapshot is {self.snapshot}",
-            ) from error
+        with refusals(_UNREADABLE):
+            try:
+                if name in await self._repository.list_tags_async():
+                    return await self._repository.readonly_session_async(tag=name)
+                return await self._repository.readonly_session_async(snapshot_id=name)
+            except (icechunk.NotFoundError, icechunk.InvalidInputError) as error:
+                raise UnknownSnapshotError(
+                    f"collection {self.spec.id!r} has no snapshot or tag {name!r}",
+                    hint=f"the latest snapshot is {self.snapshot}",
+                ) from error
 
     async def read(self, lease: Lease, band: BandSpec, window: Window, keys: Sequence[ChunkKey]) -> Pixels:
         """Read a window of a band from the leased snapshot.
@@ -399,8 +413,10 @@ class CollectionStore:
         try:
             async with self._reads:
                 buffer = await lease.session.store.get(key.path, default_buffer_prototype())
-        except icechunk.IcechunkError as error:
-            log.warning("a stored chunk can't be read", chunk=key.path, error=_first_line(error))
+        except BaseException as error:
+            if ends(error):
+                raise
+            log.warning("a stored chunk can't be read", chunk=key.path, error=first_line(error))
             return None
         return None if buffer is None else memoryview(buffer.as_numpy_array().view(np.uint8))
 
@@ -408,12 +424,13 @@ class CollectionStore:
         """Return the chunks that the leased snapshot lacks."""
         if lease.snapshot == self.snapshot:
             return tuple(key for key in keys if not self.index.has(key))
-        try:
-            kinds = await asyncio.gather(
-                *(lease.session.chunk_type_async(f"/{key.band}", (key.row, key.col)) for key in keys)
-            )
-        except icechunk.NodeNotFoundError:  # a snapshot from before the cube was laid out
-            return tuple(keys)
+        with refusals(_UNREADABLE):
+            try:
+                kinds = await asyncio.gather(
+                    *(lease.session.chunk_type_async(f"/{key.band}", (key.row, key.col)) for key in keys)
+                )
+            except icechunk.NodeNotFoundError:  # a snapshot from before the cube was laid out
+                return tuple(keys)
         return tuple(
             key for key, kind in zip(keys, kinds, strict=True) if kind == icechunk.ChunkType.uninitialized
         )
@@ -423,7 +440,8 @@ class CollectionStore:
         async with self.lease() as lease:
             unknown = [key for key in keys if not self.index.is_void(key) and self._decoded.get(key) is None]
             for key in unknown:
-                kind = await lease.session.chunk_type_async(f"/{key.band}", (key.row, key.col))
+                with refusals(_UNREADABLE):
+                    kind = await lease.session.chunk_type_async(f"/{key.band}", (key.row, key.col))
                 if kind == icechunk.ChunkType.inline:
                     await self._stored(lease, self.spec.band(key.band), [key])
         return sum(self.index.is_void(key) for key in keys)
@@ -438,7 +456,7 @@ def _decoded(
         try:
             values = decode(data, band, chunk)
         except DamagedError as error:
-            log.warning("a stored chunk does not decode", chunk=key.path, error=_first_line(error))
+            log.warning("a stored chunk does not decode", chunk=key.path, error=first_line(error))
             continue
         void = _is_void(band, values)
         found.append((key, (void_chunk(band, chunk) if void else values, void)))
@@ -466,7 +484,3 @@ def _assemble(spec: CollectionSpec, band: BandSpec, window: Window, chunks: dict
         if common is not None:
             out[common.slices(window)] = values[common.slices(area)]
     return out
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -29,6 +29,7 @@ class Room:
         self.wanted = asyncio.Event()
         self._bytes = 0
         self._since = 0
+        self._under_way = 0
         self._waiting: list[int] = []
         self._free = asyncio.Event()
         self._free.set()
@@ -47,7 +48,7 @@ class Room:
         return needed - int(_LOW * self.limit) if needed > _HIGH * self.limit else 0
 
     async def admit(self, size: int, seconds: float) -> None:
-        """Wait until a commit of so many bytes fits, and count it.
+        """Wait until a commit of so many bytes fits, and count it. Call ``written`` when it has ended.
 
         Raises:
             DiskFullError: there was no room within ``seconds``, or never can be.
@@ -75,12 +76,17 @@ class Room:
             self._waiting.remove(size)
         self._bytes += size
         self._since += size
+        self._under_way += size
         if self.excess:
             self.wanted.set()
 
+    def written(self, size: int) -> None:
+        """Say that a commit that was admitted with this size lies on the disk, or never will."""
+        self._under_way -= size + COMMIT_BYTES
+
     def measuring(self) -> None:
-        """Say that the folder is measured from now on; what is committed meanwhile is added to it."""
-        self._since = 0
+        """Say that the folder is measured from now on; what is not all on the disk by now is added to it."""
+        self._since = self._under_way
 
     def measured(self, size: int) -> None:
         """Set what the folder was found to take."""

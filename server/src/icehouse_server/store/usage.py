@@ -55,7 +55,8 @@ class Usage:
             self._used.pop(key, None)
             self._written.pop(key, None)
         gone = [(key.collection, key.path) for key in keys]
-        await self._write("DELETE FROM chunks WHERE collection = ? AND path = ?", gone)
+        async with self._saving:  # what is being saved may know them still
+            await self._write("DELETE FROM chunks WHERE collection = ? AND path = ?", gone)
 
     async def oldest(self, size: int, collections: Iterable[str]) -> list[ChunkKey]:
         """Return the chunks of collections that were used longest ago and take ``size`` bytes together."""

@@ -3,28 +3,24 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import icechunk
 import structlog
 from zarr.core.buffer import cpu
 
-from icehouse_server.core.errors import (
-    DiskFullError,
-    IcehouseError,
-    ShuttingDownError,
-    StoreError,
-)
+from icehouse_server.core.errors import IcehouseError, ShuttingDownError, StoreError
 from icehouse_server.core.ports import FilledChunk
 from icehouse_server.store.commits import CommitFigures
+from icehouse_server.store.refusals import ends, refusal, refusals
 
 log = structlog.get_logger(__name__)
 
 MAX_GROUP_CHUNKS = 256
 """Chunks of one commit. Measured: grouping saves four fifths of the time and of the files."""
 
-_NO_ROOM = ("os error 28", "os error 27", "os error 122", "No space left", "File too large", "quota exceeded")
-"""How ENOSPC, EFBIG and EDQUOT read in Icechunk's messages (it gives no code)."""
+_NOT_TAKEN = "the repository did not take a commit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +54,9 @@ class _End:
 type Publish = Callable[[str, tuple[EncodedChunk, ...]], Awaitable[None]]
 """Called in the writer's turn after a commit with the new snapshot and what is in it."""
 
+type Resume = Callable[[], Awaitable[None]]
+"""Called in the writer's turn after a failure, to find out what the repository holds: it may have landed."""
+
 
 class Writer:
     """Serialises the commits of one repository and groups what waits.
@@ -65,9 +64,13 @@ class Writer:
     Must be the only writer of its repository: on a local folder Icechunk loses concurrent commits silently.
     """
 
-    def __init__(self, repository: icechunk.Repository, *, publish: Publish, timeout: float) -> None:
+    def __init__(
+        self, repository: icechunk.Repository, *, publish: Publish, resume: Resume, timeout: float
+    ) -> None:
         self._repository = repository
         self._publish = publish
+        self._resume = resume
+        self._in_doubt = False
         self._timeout = timeout
         self._orders: deque[_Order | _Turn | _End] = deque()
         self._news = asyncio.Event()
@@ -137,8 +140,10 @@ class Writer:
         await asyncio.wait([self._task], timeout=2 * self._timeout)
 
     def _put(self, entry: _Order | _Turn | _End) -> None:
-        if self._closing or not self.alive:
+        if self._closing:
             raise ShuttingDownError("the daemon is stopping and writes nothing more", retry_after=5)
+        if not self.alive:
+            raise StoreError("the writer of the collection has ended", hint="restart the daemon")
         self._orders.append(entry)
         self._news.set()
 
@@ -176,12 +181,11 @@ class Writer:
         error: IcehouseError | None = StoreError("the writer was stopped in the midst of this")
         self._in_turn = True
         try:
-            await turn.work()
+            with refusals("the repository or its disk refused"):
+                await self._surely(turn.work)
             error = None
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as found:  # noqa: BLE001 - the task's edge, and a Rust panic is no Exception
-            error = _typed(found)
+        except IcehouseError as found:
+            error = found
         finally:
             self._in_turn = False
             _settle(turn, error)
@@ -228,13 +232,13 @@ class Writer:
                 _settle(order, late)
         try:
             await work
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # noqa: BLE001 - the task's edge, and a Rust panic is no Exception
+        except BaseException as error:
+            if ends(error):
+                raise
             self.figures.end()
             if late is not None:
                 return late
-            typed = _typed(error)
+            typed = refusal(error, _NOT_TAKEN)
             self.figures.failed[typed.kind] += 1
             return typed
         seconds = self.figures.end()
@@ -252,16 +256,44 @@ class Writer:
         return None
 
     async def _land(self, chunks: tuple[EncodedChunk, ...]) -> None:
-        snapshot = await self._commit(chunks)
-        await self._publish(snapshot, chunks)
+        async def commit() -> None:
+            await self._publish(await self._commit(chunks), chunks)
+
+        await self._surely(commit)
+
+    async def _surely(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Change the repository. Where that fails it may have landed all the same, so look before going on.
+
+        If looking fails as well, the next one who wants to change something looks first.
+        """
+        await self._look()
+        self._in_doubt = True
+        try:
+            await work()
+            self._in_doubt = False
+        finally:
+            with suppress(IcehouseError):
+                await self._look()
+
+    async def _look(self) -> None:
+        if self._in_doubt:
+            with refusals("what the repository holds can't be found out"):
+                await self._resume()
+            self._in_doubt = False
 
     async def _commit(self, chunks: tuple[EncodedChunk, ...]) -> str:
-        session = await self._repository.writable_session_async("main")
-        async with asyncio.TaskGroup() as tasks:
-            for chunk in chunks:
-                buffer = cpu.Buffer.from_bytes(chunk.data)
-                tasks.create_task(session.store.set(chunk.chunk.key.path, buffer))
-        return await session.commit_async(message(chunks), metadata=metadata(chunks))
+        latest = {entry.chunk.key: entry for entry in chunks}  # one that was fetched twice: what came last
+        with refusals(_NOT_TAKEN):
+            session = await self._repository.writable_session_async("main")
+            async with asyncio.TaskGroup() as tasks:
+                for chunk in latest.values():
+                    tasks.create_task(_set(session, chunk))
+            return await session.commit_async(message(chunks), metadata=metadata(chunks))
+
+
+async def _set(session: icechunk.Session, chunk: EncodedChunk) -> None:
+    with refusals(_NOT_TAKEN):  # here: a task group would pass over a call that ends in a CancelledError
+        await session.store.set(chunk.chunk.key.path, cpu.Buffer.from_bytes(chunk.data))
 
 
 def _settle(order: _Order | _Turn, error: IcehouseError | None) -> None:
@@ -280,20 +312,6 @@ class _CommitTimedOutError(StoreError):
 
 def _timed_out(seconds: float) -> _CommitTimedOutError:
     return _CommitTimedOutError(f"the repository did not take a commit within {seconds:.0f} s")
-
-
-def _typed(error: BaseException) -> IcehouseError:
-    if isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, IcehouseError):
-        return error
-    text = str(error)
-    if any(sign in text for sign in _NO_ROOM):
-        return DiskFullError(
-            "the disk of the cache folder is full", hint="make room, or point cache_dir at a larger disk"
-        )
-    log.error("a commit failed", error=text)
-    return StoreError("the repository did not take a commit", hint="the daemon's log says why")
 
 
 def message(chunks: tuple[EncodedChunk, ...]) -> str:
