@@ -96,10 +96,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Let the application answer, or say that there are too many."""
-        self._in_head = False
         busy = len(self.connections) > self._limits.connections
         self.app = cast("ASGI3Application", _say_busy) if busy else self._served
         super().on_headers_complete()
+        self._in_head = False  # not before: where the target can't be read, there is nobody yet who answers
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""

@@ -19,7 +19,7 @@ from icehouse_server.api.problems import of_defect, problem
 log = structlog.get_logger(__name__)
 
 MAX_HEADER_BYTES = 32 * 1024
-"""Length of all headers of a request, ten times what browsers send."""
+"""Length of a request's target and headers, ten times what browsers send."""
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -102,8 +102,9 @@ class SizeLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > MAX_HEADER_BYTES:
-            detail = f"the headers are longer than {MAX_HEADER_BYTES} bytes"
+        target = len(scope["raw_path"]) + len(scope["query_string"])
+        if target + sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+            detail = f"target and headers are longer than {MAX_HEADER_BYTES} bytes"
             refusal = problem(431, "headers-too-large", detail, extensions={"limit": MAX_HEADER_BYTES})
             await refusal(scope, receive, send)
             return
