@@ -263,7 +263,7 @@ class Record:
 @pytest.mark.usefixtures("armed")
 # Hypothesis, of a strategy that it puts into a report.
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
-@pytest.mark.timeout(7200 if LONG else 180)
+@pytest.mark.timeout(7200 if LONG else 600)
 def test_every_route_under_fire(target):
     schema = schemathesis.openapi.from_url(f"{target.url}/openapi.json", config=config())
     record = Record()

@@ -396,6 +396,14 @@ def test_a_member_with_a_name_without_end(daemon):
     assert len(document["detail"]) < 300
 
 
+def test_a_member_whose_name_is_half_a_character(daemon):
+    """Was 500: a lone surrogate can't be sent back in UTF-8."""
+    for body in ('{"\\ud800": 1}', '{"resampling": {"\\ud800": "nearest"}}', '{"bands": ["\\ud800"]}'):
+        answer = daemon.http.post(daemon.path("plan"), content=body, headers=JSON)
+        assert answer.status_code in {404, 422}
+        assert r"\ud800" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     "media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""]
 )

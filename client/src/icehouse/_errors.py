@@ -85,7 +85,8 @@ class SourceFailed(IcehouseError):  # noqa: N818
     def chunks(self) -> list[dict[str, Any]]:  # Any: JSON
         """The failed chunks, each naming its items; empty where the daemon could not say."""
         chunks = self.problem.get("chunks")
-        return [dict(chunk) for chunk in chunks] if isinstance(chunks, list) else []
+        known = chunks if isinstance(chunks, list) else []
+        return [dict(chunk) for chunk in known if isinstance(chunk, dict)]
 
 
 class SourceTimeout(SourceFailed, TimeoutError):  # noqa: N818

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from icehouse import _errors as errors
@@ -78,19 +79,20 @@ def _problem_of(answer: Answer) -> dict[str, Any] | None:
         return None
     try:
         problem = json.loads(bytes(answer.body))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return problem if isinstance(problem, dict) and "kind" in problem else None
 
 
 def _note_retry_after(problem: dict[str, Any], answer: Answer) -> None:
     # The header is what HTTP promises; the document may leave the number out.
-    value = problem.get("retry_after", answer.header("retry-after"))
+    value = problem.pop("retry_after", answer.header("retry-after"))
     try:
-        problem["retry_after"] = float(value)
-    except (TypeError, ValueError):
-        # An HTTP date, or nothing: the client then waits as it sees fit.
-        problem.pop("retry_after", None)
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return  # an HTTP date, or nothing: the client then waits as it sees fit
+    if 0 <= seconds < math.inf:
+        problem["retry_after"] = seconds
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:

@@ -194,7 +194,7 @@ def _wait(error: Busy, attempt: int, deadline: Deadline) -> None:
 def _object(answer: Answer) -> dict[str, Any]:
     try:
         document = json.loads(bytes(answer.body))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError(
             f"expected JSON, got {bytes(answer.body[:80])!r}",
             status=answer.status,

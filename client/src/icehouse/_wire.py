@@ -21,6 +21,9 @@ import numpy as np
 from icehouse._errors import ProtocolError
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
+_HAS_DESCRIPTOR = 1 << 3
+"""Flag of an entry whose sizes and sum stand behind its data as well."""
+
 _DTYPES = frozenset(
     {"bool", "float16", "float32", "float64", "complex64", "complex128"}
     | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
@@ -63,13 +66,17 @@ def decode(body: memoryview) -> WireGroup:
         raise
     except (zipfile.BadZipFile, struct.error, OSError, NotImplementedError) as error:
         raise ProtocolError(f"the answer is not a ZIP, or a damaged one: {error}") from error
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise ProtocolError(f"the Zarr store of the answer is not as agreed: {error!r}") from error
 
 
 def _decode(body: memoryview) -> WireGroup:
     with zipfile.ZipFile(_View(body)) as archive:
-        entries = {info.filename: info for info in archive.infolist()}
+        infos = archive.infolist()
+        stops = sorted({info.header_offset for info in infos} | {archive.start_dir})
+    entries = {
+        info.filename: _Entry(info=info, stop=stops[stops.index(info.header_offset) + 1]) for info in infos
+    }
     group = _json_entry(body, entries, "zarr.json")
     arrays = {
         name: _array(body, entries, name, meta)
@@ -77,6 +84,15 @@ def _decode(body: memoryview) -> WireGroup:
         if meta["node_type"] == "array"
     }
     return WireGroup(arrays=arrays, attrs=dict(group.get("attributes") or {}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """An entry as the ZIP's directory has it."""
+
+    info: zipfile.ZipInfo
+    stop: int
+    """Where the next entry begins, or the directory: its data end there."""
 
 
 class _View(io.RawIOBase):
@@ -110,31 +126,40 @@ class _View(io.RawIOBase):
         return data
 
 
-def _entry(body: memoryview, entries: dict[str, zipfile.ZipInfo], name: str) -> memoryview:
-    info = entries.get(name)
-    if info is None:
+def _entry(body: memoryview, entries: dict[str, _Entry], name: str) -> memoryview:
+    entry = entries.get(name)
+    if entry is None:
         raise ProtocolError(f"the answer lacks {name}")
+    info = entry.info
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
         raise ProtocolError(f"{name} is compressed; entries have to be stored")
     # The local header's extra field pads the data to an aligned offset, so its length is not the directory's.
     magic, name_size, extra_size = _LOCAL_HEADER.unpack_from(body, info.header_offset)
-    start = info.header_offset + _LOCAL_HEADER.size + name_size + extra_size
-    if magic != b"PK\x03\x04" or start + info.file_size > len(body):
+    named = info.header_offset + _LOCAL_HEADER.size
+    start = named + name_size + extra_size
+    stop = start + info.file_size
+    # No sum of pixels is checked, so they have to fill their place: a wrong bit in a length moves them.
+    fits = stop == entry.stop or _is_descriptor(bytes(body[stop : entry.stop]), info)
+    if magic != b"PK\x03\x04" or body[named : named + name_size] != name.encode() or not fits:
         raise ProtocolError(f"{name} does not lie where the ZIP's directory says")
-    return body[start : start + info.file_size]
+    return body[start:stop]
 
 
-def _json_entry(body: memoryview, entries: dict[str, zipfile.ZipInfo], name: str) -> dict[str, Any]:
+def _is_descriptor(tail: bytes, info: zipfile.ZipInfo) -> bool:
+    """Whether what follows an entry's data is their descriptor, as writers to a stream add it."""
+    sums = tail.removeprefix(b"PK\x07\x08")[:4]
+    return bool(info.flag_bits & _HAS_DESCRIPTOR) and sums == info.CRC.to_bytes(4, "little")
+
+
+def _json_entry(body: memoryview, entries: dict[str, _Entry], name: str) -> dict[str, Any]:
     data = bytes(_entry(body, entries, name))
-    if zlib.crc32(data) != entries[name].CRC:
+    if zlib.crc32(data) != entries[name].info.CRC:
         raise ProtocolError(f"{name} is damaged: its CRC does not match")
     document: dict[str, Any] = json.loads(data)
     return document
 
 
-def _array(
-    body: memoryview, entries: dict[str, zipfile.ZipInfo], name: str, meta: dict[str, Any]
-) -> WireArray:
+def _array(body: memoryview, entries: dict[str, _Entry], name: str, meta: dict[str, Any]) -> WireArray:
     shape = tuple(int(size) for size in meta["shape"])
     dtype = _dtype(meta, name)
     dims = tuple(map(str, meta.get("dimension_names") or ()))

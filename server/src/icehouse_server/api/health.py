@@ -9,6 +9,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
+from icehouse_server.api import schemas
+from icehouse_server.api.schemas import json_answer
 from icehouse_server.api.state import ApiState, State
 from icehouse_server.service import CoverageService
 
@@ -55,14 +57,21 @@ async def get_health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses={503: {"description": "Not ready; the answer says why."}})
+_READINESS = json_answer(schemas.READINESS)
+_TEXT = {CONTENT_TYPE_LATEST.partition(";")[0]: {"schema": {"type": "string"}}}
+
+
+@router.get(
+    "/readyz",
+    responses={200: _READINESS, 503: {"description": "Not ready; the answer says why.", **_READINESS}},
+)
 async def get_readiness(state: State) -> Response:
     """Ready to load: repositories open, writers alive, disk not full. Says what is not."""
     document = await readiness(state)
     return JSONResponse(document, 200 if document["ready"] else 503, headers={"Cache-Control": "no-store"})
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses={200: {"content": _TEXT}})
 async def get_metrics(state: State) -> Response:
     """Figures for Prometheus."""
     await state.folder.look()

@@ -10,7 +10,7 @@ from affine import Affine
 from fastapi import Query
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 from shapely.geometry.base import BaseGeometry
 from starlette.concurrency import run_in_threadpool
@@ -22,6 +22,14 @@ from icehouse_server.core.errors import BadBodyError, BadParameterError
 from icehouse_server.service import Ask
 
 _WKT_STARTS = ("PROJCRS[", "GEOGCRS[", "BOUNDCRS[", "PROJCS[", "GEOGCS[")
+
+
+def _whole(value: object) -> object:
+    """Read 8.0 as 8: JSON has one kind of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_Whole = Annotated[int, BeforeValidator(_whole)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +148,7 @@ class CoverageBody(BaseModel):
     transform: Annotated[list[float] | None, Field(alias="proj:transform"), nullable(schemas.TRANSFORM)] = (
         None
     )
-    shape: Annotated[list[int] | None, Field(alias="proj:shape"), nullable(schemas.SHAPE)] = None
+    shape: Annotated[list[_Whole] | None, Field(alias="proj:shape"), nullable(schemas.SHAPE)] = None
     geometry: Annotated[dict[str, Any] | None, nullable(schemas.GEOMETRY)] = None
     crs: Annotated[str | None, nullable(schemas.OUTPUT_CRS)] = None
     resolution: Annotated[float | None, Field(gt=0, allow_inf_nan=False), nullable(schemas.CELL_SIZE)] = None
@@ -214,7 +222,7 @@ class CoverageBody(BaseModel):
         if polygon is None:
             raise BadBodyError(
                 "proj:transform",
-                "the body names no region",
+                "proj:transform: it is missing, and so is geometry: the body names no region",
                 hint="give proj:code, proj:transform and proj:shape, or a GeoJSON geometry",
             )
         target = spec.grid.crs if self.crs is None else texts.parse_crs(self.crs, "crs")

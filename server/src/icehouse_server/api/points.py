@@ -35,7 +35,7 @@ _Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 class PointDocument(BaseModel):
     """Values at a point; null where the band is invalid."""
 
-    coordinates: tuple[float, float]
+    coordinates: Annotated[tuple[float, float], WithJsonSchema(schemas.POINT)]
     crs: str
     values: dict[str, float | int | None] | None
     """None: the point lies outside the collection."""
@@ -46,7 +46,10 @@ class PointsBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    points: Annotated[list[tuple[_Number, _Number]], Field(min_length=1, max_length=MAX_POINTS)]
+    points: Annotated[
+        list[Annotated[tuple[_Number, _Number], WithJsonSchema(schemas.POINT)]],
+        Field(min_length=1, max_length=MAX_POINTS),
+    ]
     crs: Annotated[str, WithJsonSchema(schemas.CRS)] = "CRS84"
     bands: Annotated[list[str] | None, nullable(schemas.BAND_LIST)] = None
 

@@ -183,6 +183,7 @@ async def _on_validation(_: Request, error: Exception) -> Response:
     place = [str(part) for part in first["loc"]]
     in_body = place[0] == "body"
     name = ".".join(place[1:])[:_LONGEST_NAME] or "body"
+    name = name.encode(errors="backslashreplace").decode()  # JSON can hold halves of characters, UTF-8 not
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "json_invalid":
         name, message = "body", f"it is no JSON, as character {place[1]} shows"

@@ -66,6 +66,7 @@ SUFFIX: Schema = {
 LONGITUDE: Schema = {"type": "number", "minimum": -180, "maximum": 180, "examples": [150.1]}
 LATITUDE: Schema = {"type": "number", "minimum": -90, "maximum": 90, "examples": [64.9]}
 COORDINATE: Schema = {"type": "number"}
+POINT: Schema = {"type": "array", "items": COORDINATE, "minItems": 2, "maxItems": 2}
 WKT: Schema = {"type": "string", "format": "wkt2", "maxLength": MAX_WKT}
 """``proj:wkt2``."""
 TRANSFORM: Schema = {
@@ -183,6 +184,18 @@ LANDING = _document(
         "links": _LINKS,
     },
     title="Landing page",
+)
+READINESS = _document(
+    {
+        "ready": {"type": "boolean"},
+        "reasons": {
+            "type": "array",
+            "items": _document({"code": _TEXT, "detail": _TEXT}, title="Reason"),
+        },
+        "version": _TEXT,
+        "collections": {"type": "object"},
+    },
+    title="Readiness",
 )
 COLLECTION = _document(
     {

@@ -138,7 +138,7 @@ class CollectionSpec:
             if band.name == name:
                 return band
         raise UnknownBandError(
-            f"collection {self.id!r} has no band {name!r}",
+            f"collection {self.id!r} has no band {name[:80]!r}",
             hint=f"its bands are {', '.join(band.name for band in self.bands)}",
         )
 

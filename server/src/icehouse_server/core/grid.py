@@ -18,7 +18,7 @@ Published transforms are rounded to six digits; a shift of a thousandth of a pix
 and the peer use as well.
 """
 
-_CHUNK_PATH = re.compile(r"(?:([1-9][0-9]*)/)?([^/]+)/c/(?:([0-9]+)/)?([0-9]+)/([0-9]+)", re.ASCII)
+_CHUNK_PATH = re.compile(r"(?:([1-9][0-9]*)/)?([^/]+)/c/(?:(0|[1-9][0-9]*)/)?(0|[1-9][0-9]*)/(0|[1-9][0-9]*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
