@@ -45,6 +45,8 @@ class Expectation:
     """Band of the file, from 1."""
     extent: Window | None
     """Where the item document places the file on the grid, if it does."""
+    place: Window | None = None
+    """Where the tiling puts the item, if there is one: the file lies within."""
 
     def corrupt(self, detail: str) -> SourceCorruptError:
         """Return the error that names item and file."""
@@ -81,6 +83,8 @@ def check_file(geotiff: GeoTIFF, crs: str, expected: Expectation) -> Window:
         raise expected.corrupt(
             f"it covers {extent}, but its document says {expected.extent}",
         )
+    if expected.place is not None and extent.union(expected.place) != expected.place:
+        raise expected.corrupt(f"it covers {extent}, but its place in the tiling is {expected.place}")
     for ifd in (geotiff.ifd, geotiff.mask_ifd):
         if ifd is not None:
             check_blocks(ifd, expected)

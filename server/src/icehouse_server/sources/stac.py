@@ -212,6 +212,7 @@ class _BandReader:
                 band=self.band,
                 index=self.source.bands[self.band.name].index,
                 extent=asset.extent,
+                place=asset.place,
             )
             self.cogs[number] = await open_cog(reader, expected, self.source.context.pool)
         return self.cogs[number]

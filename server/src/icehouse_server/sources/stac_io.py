@@ -203,8 +203,8 @@ class Transport(StacApiIO):
         self._adapter = _Adapter(
             reaches=reaches, traffic=context.hosts.traffic, patience=context.read_timeout
         )
-        self.session.mount("http://", self._adapter)
-        self.session.mount("https://", self._adapter)
+        for prefix in ("http://", "https://", ""):  # the last for other schemes, which it refuses
+            self.session.mount(prefix, self._adapter)
 
     def begin(self) -> None:
         """Start a question: its answers are bounded together."""
