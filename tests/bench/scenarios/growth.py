@@ -137,7 +137,7 @@ def _plans(running: Daemon, collection: str, number: int) -> list[float]:
 def _committed(running: Daemon) -> tuple[int, float]:
     """Commits and seconds spent in them, by the daemon's own metrics."""
     text = _metrics(running)
-    return int(_total(text, "icehouse_commits_total")), _total(text, "icehouse_commit_seconds_total")
+    return int(_total(text, "icehouse_commits_total")), _total(text, "icehouse_commit_seconds_sum")
 
 
 def _metrics(running: Daemon) -> str:
