@@ -1,6 +1,8 @@
 """What a cache may hold and give: the plain dictionary that a run of it at random is compared with."""
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import icechunk
@@ -16,6 +18,16 @@ from icehouse_server.testing.changing import ChangingSource, ChangingTruth
 
 DAMAGED: frozenset[int] = frozenset()
 """What is stored of a chunk whose file can't be read: none of its versions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Since:
+    """What was known when somebody asked for something."""
+
+    floor: Mapping[ChunkKey, int]
+    """Versions that somebody had been told of."""
+    removals: int
+    """Removals that had begun."""
 
 
 @dataclass(kw_only=True)
@@ -35,7 +47,11 @@ class Ledger:
     acknowledged: set[ChunkKey] = field(default_factory=set)
     """Chunks that somebody was told are there, since all was quiet."""
     removable: set[ChunkKey] = field(default_factory=set)
-    """Chunks that may have been dropped since all was quiet."""
+    """Chunks that may have been dropped since somebody was told of them."""
+    removals: int = 0
+    """Removals that have begun so far."""
+    removing: int = 0
+    """Removals under way."""
     damaged: set[ChunkKey] = field(default_factory=set)
     """Chunks that have not been read since their file was spoilt."""
 
@@ -50,14 +66,14 @@ class Ledger:
         return self.truth.version((key.row, key.col))
 
     def check_pixels(
-        self, bands: Mapping[str, Pixels], window: Window, floor: Mapping[ChunkKey, int], missing: set[str]
+        self, bands: Mapping[str, Pixels], window: Window, since: Since, missing: set[str]
     ) -> None:
         """Check that every chunk of an answer is one whole version that the cache may hold by now.
 
         Args:
             bands: the answer.
             window: where it lies on the grid.
-            floor: versions that were acknowledged when it was asked for.
+            since: what was known when it was asked for.
             missing: paths of chunks that must be fill.
         """
         for key in self.keys_under(window, bands):
@@ -69,15 +85,50 @@ class Ledger:
                 fill = np.full_like(got, self.truth.spec.band(key.band).fill)
                 np.testing.assert_array_equal(got, fill)
                 continue
-            may = self._may_give(key, floor.get(key, 0))
+            may = self._may_give(key, since.floor.get(key, 0))
             fits = [v for v in may if np.array_equal(got, self.truth.chunk(key, v)[common.slices(area)])]
             assert fits, f"{key.path} is none of the versions {may}: {self._describe(key)}"
-            self.tell(key, min(fits))
+            self.tell(key, min(fits), since)
 
-    def tell(self, key: ChunkKey, version: int) -> None:
-        """Note that somebody was told that a chunk is there, in a version or a newer one."""
+    def begin(self) -> Since:
+        """Return what is known now, as somebody asks for something."""
+        return Since(floor=dict(self.floor), removals=self.removals)
+
+    @contextmanager
+    def removal(self, keys: Collection[ChunkKey]) -> Iterator[None]:
+        """Note that chunks may go meanwhile. Where the caller leaves, it may go on until all is quiet."""
+        self.may_go(keys)
+        self.removals += 1
+        self.removing += 1
+        try:
+            yield
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self.removing -= 1
+            raise
+        self.removing -= 1
+
+    def may_go(self, keys: Collection[ChunkKey]) -> None:
+        """Note that chunks may be absent from now on."""
+        self.removable.update(keys)
+
+    def tell(self, key: ChunkKey, version: int, since: Since) -> None:
+        """Note that somebody was told that a chunk is there, in a version or a newer one.
+
+        Args:
+            key: the chunk.
+            version: the version.
+            since: what was known when he asked.
+        """
+        self.note(key, version, stays=not self.removing and since.removals == self.removals)
+
+    def note(self, key: ChunkKey, version: int, *, stays: bool) -> None:
+        """Note a chunk of which somebody was told; where it stays, nothing has dropped it by now."""
         self.floor[key] = max(self.floor.get(key, 0), version)
         self.acknowledged.add(key)
+        if stays:
+            self.removable.discard(key)
 
     def settle(self, actual: Mapping[ChunkKey, frozenset[int]], index: Index) -> None:
         """Compare with what the repository holds now that all is quiet, and go on from there."""
@@ -97,6 +148,7 @@ class Ledger:
         self.stored = stored
         self.acknowledged.clear()
         self.removable.clear()
+        self.removing = 0
         self.source.served.clear()
 
     def _may_give(self, key: ChunkKey, floor: int) -> list[int]:
