@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -71,8 +70,13 @@ async def test_a_log_left_by_the_damaged_file_is_not_played_into_the_new_one(tmp
 
 
 async def test_a_folder_that_can_not_be_written_is_not_called_damage(tmp_path, pool):
-    with pytest.raises(sqlite3.OperationalError):
-        Notes(tmp_path / "missing" / "d.sqlite", pool)
+    """Notes are then kept in memory: nothing in them is worth not to start."""
+    notes = Notes(tmp_path / "missing" / "d.sqlite", pool)
+    documents = SqliteDocuments(notes)
+    await documents.put("a", "1")
+    assert (await documents.get("a")).body == "1"
+    notes.close()
+    assert not (tmp_path / "missing").exists()
 
 
 async def test_a_file_that_breaks_while_open_costs_requests_not_answers(tmp_path, pool):

@@ -23,7 +23,14 @@ from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import RepositoryForeignError, StoreError, UnknownSnapshotError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import FilledChunk, Provenance
-from icehouse_server.store import CollectionStore, DamagedChunksError, DecodedCache, Notes, StoreSettings
+from icehouse_server.store import (
+    CollectionStore,
+    DamagedChunksError,
+    DecodedCache,
+    Notes,
+    Store,
+    StoreSettings,
+)
 from icehouse_server.store.collection import Shared
 from icehouse_server.store.index import Index
 from icehouse_server.store.room import Room
@@ -491,15 +498,34 @@ async def test_several_collections_open_and_close_together(tmp_path, pool):
     assert not any(c.writer.alive for c in store.collections.values())
 
 
-async def test_one_that_can_not_be_opened_closes_those_that_were(tmp_path, pool):
+async def test_one_that_can_not_be_opened_is_set_aside_and_the_others_are_served(tmp_path, pool):
     (tmp_path / "collections" / "two").mkdir(parents=True)
     (tmp_path / "collections" / "two" / "x").touch()
+    async with open_store(
+        tmp_path, [tiny_spec("one"), tiny_spec("two")], StoreSettings(decoded_bytes=0), pool=pool
+    ) as store:
+        assert list(store.collections) == ["one"]
+        assert isinstance(store.set_aside["two"], RepositoryForeignError)
+
+
+async def test_a_start_that_is_broken_off_closes_what_was_opened(tmp_path, pool, monkeypatch):
     before = {task for task in asyncio.all_tasks() if task.get_name() == "writer"}
-    with pytest.raises(RepositoryForeignError):
-        async with open_store(
-            tmp_path, [tiny_spec("one"), tiny_spec("two")], StoreSettings(decoded_bytes=0), pool=pool
-        ):
-            pass
+    real = CollectionStore.open
+
+    async def once(spec, *args):
+        if spec.id == "two":
+            raise KeyboardInterrupt
+        return await real(spec, *args)
+
+    monkeypatch.setattr(CollectionStore, "open", once)
+    with pytest.raises(KeyboardInterrupt):
+        await Store.open(
+            tmp_path,
+            [tiny_spec("one"), tiny_spec("two")],
+            StoreSettings(decoded_bytes=0),
+            notes=None,
+            pool=pool,
+        )
     assert {task for task in asyncio.all_tasks() if task.get_name() == "writer"} == before
 
 

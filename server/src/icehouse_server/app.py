@@ -100,8 +100,8 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         service = CoverageService(store, downloads, _service_settings(settings), pool=compute)
         jobs = Jobs(service, _job_settings(settings), pool=compute)
         stack.push_async_callback(jobs.close)
-        for spec in specs.values():
-            await service.warm_up(spec)
+        for collection in store.collections.values():
+            await service.warm_up(collection.spec)
         store.maintenance.start(crashed=lock.crashed)
         loop, watched = LoopWatch(), FolderWatch(folder)
         stack.callback(watched.close)

@@ -32,6 +32,7 @@ CODES = {
     "writer-ended": "the writer of the collection has ended: nothing new can be kept",
     "writer-stuck": "a commit takes longer than write_timeout; nothing else is written until it ends",
     "repository-unreadable": "the repository of the collection can't be read",
+    "collection-set-aside": "the repository of the collection could not be opened; the log says why",
     "cache-folder-gone": "the cache folder that the daemon has opened is not there any more",
     "cache-folder-not-writable": "the cache folder takes no file",
     "disk-silent": "the disk of the cache folder does not answer",
@@ -124,7 +125,7 @@ def _of_the_daemon(state: ApiState) -> Iterator[Reason]:
 async def _of_collections(service: CoverageService) -> list[Reason]:
     collections = service.collections
     faults = await asyncio.gather(*(collection.fault(_PATIENCE) for collection in collections.values()))
-    reasons: list[Reason] = []
+    reasons = [_reason("collection-set-aside", collection=name) for name in service.store.set_aside]
     for (name, collection), fault in zip(collections.items(), faults, strict=True):
         if fault:
             reasons.append(_reason("repository-unreadable", fault, name))

@@ -116,12 +116,19 @@ class CoverageService:
         """Return an open collection.
 
         Raises:
+            StoreError: it was set aside: its repository could not be opened.
             UnknownCollectionError: there is none of this id.
         """
         found = self.collections.get(name)
+        if name in self.store.set_aside:
+            raise StoreError(
+                f"collection {name!r} is set aside: its repository could not be opened",
+                hint="the daemon's log says why and what to do",
+            )
         if found is None:
             raise UnknownCollectionError(
-                f"there is no collection {name[:80]!r}", hint=f"there are {', '.join(sorted(self.collections))}"
+                f"there is no collection {name[:80]!r}",
+                hint=f"there are {', '.join(sorted(self.collections))}",
             )
         return found
 

@@ -16,7 +16,7 @@ import structlog
 from zarr.core.buffer import default_buffer_prototype
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
-from icehouse_server.core.errors import StoreError, UnknownSnapshotError
+from icehouse_server.core.errors import IcehouseError, StoreError, UnknownSnapshotError
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.ports import FilledChunk, Pixels
 from icehouse_server.store.codec import DamagedError, decode, encode, void_chunk
@@ -137,10 +137,14 @@ class CollectionStore:
             repository = await loop.run_in_executor(shared.pool, open_repository, spec, folder)
             session = await repository.readonly_session_async("main")
             index = await Index.load(spec, session)
-        except (icechunk.IcechunkError, OSError) as error:
+        except IcehouseError:
+            raise
+        except BaseException as error:
+            if ends(error):
+                raise
             raise StoreError(
                 f"the repository of collection {spec.id!r} can't be opened: {first_line(error)}",
-                hint="move it out of the cache folder; it will be fetched again",
+                hint=f"move collections/{folder.name} out of the cache folder; it will be fetched again",
             ) from error
         return cls(spec, folder, repository, index=index, session=session, shared=shared)
 

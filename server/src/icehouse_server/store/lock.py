@@ -2,11 +2,15 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
+import structlog
 from filelock import FileLock, Timeout
 
-from icehouse_server.core.errors import CacheFolderLockedError
+from icehouse_server.core.errors import CacheFolderLockedError, ConfigurationError
+
+log = structlog.get_logger(__name__)
 
 _LOCK = "icehouse.lock"
 _OWNER = "daemon.json"
@@ -32,9 +36,10 @@ class FolderLock:
 
         Raises:
             CacheFolderLockedError: another daemon has it; names its pid and what to do.
+            ConfigurationError: the folder can't be made, or takes no lock.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except Timeout:
             owner = self.owner(self._folder)
@@ -45,20 +50,33 @@ class FolderLock:
                 f"owns the cache folder {self._folder}",
                 hint=f"use that daemon, stop it (kill {pid}), or give this one another --cache-dir",
             ) from None
+        except (OSError, NotImplementedError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise ConfigurationError(
+                f"cache_dir = {str(self._folder)!r} can't be used: {why}",
+                hint="point it at a folder on a local disk that the daemon may write to",
+            ) from error
         self.crashed = bool(self.owner(self._folder))
         self.note(url=None)
 
     def note(self, *, url: str | None) -> None:
-        """Write down who holds the lock. Must be called while holding it."""
+        """Write down who holds the lock. Must be called while holding it.
+
+        A disk that does not take it, such as a full one, is no reason not to serve what is cached.
+        """
         text = json.dumps({"pid": os.getpid(), "url": url})
         draft = self._folder / f"{_OWNER}.new"
-        draft.write_text(text)
-        draft.replace(self._folder / _OWNER)
+        try:
+            draft.write_text(text)
+            draft.replace(self._folder / _OWNER)
+        except OSError as error:
+            log.warning("who holds the lock could not be written down", error=str(error))
 
     def release(self) -> None:
         """Let go. Safe to call twice."""
         if self._lock.is_locked:
-            (self._folder / _OWNER).unlink(missing_ok=True)
+            with suppress(OSError):
+                (self._folder / _OWNER).unlink(missing_ok=True)
             self._lock.release()
 
     @staticmethod

@@ -57,6 +57,15 @@ class Notes:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    """Open the file; where it can't be had, notes are kept in memory until the daemon stops."""
+    try:
+        return _open_or_replace(path)
+    except (OSError, sqlite3.Error) as error:
+        log.warning("the file of notes can't be used; notes are kept in memory", error=str(error))
+        return _open(":memory:")
+
+
+def _open_or_replace(path: Path) -> sqlite3.Connection:
     try:
         return _open(path)
     except sqlite3.OperationalError:  # no such folder, no right to write: the file is not at fault
@@ -70,7 +79,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         return _open(path)
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path | str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, check_same_thread=False, timeout=5)
     try:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -7,13 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+import structlog
+
 from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.core.errors import IcehouseError, RepositoryForeignError, StoreError
 from icehouse_server.store.collection import CollectionStore, Shared
 from icehouse_server.store.decoded import DecodedCache
 from icehouse_server.store.maintenance import Maintenance, MaintenanceSettings
 from icehouse_server.store.notes import Notes
 from icehouse_server.store.room import Room
 from icehouse_server.store.usage import Usage
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +40,7 @@ class Store:
     Attributes:
         folder: the cache folder.
         collections: the open repositories by collection id.
+        set_aside: why a collection's repository could not be opened, by collection id.
         decoded: the cache of decoded chunks that they share.
         room: what they take on disk.
         maintenance: expiry, collection and eviction; runs on its own once it was started.
@@ -46,9 +52,12 @@ class Store:
         collections: Mapping[str, CollectionStore],
         shared: Shared,
         settings: MaintenanceSettings,
+        *,
+        set_aside: Mapping[str, IcehouseError],
     ) -> None:
         self.folder = folder
         self.collections = MappingProxyType(dict(collections))
+        self.set_aside = MappingProxyType(dict(set_aside))
         self.decoded = shared.decoded
         self.room = shared.room
         self.maintenance = Maintenance(self.collections, shared, settings)
@@ -65,11 +74,12 @@ class Store:
     ) -> "Store":
         """Open the repositories of these collections under ``folder/collections``.
 
-        Must be called while holding the folder's lock.
+        Must be called while holding the folder's lock. What can't be opened is set aside, so that one damaged
+        repository does not keep the others from being served.
 
         Raises:
-            RepositoryForeignError: a folder holds something else; it is left untouched.
-            StoreError: a repository can't be read.
+            RepositoryForeignError: no repository can be opened: the first folder holds something else.
+            StoreError: no repository can be opened: the first can't be read.
         """
         shared = Shared(
             decoded=DecodedCache(settings.decoded_bytes),
@@ -79,13 +89,22 @@ class Store:
             write_timeout=settings.write_timeout,
         )
         opened: dict[str, CollectionStore] = {}
+        failed: dict[str, IcehouseError] = {}
         try:
             for spec in specs:
-                opened[spec.id] = await CollectionStore.open(spec, folder / "collections" / spec.id, shared)
+                place = folder / "collections" / spec.id
+                try:
+                    opened[spec.id] = await CollectionStore.open(spec, place, shared)
+                except (RepositoryForeignError, StoreError) as error:
+                    failed[spec.id] = error
         except BaseException:
             await asyncio.gather(*(collection.close() for collection in opened.values()))
             raise
-        return cls(folder, opened, shared, settings.maintenance)
+        if failed and not opened:
+            raise next(iter(failed.values()))
+        for name, why in failed.items():
+            log.error("a collection is set aside", collection=name, error=why.detail, hint=why.hint)
+        return cls(folder, opened, shared, settings.maintenance, set_aside=failed)
 
     async def close(self) -> None:
         """Write what waits, then stop every writer. Safe to call twice."""
