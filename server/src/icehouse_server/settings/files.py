@@ -1,7 +1,6 @@
 """Collection files: one TOML file a collection, checked and turned into a ``CollectionSpec``."""
 
 import math
-import tomllib
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from icehouse_server.core.collection import DTYPES, BandSpec, CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.grid import LATTICE_TOLERANCE, Grid
-from icehouse_server.settings.sources import guess
+from icehouse_server.settings.sources import NotTomlError, guess, read_toml, shortened
 
 _GRID_TOLERANCE = LATTICE_TOLERANCE
 """Share of a pixel by which the bounds may miss a whole number of pixels, however many they are."""
@@ -135,8 +134,8 @@ def parse_collection(text: str, name: str) -> CollectionSpec:
         ConfigurationError: names file, key and what would be right.
     """
     try:
-        file = _File.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        file = _File.model_validate(read_toml(text))
+    except NotTomlError as error:
         raise ConfigurationError(f"{name} is not TOML: {error}") from None
     except ValidationError as error:
         raise _explain(error, name) from None
@@ -209,11 +208,11 @@ def _explain(error: ValidationError, name: str) -> ConfigurationError:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return ConfigurationError(
-            f"{name}: unknown key {key!r}", hint=guess(key, list(_known_keys(first["loc"])))
+            f"{name}: unknown key {shortened(key)}", hint=guess(key, list(_known_keys(first["loc"])))
         )
     if first["type"] == "missing":
         return ConfigurationError(f"{name}: the key {key!r} is missing")
-    return ConfigurationError(f"{name}: {key} = {first['input']!r}: {first['msg']}")
+    return ConfigurationError(f"{name}: {key} = {shortened(first['input'])}: {first['msg']}")
 
 
 def _known_keys(place: tuple[int | str, ...]) -> Iterable[str]:

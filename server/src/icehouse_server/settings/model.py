@@ -19,7 +19,7 @@ class Settings(BaseSettings):
     """All settings. The field names are the keys of ``icehouse.toml`` and, in capitals, of variables."""
 
     model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="ICEHOUSE_", env_ignore_empty=True
+        extra="forbid", frozen=True, env_prefix="ICEHOUSE_", env_ignore_empty=True, allow_inf_nan=False
     )
 
     cache_dir: Path = Field(

@@ -26,6 +26,10 @@ SECRETS = frozenset({"token"})
 """Settings whose values are shown nowhere."""
 
 
+_LONGEST = 200
+"""Characters of a value that a message repeats."""
+
+
 class Origin(StrEnum):
     """Where a value came from."""
 
@@ -88,12 +92,14 @@ def _find_file(config: Path | None) -> Path | None:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        values = read_toml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, NotTomlError) as error:
         raise ConfigurationError(f"the settings file {path} can't be read: {error}") from None
     for key in values:
         if key not in Settings.model_fields:
-            raise ConfigurationError(f"unknown key {key!r} in {path}", hint=guess(key, Settings.model_fields))
+            raise ConfigurationError(
+                f"unknown key {shortened(key)} in {path}", hint=guess(key, Settings.model_fields)
+            )
     return values
 
 
@@ -104,7 +110,7 @@ def _read_environment() -> dict[str, Any]:
             raise ConfigurationError(f"unknown environment variable {name}", hint=guess(name, known))
     try:
         return EnvSettingsSource(Settings)()
-    except SettingsError as error:
+    except (SettingsError, RecursionError) as error:
         raise ConfigurationError(
             f"{error}; a table is given as JSON", hint='such as {"https://a.org/": "http://127.0.0.1:9000/"}'
         ) from None
@@ -117,11 +123,35 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> Configuratio
     if not key:
         return ConfigurationError(message)
     field = Settings.model_fields.get(key)
-    shown = "(not shown)" if key in SECRETS else repr(first["input"])
+    shown = "(not shown)" if key in SECRETS else shortened(first["input"])
     return ConfigurationError(
         f"{key} = {shown} ({origins.get(key, '')}): {message}",
         hint=(field.description or "") if field else "",
     )
+
+
+class NotTomlError(Exception):
+    """A text that is no TOML."""
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """Read a TOML document.
+
+    Raises:
+        NotTomlError: it is none, or nests deeper or holds longer numbers than can be read.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise NotTomlError("it nests too deep") from None
+    except ValueError as error:  # TOMLDecodeError is one; dates and numbers out of bounds are others
+        raise NotTomlError(str(error)[:_LONGEST]) from None
+
+
+def shortened(value: object) -> str:
+    """Return a value as a message repeats it: not longer than helps."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def guess(word: str, known: Mapping[str, object] | list[str]) -> str:
