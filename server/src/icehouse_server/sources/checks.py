@@ -94,12 +94,11 @@ def check_file(geotiff: GeoTIFF, crs: str, expected: Expectation) -> Window:
 def check_blocks(ifd: ImageFileDirectory, expected: Expectation) -> None:
     """Hold the sizes that a header claims against each other and against what a block may need.
 
-    async-tiff 0.7 inflates a block whole before it refuses one of the wrong length, so the bound on
-    compressed bytes is what keeps a hostile block small.
+    The decoders stop at a block's size, but for LZW: there the bound on compressed bytes is what limits a
+    hostile block, which may inflate 1,300-fold.
     """
     rows, cols = block_shape(ifd)
-    samples = 1 if planar(ifd) else ifd.samples_per_pixel
-    size = math.ceil(rows * cols * samples * max(ifd.bits_per_sample) / _BYTE)
+    size = block_bytes(ifd)
     across = block_grid(ifd)
     count = across[0] * across[1] * (ifd.samples_per_pixel if planar(ifd) else 1)
     offsets, counts = block_table(ifd)
@@ -116,6 +115,14 @@ def block_shape(ifd: ImageFileDirectory) -> tuple[int, int]:
     if ifd.tile_width and ifd.tile_height:
         return ifd.tile_height, ifd.tile_width
     return min(ifd.rows_per_strip or ifd.image_height, ifd.image_height), ifd.image_width
+
+
+def block_bytes(ifd: ImageFileDirectory) -> int:
+    """Return the bytes of one block, decompressed."""
+    rows, cols = block_shape(ifd)
+    samples = 1 if planar(ifd) else ifd.samples_per_pixel
+    row = math.ceil(cols * samples * max(ifd.bits_per_sample) / _BYTE)  # rows begin at a byte
+    return rows * row
 
 
 def block_grid(ifd: ImageFileDirectory) -> tuple[int, int]:

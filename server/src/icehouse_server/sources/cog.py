@@ -9,19 +9,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from async_geotiff import GeoTIFF
-from async_tiff import TIFF, ImageFileDirectory, Tile
+from async_tiff import TIFF, DecoderRegistry, ImageFileDirectory, Tile
 from pyproj.exceptions import CRSError
 
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.sources.checks import (
     Expectation,
+    block_bytes,
     block_shape,
     block_table,
     check_file,
     is_native,
     nodata_of,
 )
+from icehouse_server.sources.codecs import bounded
 from icehouse_server.sources.gdal import crs_with_gdal, read_with_gdal
 from icehouse_server.sources.merge import Piece
 from icehouse_server.sources.ranges import RangeReader
@@ -109,13 +111,15 @@ class Cog:
         self, ifd: ImageFileDirectory, local: Window, values: Pixels, present: Mask, sample: int
     ) -> None:
         """Copy the blocks under a window into ``values``; ``present`` gets True where a block exists."""
+        decoders = bounded(block_bytes(ifd))
         for batch in _batches(ifd, local):
             tiles = await decoded(ifd.fetch_tiles(batch), self.reader, self.expected)
-            await together(self._place(tile, ifd, local, values, present, sample) for tile in tiles)
+            await together(self._place(tile, decoders, ifd, local, values, present, sample) for tile in tiles)
 
     async def _place(
         self,
         tile: Tile,
+        decoders: DecoderRegistry,
         ifd: ImageFileDirectory,
         local: Window,
         values: Pixels,
@@ -125,7 +129,7 @@ class Cog:
         rows, cols = block_shape(ifd)
         # Asked before decoding: a tile that was decoded answers nothing any more.
         block = Window(row=tile.y * rows, col=tile.x * cols, height=rows, width=cols)
-        pixels = np.asarray(await decoded(tile.decode(), self.reader, self.expected))
+        pixels = np.asarray(await decoded(tile.decode(decoder_registry=decoders), self.reader, self.expected))
         if pixels.shape != (rows, cols, ifd.samples_per_pixel):
             raise self.expected.corrupt(f"a block of it has {pixels.shape} pixels, not {rows} x {cols}")
         common = block.intersection(local)
