@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from icehouse_server.api import schemas, texts
 from icehouse_server.api.parameters import CoverageBody, CoverageQuery, in_body
 from icehouse_server.api.schemas import nullable
+from icehouse_server.api.strict import Body
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import BadBodyError, BadParameterError
 from icehouse_server.core.plan import Region
@@ -95,7 +96,7 @@ class SeedQuery(JobQuery):
         return self.all_ == "true"
 
 
-class JobBody(BaseModel):
+class JobBody(Body):
     """A region by JSON body: a bbox, an exact geobox, or a GeoJSON polygon, of which the bbox counts."""
 
     model_config = ConfigDict(extra="forbid", strict=True)

@@ -1,6 +1,7 @@
 """The query parameters and the body of ``/coverage`` and ``/plan``."""
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,18 +11,21 @@ from affine import Affine
 from fastapi import Query
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 from shapely.geometry.base import BaseGeometry
 from starlette.concurrency import run_in_threadpool
 
 from icehouse_server.api import polygons, regions, schemas, texts
 from icehouse_server.api.schemas import nullable
+from icehouse_server.api.strict import Body
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadBodyError, BadParameterError
 from icehouse_server.service import Ask
 
 _WKT_STARTS = ("PROJCRS[", "GEOGCRS[", "BOUNDCRS[", "PROJCS[", "GEOGCS[")
+_WKT_REFUSED = re.compile(r"EXTENSION|FILE|GRIDS|PROJ-BASED|PIPELINE|\+(PROJ|INIT|STEP)", re.IGNORECASE)
+"""By these a WKT names a file, which PROJ opens wherever it lies, and waits for where it is a pipe."""
 
 
 def _whole(value: object) -> object:
@@ -136,7 +140,7 @@ def in_body() -> Iterator[None]:
         raise BadBodyError(error.parameter, error.detail, hint=error.hint) from None
 
 
-class CoverageBody(BaseModel):
+class CoverageBody(Body):
     """The body of POST: an exact geobox, a GeoJSON polygon to clip to, or both."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -210,6 +214,12 @@ class CoverageBody(BaseModel):
         text = (self.wkt2 or "").strip()
         if not text.upper().startswith(_WKT_STARTS):
             raise BadBodyError("proj:wkt2", "proj:wkt2: it is no WKT of a projected or geographic CRS")
+        if _WKT_REFUSED.search(text):
+            raise BadBodyError(
+                "proj:wkt2",
+                "proj:wkt2: it names a file, or an operation of PROJ",
+                hint="give a WKT2 without grids, or a code in proj:code",
+            )
         try:
             crs = CRS(text)
         except Exception:  # noqa: BLE001 - whatever PROJ and odc-geo make of a broken WKT

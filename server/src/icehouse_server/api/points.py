@@ -13,6 +13,7 @@ from icehouse_server.api import regions, schemas, texts
 from icehouse_server.api.parameters import in_body
 from icehouse_server.api.schemas import nullable
 from icehouse_server.api.state import ApiState, Spec, State
+from icehouse_server.api.strict import Body
 from icehouse_server.api.tokens import reads_only
 from icehouse_server.api.vanish import while_connected
 from icehouse_server.core.collection import CollectionSpec
@@ -41,7 +42,7 @@ class PointDocument(BaseModel):
     """None: the point lies outside the collection."""
 
 
-class PointsBody(BaseModel):
+class PointsBody(Body):
     """Many points."""
 
     model_config = ConfigDict(extra="forbid")
