@@ -54,6 +54,46 @@ async def test_a_wait_ends_as_busy_and_leaves_nothing_behind():
     assert budget.held == 1
 
 
+async def test_retry_after_is_what_must_go_first_at_the_pace_of_before():
+    """And who waits so long gets in."""
+    clock = [0.0]
+    budget = MemoryBudget(100, lambda: clock[0])
+    for second in range(5):  # ten bytes a second
+        clock[0] = float(second)
+        await budget.acquire(10, 5)
+        budget.release(10)
+    for _ in range(10):
+        await budget.acquire(10, 5)
+    with pytest.raises(BusyError) as caught:
+        await budget.acquire(30, 0.01)
+    assert caught.value.retry_after == 3
+    for _ in range(3):
+        clock[0] += 1.0
+        budget.release(10)
+    await budget.acquire(30, 0.01)
+
+
+async def test_retry_after_counts_those_who_wait_already():
+    clock = [0.0]
+    budget = MemoryBudget(100, lambda: clock[0])
+    for second in range(5):
+        clock[0] = float(second)
+        await budget.acquire(10, 5)
+        budget.release(10)
+    await budget.acquire(100, 5)
+    first = asyncio.ensure_future(budget.acquire(50, 5))
+    await asyncio.sleep(0)
+    with pytest.raises(BusyError) as caught:
+        await budget.acquire(20, 0.01)
+    assert caught.value.retry_after == 7
+    clock[0] += 600.0
+    with pytest.raises(BusyError) as caught:
+        await budget.acquire(20, 0.01)
+    assert caught.value.retry_after == 60, "nothing moves"
+    budget.release(100)
+    await first
+
+
 async def test_who_waits_behind_one_that_gives_up_is_let_in():
     budget = MemoryBudget(10)
     await budget.acquire(5, 5)
