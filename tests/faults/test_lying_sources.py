@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +120,9 @@ def integers():
     return np.where(PIXELS == made.NODATA, -9999, PIXELS).astype("int16")
 
 
+VRT = b"""<VRTDataset rasterXSize="200" rasterYSize="200"><VRTRasterBand dataType="Byte" band="1">
+<SimpleSource><SourceFilename>/etc/passwd</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"""
+
 CRS_LIES = [
     Lie(what="CRS wrong in the document", document=says(**{"proj:code": "EPSG:3031"}), says="EPSG:3031"),
     Lie(what="CRS wrong in the file", file=tif(crs="EPSG:3031"), says="CRS"),
@@ -200,6 +205,7 @@ CONTENT = [
         file=tif(np.where(PIXELS == made.NODATA, np.nan, PIXELS), nodata=np.nan)),
     Lie(what="nodata another in the document",
         document=lambda item: item["assets"]["dem"].update(nodata=0, data_type="uint8")),
+    Lie(what="a VRT that names a file of this machine", file=lambda: VRT, says="does not decode"),
     Lie(what="NaN beside nodata", file=lambda: made.geotiff(with_nan(), TRUE), pixels=with_nan_true),
     Lie(what="infinities", file=lambda: made.geotiff(with_infinity(), TRUE), pixels=with_infinity),
 ]  # fmt: skip
@@ -441,3 +447,15 @@ async def test_a_remembered_document_that_led_to_an_error_is_not_believed_again(
     await source.close()
     assert block.provenance
     assert await outcome(scene, made.LEFT, spec) is None, "and the new one is remembered"
+
+
+def test_a_small_block_that_inflates_to_gigabytes():
+    """In a process of its own, which measures its peak. LZW is bounded by the compressed bytes alone."""
+    command = [sys.executable, "-W", "ignore", "-m", "icehouse_server.testing.bombs"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert set(found) == {"deflate", "zstd", "deflate by GDAL", "zstd by GDAL"}
+    for name, (end, grown) in found.items():
+        assert grown < 30 * 1024 * 1024, f"{name}: {grown}"
+        # GDAL stops where the block is full and takes what it has.
+        assert end == f"source-corrupt {LIAR}" or ("GDAL" in name and end == "read"), f"{name}: {end}"

@@ -49,15 +49,16 @@ RIGHT: Final = Window(row=60, col=300, height=90, width=80)
 TILED: Final = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"}
 
 
-def pixels_of(item: str, dtype: str = "float32") -> NDArray[Any]:
+def pixels_of(item: str) -> NDArray[np.float32]:
     """The pixels of an item, with a bare patch; 1_2 is bare where 1_1 is not, and the other way round."""
     place = PLACES[item]
     row, col = np.mgrid[place.row : place.stop_row, place.col : place.stop_col]
     number = ITEMS.index(item)
-    values = (row * 1000 + col + 0.25 * (number + 1)).astype(dtype)
+    values = (row * 1000 + col + 0.25 * (number + 1)).astype(np.float32)
     values[20 + 40 * number : 50 + 40 * number, :30] = NODATA
     values[20 + 40 * number : 50 + 40 * number, -30:] = NODATA
-    return values
+    found: NDArray[np.float32] = values
+    return found
 
 
 def geotiff(values: NDArray[Any], transform: Affine, **how: Any) -> bytes:  # noqa: ANN401 - rasterio's options
