@@ -82,7 +82,8 @@ NAMES = (
 ODD = (
     "", " ", "*", "*/*", '"', '""', 'W/"x"', '"x", "y', "bytes=0-0", "bytes=-1", "bytes=0-0,5-6",
     "bytes=" + "9" * 30, "respond-async", "wait=0", "wait=-1", "wait=nan", "wait=1e400",
-    "respond-async, wait=1", "no-cache", "max-age=x", "only-if-cached", "image/tiff;q=nan", "image/*;q=1e9", ";;;", ",,,",
+    "respond-async, wait=1", "no-cache", "max-age=x", "only-if-cached", "image/tiff;q=nan", "image/*;q=1e9",
+    ";;;", ",,,",
     "application/json; charset=\x85", "\xe9" * 50, "gzip;q=0", "Bearer", "Basic Og==",
     "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "Sun, 22 Nov 2026 16:00:00 GMT",
 )  # fmt: skip
