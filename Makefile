@@ -33,6 +33,10 @@ serve: $(ready) ## run the daemon on 127.0.0.1:4326
 test: $(ready) ## run the tests; some of them: make test ARGS="tests/unit -x"
 	$(bin)/pytest -q -n auto --dist loadfile $(ARGS)
 
+.PHONY: soak
+soak: $(ready) ## the long run: what is tested at random, with ever new seeds; MINUTES=60
+	$(bin)/python tests/soak.py --minutes $(or $(MINUTES),60) $(ARGS)
+
 .PHONY: check
 check: $(ready) ## format, lint, types, layers
 	$(bin)/ruff format --check .

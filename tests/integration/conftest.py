@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import select
@@ -22,7 +23,7 @@ import icehouse
 if TYPE_CHECKING:
     from pathlib import Path
 
-START_SECONDS = 60
+START_SECONDS = 120
 """Far more than a daemon takes on a busy machine: a start that is slower is a hang."""
 ORIGINS = {
     "2m": (2, -4_000_100, 4_100_100),
@@ -123,6 +124,7 @@ class Launcher:
         self.folder = folder
         self.standins = standins
         self.daemons = []
+        self.numbers = itertools.count()
 
     def environment(self, **settings):
         """An environment in which nothing but these settings is set, nor found in the user's home."""
@@ -147,9 +149,13 @@ class Launcher:
             check=False,
         )
 
-    def __call__(self, cache=None, *, port=0, ready=True, **settings):
-        """Start a daemon on `cache` and wait until it is ready (or, with ready=False, until it ends)."""
-        number = len(self.daemons)
+    def __call__(self, cache=None, *, port=0, ready=True, moment=None, **settings):
+        """Start a daemon on `cache` and wait until it is ready (or, with ready=False, until it ends).
+
+        With `moment` it kills itself then, see `icehouse_server.testing.killed`; with ready=None it may or
+        may not become ready.
+        """
+        number = next(self.numbers)
         cache = cache or self.folder / f"cache-{number}"
         log = self.folder / f"daemon-{number}.log"
         settings = {"collections": "arcticdem-32m", "mirrors": json.dumps(self.standins.mirrors), **settings}
@@ -161,7 +167,9 @@ class Launcher:
                         if sys.platform == "linux"
                         else [sys.executable]
                     ),
-                    *("-m", "icehouse_server", "serve"),
+                    "-m",
+                    *(("icehouse_server.testing.killed", moment) if moment else ("icehouse_server",)),
+                    "serve",
                     *("--port", str(port), "--cache-dir", str(cache)),
                 ],
                 env=self.environment(**settings),
@@ -175,7 +183,7 @@ class Launcher:
         self.daemons.append(daemon)
         assert select.select([process.stdout], [], [], START_SECONDS)[0], log.read_text()
         daemon.line = process.stdout.readline().strip()
-        assert bool(daemon.line) is ready, log.read_text()
+        assert ready is None or bool(daemon.line) is ready, log.read_text()
         return daemon
 
     def close(self):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import signal
 import threading
@@ -18,7 +19,10 @@ import zarr
 import icehouse
 from icehouse_server.testing.faults import Fault, Stall
 
-KILLS = 20
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+KILLS = 20 if LONG else 8
+ROUNDS = 5 if LONG else 1
+SEED = int(os.environ.get("ICEHOUSE_TEST_SEED", "20"))
 LOADS = 5
 """Chunks asked for in each life, three at a time."""
 SHUTDOWN_SECONDS = 3
@@ -76,11 +80,12 @@ def stored_chunks(cache):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600 if LONG else 600)
+@pytest.mark.parametrize("number", range(ROUNDS))
 def test_sigkill_at_any_moment_loses_no_acknowledged_chunk(
-    daemon, fresh_standins, chunk_window, native, truth, tmp_path
+    daemon, fresh_standins, chunk_window, native, truth, tmp_path, number, record_property
 ):
-    chance = random.Random(20)
+    chance = random.Random(SEED + number)
     places = [(row, column) for row in range(-6, 5) for column in range(-5, 5)]
     windows = [chunk_window(*place) for place in chance.sample(places, KILLS * LOADS)]
     cache, kept, cut = tmp_path / "cache", [], 0
@@ -96,6 +101,7 @@ def test_sigkill_at_any_moment_loses_no_acknowledged_chunk(
             np.testing.assert_array_equal(values, truth("32m", window))
         kept += acknowledged
         cut += len(batch) - len(acknowledged)
+    record_property("kills", KILLS)
     assert len(kept) >= KILLS
     assert cut >= KILLS
     check_repository(stored_chunks(cache), kept, native, truth)
@@ -153,6 +159,52 @@ def test_sigterm_lets_a_load_that_is_under_way_finish(daemon, fresh_standins, ch
         found = load.result(60)
     assert server.wait() == 0
     np.testing.assert_array_equal(found.dem.values, truth("32m", chunk_window(1, 1)))
+
+
+def test_a_second_sigint_ends_the_daemon_at_once_and_what_is_committed_stays(
+    daemon, fresh_standins, chunk_window
+):
+    server = daemon(shutdown_timeout=120)
+    committed = server.client().load(chunk_window(0, 0))
+    fresh_standins.faults([Fault(action=Stall(seconds=120), path="*_dem.tif", times=None)])
+    with ThreadPoolExecutor(1) as pool:
+        load = pool.submit(server.client().load, chunk_window(2, 0), timeout=110)
+        wait_until_fetching(server)
+        server.signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert server.process.poll() is None, "the first one waits for the load"
+        server.signal(signal.SIGINT)
+        server.wait(30)
+        assert isinstance(load.exception(timeout=30), icehouse.IcehouseError)
+    fresh_standins.reset()
+    again = daemon(server.cache).client().load(chunk_window(0, 0))
+    np.testing.assert_array_equal(again.dem.values, committed.dem.values)
+    assert fresh_standins.counters().requests == 0
+
+
+def test_a_daemon_that_is_held_up_goes_on_with_what_was_asked(daemon, fresh_standins, chunk_window, truth):
+    server = daemon()
+    window = chunk_window(0, 0, 2, 2)
+    fresh_standins.shape(latency=0.2)
+    with ThreadPoolExecutor(1) as pool:
+        load = pool.submit(server.client().load, window, timeout=60)
+        wait_until_fetching(server)
+        server.signal(signal.SIGSTOP)
+        time.sleep(3)
+        server.signal(signal.SIGCONT)
+        np.testing.assert_array_equal(load.result(90).dem.values, truth("32m", window))
+
+
+@pytest.mark.parametrize("_", range(5 if LONG else 1))
+def test_of_two_daemons_that_race_for_a_folder_one_gets_it(daemon, tmp_path, chunk_window, _):
+    cache = tmp_path / "cache"
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: daemon(cache, ready=None), range(2)))
+    (winner,) = (server for server in both if server.line)
+    (loser,) = (server for server in both if not server.line)
+    assert loser.wait() == 1
+    assert f"owns the cache folder {cache}" in loser.log.read_text()
+    winner.client().load(chunk_window(0, 0))
 
 
 def test_a_second_daemon_on_the_folder_is_refused_and_a_killed_one_leaves_it_free(daemon, chunk_window):

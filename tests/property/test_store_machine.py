@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +21,12 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from icehouse_server.core.errors import (
     ChunksFailedError,
     DiskFullError,
     NotCachedError,
-    SourceCorruptError,
-    SourceUnavailableError,
     StoreError,
     UnknownSnapshotError,
 )
@@ -38,30 +36,9 @@ from icehouse_server.store.upkeep import folder_bytes
 from icehouse_server.testing.cache import SPECS, make_ledgers, open_cache, whole
 from icehouse_server.testing.crash import UnrestError, copy_as_a_crash_leaves_it
 from icehouse_server.testing.fakes import touches
-from icehouse_server.testing.faulty import Calls, Failing, storage_error
-from icehouse_server.testing.ledger import DAMAGED, stored_versions
+from icehouse_server.testing.troubles import SOURCE_ERRORS, TROUBLES, spoil_chunk, spoil_notes, trouble
 
-ERRORS = {
-    "corrupt": lambda: SourceCorruptError("it does not decode", item="scene"),
-    "away": lambda: SourceUnavailableError("503", item="scene"),
-    "surprise": lambda: ValueError("surprise"),
-}
-TROUBLES = {
-    "a full disk": lambda n: Failing(kind="set", first=n, forever=True, error=lambda: storage_error(28)),
-    "a full disk at a commit": lambda n: Failing(kind="commit", first=n, error=lambda: storage_error(28)),
-    "a commit's answer lost": lambda n: Failing(
-        kind="commit", first=n, late=True, error=lambda: storage_error(5)
-    ),
-    "all commits' answers lost": lambda _: Failing(
-        kind="commit", first=1, forever=True, late=True, error=lambda: storage_error(5)
-    ),
-    "no session": lambda n: Failing(kind="session", first=n, error=lambda: storage_error(24)),
-    "a slow disk": lambda n: Failing(kind="commit", first=1, forever=True, delay=0.004 * n),
-    "a disk that hangs": lambda n: Failing(kind="commit", first=n, delay=0.12),
-}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
-HANGING = 0.02
-"""Seconds that a commit may take where the disk hangs."""
 BANDS = st.sampled_from([("dem",), ("mask",), ("mask", "dem")])
 TURN = 0.0004
 
@@ -246,28 +223,18 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         acts=st.lists(ACTS, min_size=1, max_size=5),
-        trouble=st.sampled_from(sorted(TROUBLES)),
+        name=st.sampled_from(sorted(TROUBLES)),
         number=st.integers(1, 4),
     )
-    def all_at_once_in_trouble(self, acts, trouble, number):
+    def all_at_once_in_trouble(self, acts, name, number):
         async def run():
-            with self._trouble(trouble, number):
+            with trouble(self.cache, name, number):
                 await asyncio.wait_for(self._together(acts), 60)
 
         self._quietly(run())
 
     async def _together(self, acts):
         await asyncio.gather(*(self._act(act) for act in acts))
-
-    @contextmanager
-    def _trouble(self, trouble, number):
-        with Calls(self.folder) as calls, ExitStack() as stack:
-            calls.reset(TROUBLES[trouble](number))
-            if trouble == "a disk that hangs":
-                for collection in self.cache.collections.values():
-                    stack.callback(setattr, collection.writer, "_timeout", collection.writer._timeout)
-                    collection.writer._timeout = HANGING
-            yield
 
     # Alone: what comes of it is known
 
@@ -422,7 +389,7 @@ class Machine(RuleBasedStateMachine):
             assert not certain
             del self.past[name, snapshot]
         except NotCachedError:
-            assert keys - holds.keys()
+            assert self.spoilt or keys - holds.keys()
         except DamagedChunksError:
             assert self.spoilt
         else:
@@ -437,7 +404,7 @@ class Machine(RuleBasedStateMachine):
 
     # What goes wrong
 
-    @rule(place=PLACES, kind=st.sampled_from(sorted(ERRORS)))
+    @rule(place=PLACES, kind=st.sampled_from(sorted(SOURCE_ERRORS)))
     def an_item_breaks(self, place, kind):
         self.broken[place] = kind
         self._script()
@@ -449,14 +416,15 @@ class Machine(RuleBasedStateMachine):
 
     def _script(self):
         for ledger in self.ledgers.values():
-            ledger.source.faults = [touches(*place, ERRORS[kind]) for place, kind in self.broken.items()]
+            ledger.source.faults = [
+                touches(*place, SOURCE_ERRORS[kind]) for place, kind in self.broken.items()
+            ]
 
     @rule(where=WHERE)
     def the_source_changes(self, where):
         name, window = where
         self._change({(key.row, key.col) for key in self.ledgers[name].keys_under(window, ("dem",))}, name)
 
-    # How many files there are and how long they are is not the same in each run: both are drawn as shares.
     @rule(
         name=st.sampled_from(sorted(SPECS)),
         which=st.floats(0, 0.99),
@@ -465,28 +433,8 @@ class Machine(RuleBasedStateMachine):
         decoded=st.booleans(),
     )
     def a_chunk_file_is_spoilt(self, name, which, where, cut, decoded):
-        collection, ledger = self.cache.collections[name], self.ledgers[name]
-        files = sorted(path for path in (collection.folder / "chunks").glob("*") if path.stat().st_size)
-        if not files:
-            return
-        path = files[int(which * len(files))]
-        held = bytearray(path.read_bytes())
-        place = int(where * len(held))
-        held[place] ^= 1 << (place % 8)
-        draft = path.with_suffix(".spoilt")
-        draft.write_bytes(held[:place] if cut else held)
-        draft.replace(path)
-        self.spoilt = True
-        if not decoded:
-            collection._decoded.drop(tuple(ledger.stored))
-        found = self.runner.run(stored_versions(collection, ledger.truth))
-        ledger.damaged |= {key for key, versions in found.items() if versions == DAMAGED}
-
-    @invariant()
-    def nothing_is_held(self):
-        if hasattr(self, "cache"):
-            assert self.cache.service.budget.held == 0
-            assert self.cache.downloads.flights == 0
+        spoiling = spoil_chunk(self.cache, name, which, where, cut=cut, decoded=decoded)
+        self.spoilt |= self.runner.run(spoiling)
 
     def teardown(self):
         if hasattr(self, "cache"):
@@ -494,17 +442,6 @@ class Machine(RuleBasedStateMachine):
         self.runner.close()
         self.pool.shutdown()
         shutil.rmtree(self.root)
-
-
-def spoil_notes(folder, how):
-    notes = folder / "notes.sqlite"
-    match how:
-        case "lost":
-            notes.unlink()
-        case "cut":
-            notes.write_bytes(notes.read_bytes()[:5000])
-        case "garbage":
-            notes.write_bytes(b"this is no file of SQLite's" * 500)
 
 
 TestMachine = Machine.TestCase
