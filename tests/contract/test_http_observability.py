@@ -389,7 +389,7 @@ class Host(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def right(self):
-        data = self.server.raster
+        data = self.server.rasters[WAYS.index(self.path.partition("?")[0].rpartition("/")[2][:-4])]
         start, stop = map(int, re.findall(r"\d+", self.headers["Range"]))
         part = data[start : stop + 1]
         self.reply(206, part, Content_Range=f"bytes {start}-{start + len(part) - 1}/{len(data)}", ETag='"1"')
@@ -414,23 +414,29 @@ class Host(BaseHTTPRequestHandler):
     as_user = right
 
     def no_range(self):
-        self.reply(200, self.server.raster)
+        self.reply(200, self.server.rasters[0])
 
     def page(self):
         self.reply(200, f"<html>{self.path}</html>".encode())
 
 
-@pytest.fixture(scope="module")
-def host():
+def raster(left):
+    """A file of 64 x 64 pixels whose left edge is there."""
     buffer = io.BytesIO()
-    affine = rasterio.Affine(32, 0, 0, 0, -32, 2048)
+    affine = rasterio.Affine(32, 0, left, 0, -32, 2048)
     with rasterio.open(
         buffer, "w", driver="GTiff", dtype="float32", count=1, width=64, height=64, crs="EPSG:3413",
         transform=affine, nodata=-9999.0, tiled=True, blockxsize=64, blockysize=64,
     ) as file:  # fmt: skip
         file.write(np.ones((1, 64, 64), dtype="float32"))
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def host():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Host)
-    server.daemon_threads, server.raster, server.asked = True, buffer.getvalue(), []
+    server.daemon_threads, server.asked = True, []
+    server.rasters = [raster(2048 * place) for place in range(len(WAYS))]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server

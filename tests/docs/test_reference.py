@@ -16,7 +16,7 @@ import typer
 
 import icehouse
 from icehouse import _problems
-from icehouse_server.api import create_api, problems
+from icehouse_server.api import create_api, health, problems
 from icehouse_server.cli.commands import app as command_line
 from icehouse_server.core import errors
 from icehouse_server.output import FORMATS
@@ -160,6 +160,21 @@ def test_metrics_and_their_types(page_of, daemon_url):
         labels = set(re.findall(r"`(\w+)`", cells[1]))
         for found in re.findall(rf"^{name}(?:_bucket)?\{{(.*?)\}} ", text, re.MULTILINE):
             assert labels == set(re.findall(r"(\w+)=", found)) - {"le"}, name
+
+
+# Log and readiness
+
+
+def test_events_of_the_log(page_of):
+    documented = rows(sections(page_of("docs/how-to/watch-it.md"))["The log"])
+    source = Path(problems.__file__).parents[1]
+    code = "\n".join(file.read_text() for file in source.rglob("*.py"))
+    real = set(re.findall(r'\blog\.(\w+)\(\s*"(\w+)"', code))  # an event of one word is a stable one
+    assert {(cells[0], name) for name, cells in documented.items()} == real
+
+
+def test_reasons_not_to_be_ready(page_of):
+    assert set(rows(sections(page_of("docs/reference/http.md"))["GET /readyz"])) == set(health.CODES)
 
 
 # HTTP
