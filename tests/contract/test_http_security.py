@@ -1,4 +1,17 @@
-"""The rules of reliability.md 1.1 that the HTTP interface keeps: Host, foreign pages, caps, no leaks."""
+"""The rules of reliability.md 1.1 as far as HTTP keeps them. `pytest -k rule_10` runs one of them.
+
+| rule | what | where |
+|---|---|---|
+| 1, 3, 7 | Sizes, numbers, CRS, polygons, nesting | `test_http_security_input.py`, `test_http_nonsense.py` |
+| 2, 4 | Full queues, deadlines | `tests/faults/`, `tests/unit/test_downloads.py` |
+| 5, 6, 15 | What comes from a source | `tests/unit/`, `tests/contract/` and `tests/faults/` of the sources |
+| 8 | Names in paths | here, `test_http_security_input.py` |
+| 9, 12 | Where it listens; the token | `test_http_security_token.py`, `tests/unit/**/test_*_token.py` |
+| 10, 11 | Host, foreign pages | here, `test_http_security_token.py` |
+| 13 | Connections, heads, bodies | `test_http_security_connections.py` |
+| 14 | No paths, no secrets in answers and logs | here, `test_http_observability.py` |
+| - | What the process writes | `test_http_security_process.py` |
+"""
 
 from __future__ import annotations
 
@@ -31,7 +44,7 @@ def request(daemon, *headers, method="GET", path="/healthz", body=b""):
     "host",
     ["127.0.0.1:{port}", "localhost:{port}", "LocalHost:{port}", "[::1]:{port}"],
 )
-def test_a_host_that_is_ours(daemon, host):
+def test_rule_10_a_host_that_is_ours(daemon, host):
     assert request(daemon, f"Host: {host}")[0] == 200
 
 
@@ -59,14 +72,14 @@ def test_a_host_that_is_ours(daemon, host):
         "[::ffff:127.0.0.1]:{port}",
     ],
 )
-def test_a_host_that_is_not_ours(daemon, host):
+def test_rule_10_a_host_that_is_not_ours(daemon, host):
     status, headers, body = request(daemon, f"Host: {host}")
     assert status == 421
     assert headers["content-type"] == "application/problem+json"
     assert json.loads(body)["kind"] == "host-refused"
 
 
-def test_no_host_and_two_hosts(daemon):
+def test_rule_10_no_host_and_two_hosts(daemon):
     assert request(daemon)[0] in {400, 421}
     assert request(daemon, "Host: localhost:{port}", "Host: evil.example")[0] in {400, 421}
     assert request(daemon, "Host: localhost:{port}", "Host: localhost:{port}")[0] in {400, 421}
@@ -92,7 +105,7 @@ def test_no_host_and_two_hosts(daemon):
         (["Origin: http://localhost:{port}", "Sec-Fetch-Site: cross-site"], False),
     ],
 )
-def test_a_post_from_a_page(daemon, headers, allowed):
+def test_rule_11_a_post_from_a_page(daemon, headers, allowed):
     common = ["Host: localhost:{port}", "Content-Type: application/json"]
     path, body = daemon.path("plan"), json.dumps(PLAN).encode()
     status, found, answer = request(daemon, *common, *headers, method="POST", path=path, body=body)
@@ -102,7 +115,7 @@ def test_a_post_from_a_page(daemon, headers, allowed):
         assert json.loads(answer)["kind"] == "cross-site-refused"
 
 
-def test_no_cors(daemon):
+def test_rule_11_no_cors(daemon):
     origin = {"origin": "http://evil.example"}
     preflight = {**origin, "access-control-request-method": "POST"}
     for answer in (
@@ -112,7 +125,32 @@ def test_no_cors(daemon):
         assert not any(name.startswith("access-control-") for name in answer.headers)
 
 
-def test_a_get_changes_nothing_but_what_it_fills(daemon, place):
+def test_rule_11_every_route_refuses_foreign_pages_and_forms(daemon):
+    described = daemon.http.get("/openapi.json").json()["paths"]
+    unsafe = [(method, path) for path, methods in described.items() for method in methods if method != "get"]
+    assert len(unsafe) >= 3
+    for method, path in unsafe:
+        target = re.sub(r"{\w+}", "x", path)
+        for page in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}):
+            answer = daemon.http.request(method, target, headers=page)
+            assert (answer.status_code, answer.json()["kind"]) == (403, "cross-site-refused")
+        for media in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+            if method == "post":
+                answer = daemon.http.post(target, content=b"{}", headers={"content-type": media})
+                assert answer.status_code == 415, (target, answer.text)
+
+
+def test_rule_11_no_path_answers_a_preflight(daemon):
+    page = {"origin": "http://evil.example", "access-control-request-headers": "authorization"}
+    for path in daemon.http.get("/openapi.json").json()["paths"]:
+        for method in ("POST", "GET", "DELETE"):
+            headers = {**page, "access-control-request-method": method}
+            answer = daemon.http.options(re.sub(r"{\w+}", "x", path), headers=headers)
+            assert answer.status_code >= 400
+            assert not any(name.startswith("access-control-") for name in answer.headers)
+
+
+def test_rule_11_a_get_changes_nothing_but_what_it_fills(daemon, place):
     def state():
         return daemon.http.get("/readyz").json()["collections"]
 
@@ -125,7 +163,7 @@ def test_a_get_changes_nothing_but_what_it_fills(daemon, place):
     assert state()["arcticdem-32m"]["chunks"] == before["arcticdem-32m"]["chunks"] + 1
 
 
-def test_headers_have_a_limit(daemon):
+def test_rule_13_headers_have_a_limit(daemon):
     status, _, _ = request(daemon, "Host: localhost:{port}", "X-Long: " + "x" * 200_000)
     assert status == 431
     status, _, _ = request(daemon, "Host: localhost:{port}", *(f"X-{n}: 1" for n in range(5000)))
@@ -150,7 +188,7 @@ def test_headers_have_a_limit(daemon):
         "/nope",
     ],
 )
-def test_a_path_leads_nowhere_else(daemon, path):
+def test_rule_8_a_path_leads_nowhere_else(daemon, path):
     status, headers, body = request(daemon, "Host: localhost:{port}", path=path)
     assert status == 404
     assert headers["content-type"] == "application/problem+json"
@@ -159,7 +197,7 @@ def test_a_path_leads_nowhere_else(daemon, path):
 
 
 @pytest.mark.parametrize(("status", "answers"), [(403, 502), (404, 502), (500, 502), (503, 502)], ids=str)
-def test_errors_show_no_path_and_no_signed_url(daemon, fresh_standins, place, status, answers):
+def test_rule_14_errors_show_no_path_and_no_signed_url(daemon, fresh_standins, place, status, answers):
     fresh_standins.faults([Fault(action=Status(status=status), path="*_dem.tif", times=None)])
     answer = daemon.get(**place.query())
     assert answer.status_code == answers
@@ -171,5 +209,5 @@ def test_errors_show_no_path_and_no_signed_url(daemon, fresh_standins, place, st
     assert not re.search(r"[?&](X-Amz|sig|token)", answer.text)
 
 
-def test_the_answers_do_not_name_their_server(daemon):
+def test_rule_14_the_answers_do_not_name_their_server(daemon):
     assert "server" not in daemon.http.get("/").headers
