@@ -13,6 +13,7 @@ from icehouse._errors import (
     ConnectionFailed,
     DiskFull,
     IcehouseError,
+    JobFailed,
     NotAllowed,
     NotCached,
     NotFound,
@@ -24,6 +25,7 @@ from icehouse._errors import (
     TooLarge,
 )
 from icehouse._geobox import GeoBox
+from icehouse._jobs import Job, JobChunks, JobStatus
 from icehouse._plan import Plan, PlanChunks, PlanWindow, Point
 from icehouse._progress import Progress
 
@@ -37,6 +39,10 @@ __all__ = [
     "DiskFull",
     "GeoBox",
     "IcehouseError",
+    "Job",
+    "JobChunks",
+    "JobFailed",
+    "JobStatus",
     "NotAllowed",
     "NotCached",
     "NotFound",

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 from icehouse._collection import Collection
 from icehouse._errors import BadParameter, ProtocolError
 from icehouse._geobox import GeoBox, as_geobox
+from icehouse._jobs import Job, job_of, start
 from icehouse._plan import Plan, Point
 from icehouse._progress import sink_of
 from icehouse._request import make_query
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from icehouse._asgi import AsgiApp
     from icehouse._geobox import HasShape
+    from icehouse._jobs import Region
     from icehouse._progress import ProgressSink
     from icehouse._request import Resampling, When
 
@@ -180,6 +182,78 @@ class Client:
             raise BadParameter("point: give lon and lat, or x and y (with crs)")
         path = f"{collection_path(self._name(collection))}/point?{urlencode(where)}"
         return Point.from_json(self._session.get_json(path, timeout=timeout))
+
+    def seed(
+        self,
+        region: Region = None,
+        collection: str | None = None,
+        *,
+        crs: object = None,
+        bands: str | Sequence[str] | None = None,
+        whole: bool = False,
+        timeout: float | None = None,
+    ) -> Job:
+        """Have the daemon fetch ahead what is absent of a region, by itself; a later load finds it cached.
+
+        Args:
+            region: a geobox (what `load` with it needs), a bbox (minx, miny, maxx, maxy), or a GeoJSON
+                polygon in lon/lat, of which the bbox counts.
+            collection: its id; may be left out as in `load`.
+            crs: of a bbox; lon/lat by default.
+            bands: names; by default those that `load` takes.
+            whole: True for the whole collection, in place of a region.
+            timeout: seconds for this call; the job takes as long as it takes.
+
+        Raises:
+            TooLarge: it is about more chunks than `max_job_chunks`.
+            OutsideCollection: the region lies outside the collection.
+        """
+        path = f"{collection_path(self._name(collection))}/seed"
+        return start(self._session, path, region=region, crs=crs, bands=bands, whole=whole, timeout=timeout)
+
+    def refresh(
+        self,
+        region: Region = None,
+        collection: str | None = None,
+        *,
+        crs: object = None,
+        bands: str | Sequence[str] | None = None,
+        timeout: float | None = None,
+    ) -> Job:
+        """Have what is cached of a region fetched again; of the whole collection, where none is given.
+
+        The arguments are those of `seed`; all bands count where none is named. What is absent stays absent.
+        """
+        path = f"{collection_path(self._name(collection))}/refresh"
+        return start(self._session, path, region=region, crs=crs, bands=bands, timeout=timeout)
+
+    def truncate(
+        self,
+        region: Region = None,
+        collection: str | None = None,
+        *,
+        crs: object = None,
+        bands: str | Sequence[str] | None = None,
+        timeout: float | None = None,
+    ) -> Job:
+        """Have what is cached of a region deleted; of the whole collection, where none is given.
+
+        The arguments are those of `seed`; all bands count where none is named.
+        """
+        path = f"{collection_path(self._name(collection))}/truncate"
+        return start(self._session, path, region=region, crs=crs, bands=bands, timeout=timeout)
+
+    def jobs(self) -> list[Job]:
+        """The jobs that the daemon remembers, the newest first."""
+        document = self._session.get_json("/jobs?limit=1000")
+        try:
+            return [job_of(self._session, entry) for entry in document["jobs"]]
+        except (KeyError, TypeError) as error:
+            raise ProtocolError(f"the list of jobs is not as agreed: {error!r}") from error
+
+    def job(self, id: str) -> Job:  # noqa: A002 - its name everywhere
+        """The job of an id, without asking whether there is one."""
+        return Job(self._session, quote(id, safe=""))
 
     def collections(self) -> list[str]:
         """Ids of the collections that the daemon serves."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from icehouse._client import Client
     from icehouse._geobox import HasShape
+    from icehouse._jobs import Job, Region
     from icehouse._plan import Plan, Point
 
 
@@ -35,6 +36,18 @@ class Collection:
     def point(self, lon: float | None = None, lat: float | None = None, **options: Any) -> Point:  # noqa: ANN401
         """Band values at one point; see `Client.point`."""
         return self.client.point(lon, lat, self.id, **options)
+
+    def seed(self, region: Region = None, **options: Any) -> Job:  # noqa: ANN401 - of Client.seed
+        """Have what is absent of a region fetched ahead; see `Client.seed`."""
+        return self.client.seed(region, self.id, **options)
+
+    def refresh(self, region: Region = None, **options: Any) -> Job:  # noqa: ANN401 - of Client.refresh
+        """Have what is cached fetched again; see `Client.refresh`."""
+        return self.client.refresh(region, self.id, **options)
+
+    def truncate(self, region: Region = None, **options: Any) -> Job:  # noqa: ANN401 - of Client.truncate
+        """Have what is cached deleted; see `Client.truncate`."""
+        return self.client.truncate(region, self.id, **options)
 
     @property
     def metadata(self) -> dict[str, Any]:  # Any: JSON

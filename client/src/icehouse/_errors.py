@@ -119,6 +119,18 @@ class DiskFull(IcehouseError):  # noqa: N818
     default_kind = "disk-full"
 
 
+class JobFailed(IcehouseError):  # noqa: N818
+    """A job ended badly, or was dismissed. What it has fetched is kept: the same again goes on from there."""
+
+    default_kind = "job-failed"
+
+    @property
+    def chunks(self) -> list[dict[str, Any]]:  # Any: JSON
+        """The first hundred of the chunks that failed, each naming its item."""
+        failures = self.problem.get("failures")
+        return [dict(failure) for failure in failures] if isinstance(failures, list) else []
+
+
 class NotAllowed(IcehouseError):  # noqa: N818
     """The daemon refused the caller: wrong host name or origin, no token or a wrong one."""
 

@@ -26,6 +26,7 @@ _KINDS: Mapping[str, type[errors.IcehouseError]] = {
     "unknown-collection": errors.NotFound,
     "unknown-band": errors.NotFound,
     "unknown-snapshot": errors.NotFound,
+    "unknown-job": errors.NotFound,
     "not-found": errors.NotFound,
     "too-large": errors.TooLarge,
     "outside-collection": errors.OutsideCollection,

@@ -77,6 +77,23 @@ class Session:
         deadline = self.deadline(timeout)
         return _object(self.send("GET", path, accept=_JSON, deadline=deadline, accept_status=accept_status))
 
+    def ask_json(
+        self, method: str, path: str, *, body: bytes | None = None, timeout: float | None = None
+    ) -> dict[str, Any]:  # Any: JSON
+        """Ask for a JSON object by any method.
+
+        Raises:
+            OutsideCollection: the region lies outside the collection.
+        """
+        answer = self.send(method, path, accept=_JSON, body=body, deadline=self.deadline(timeout))
+        if answer.status == _OUTSIDE:
+            raise OutsideCollection(
+                "the region lies outside the collection",
+                status=_OUTSIDE,
+                request_id=answer.header(REQUEST_ID),
+            )
+        return _object(answer)
+
     def plan(self, collection: str, query: Query, *, timeout: float | None) -> Plan:
         """POST a query to `/plan`."""
         answer = self.post(collection, "plan", query, accept=_JSON, deadline=self.deadline(timeout))

@@ -85,7 +85,7 @@ class Transport(Protocol):
         """Send and receive.
 
         Args:
-            method: `GET` or `POST`. Every request of Icehouse's client may be sent twice without harm.
+            method: such as `GET`. Every request of Icehouse's client may be sent twice without harm.
             path: starts with a slash, quoted, with its query.
             headers: all but Host and Content-Length.
             body: the request's body, or None.

@@ -123,6 +123,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.serve(None)
 
+    def do_DELETE(self):
+        self.serve(None)
+
     def do_POST(self):
         self.serve(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
