@@ -164,6 +164,7 @@ def _links(spec: CollectionSpec, base: str) -> list[dict[str, str]]:
         ("self", "application/json", here),
         ("root", "application/json", f"{base}/"),
         ("parent", "application/json", f"{base}/collections"),
+        ("jobs", "application/json", f"{base}/jobs"),
         ("http://www.opengis.net/def/rel/ogc/1.0/schema", "application/schema+json", f"{here}/schema"),
         (
             "http://www.opengis.net/def/rel/ogc/1.0/coverage",
