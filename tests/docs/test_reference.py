@@ -138,6 +138,7 @@ def test_errors_of_the_client_alone(page_of):
         icehouse.ClientTimeout,
         icehouse.ProtocolError,
         icehouse.OutsideCollection,
+        icehouse.JobFailed,
     )
     assert documented.keys() == {cls.default_kind for cls in own}
     for cls in own:
@@ -293,7 +294,11 @@ def test_names_of_the_client(page_of):
     named = {f"icehouse.{cls.__name__}" for cls in classes if cls.__name__ not in errors_}
     assert documented == named | {"icehouse.__version__"}
     assert set(rows(text["Errors"])) == errors_
-    for heading, name in (("What a client does", "Client"), ("icehouse.Collection", "Collection")):
+    for heading, name in (
+        ("What a client does", "Client"),
+        ("icehouse.Collection", "Collection"),
+        ("icehouse.Job", "Job"),
+    ):
         prefix = f"{name.lower()}."
         members = {prefix + member for member in dir(getattr(icehouse, name)) if not member.startswith("_")}
         assert set(rows(text[heading])) == members
@@ -304,10 +309,15 @@ def test_parameters_of_load(page_of):
     assert set(rows(text["What load takes"])) == set(inspect.signature(icehouse.Client.load).parameters) - {
         "self"
     }
+    assert set(rows(text["What seed takes"])) == set(inspect.signature(icehouse.Client.seed).parameters) - {
+        "self"
+    }
     assert set(rows(text["icehouse.Client"])) == set(inspect.signature(icehouse.Client).parameters)
 
 
-@pytest.mark.parametrize("name", ["Plan", "PlanChunks", "PlanWindow", "Point", "Progress", "GeoBox"])
+@pytest.mark.parametrize(
+    "name", ["Plan", "PlanChunks", "PlanWindow", "Point", "Progress", "GeoBox", "JobStatus", "JobChunks"]
+)
 def test_fields_of_the_clients_values(page_of, name):
     text = sections(page_of("docs/reference/client.md"))
     cls = getattr(icehouse, name)
