@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
+from threading import Barrier
 
 import structlog
 from fastapi import FastAPI
 
 from icehouse_server.api import ApiState, Metrics, TokenRule, create_api
+from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.ports import Source
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
@@ -131,8 +133,19 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
 
 
 def _pool(stack: AsyncExitStack, threads: int, name: str) -> ThreadPoolExecutor:
+    """Make a pool and start its threads: when they are needed, the system may have none to give."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
     stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+    started = Barrier(threads)
+    try:
+        for _ in range(threads):
+            pool.submit(started.wait)
+    except RuntimeError as error:
+        started.abort()
+        raise ConfigurationError(
+            f"the system does not let the daemon start {threads} threads",
+            hint="raise the limit of processes and threads (ulimit -u), or lower worker_threads",
+        ) from error
     return pool
 
 

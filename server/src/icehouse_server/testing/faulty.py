@@ -212,6 +212,8 @@ class Calls:
     def _connecting(self, kind: str, real: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(real)
         def call(*args: Any, **options: Any) -> object:  # noqa: ANN401 - passed on
+            if args[0] == ":memory:":
+                return real(*args, **options)
             made = functools.partial(real, *args, factory=_connection_type(self), **options)
             return self.around(kind, made)
 
