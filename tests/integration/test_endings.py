@@ -198,13 +198,14 @@ def test_a_daemon_that_is_held_up_goes_on_with_what_was_asked(daemon, fresh_stan
 @pytest.mark.parametrize("_", range(5 if LONG else 1))
 def test_of_two_daemons_that_race_for_a_folder_one_gets_it(daemon, tmp_path, chunk_window, _):
     cache = tmp_path / "cache"
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool:  # a daemon ends with the thread that has started it
         both = list(pool.map(lambda _: daemon(cache, ready=None), range(2)))
-    (winner,) = (server for server in both if server.line)
-    (loser,) = (server for server in both if not server.line)
-    assert loser.wait() == 1
-    assert f"owns the cache folder {cache}" in loser.log.read_text()
-    winner.client().load(chunk_window(0, 0))
+        (winner,) = (server for server in both if server.line)
+        (loser,) = (server for server in both if not server.line)
+        assert loser.wait() == 1
+        assert f"owns the cache folder {cache}" in loser.log.read_text()
+        winner.client().load(chunk_window(0, 0))
+        assert winner.stop() == 0
 
 
 def test_a_second_daemon_on_the_folder_is_refused_and_a_killed_one_leaves_it_free(daemon, chunk_window):

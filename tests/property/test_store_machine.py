@@ -192,6 +192,8 @@ class Machine(RuleBasedStateMachine):
             case "load":
                 await self.cache.load(name, window, act.bands)
             case "refresh":
+                if act.after % 2:
+                    self._change({(key.row, key.col) for key in keys}, name)
                 await self.cache.refresh(name, keys)
             case "change":
                 self._change({(key.row, key.col) for key in keys}, name)
@@ -329,12 +331,13 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.pins) < 3)
     @rule(name=st.sampled_from(sorted(SPECS)))
     def pin(self, name):
-        async def hold():
-            stack = AsyncExitStack()
-            lease = await stack.enter_async_context(self.cache.collections[name].lease())
-            self.pins.append(Pin(name, stack, lease, dict(self.ledgers[name].stored)))
+        self.runner.run(self._pin(name))
 
-        self.runner.run(hold())
+    async def _pin(self, name):
+        stack = AsyncExitStack()
+        lease = await stack.enter_async_context(self.cache.collections[name].lease())
+        self.pins.append(Pin(name, stack, lease, dict(self.ledgers[name].stored)))
+        return self.pins[-1]
 
     @precondition(lambda self: self.pins)
     @rule(which=st.integers(0, 2))
@@ -345,6 +348,25 @@ class Machine(RuleBasedStateMachine):
         for pin in list(pins):
             await pin.stack.aclose()
             self.pins.remove(pin)
+
+    @rule(
+        name=st.sampled_from(sorted(SPECS)),
+        acts=st.lists(ACTS, min_size=1, max_size=4),
+        turns=st.integers(0, 80),
+    )
+    def a_reader_is_overtaken(self, name, acts, turns):
+        """He reads what he has pinned, while others change it, or when they have."""
+
+        async def read():
+            pin = await self._pin(name)
+            others = asyncio.ensure_future(self._together(acts))
+            await asyncio.sleep(turns * TURN)
+            await self._read_pinned(pin)
+            await others
+            await self._read_pinned(pin)
+            await self._unpin([pin])
+
+        self._quietly(read())
 
     @precondition(lambda self: self.pins)
     @rule(acts=st.lists(ACTS, max_size=3))
