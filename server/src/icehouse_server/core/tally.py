@@ -35,15 +35,15 @@ class FetchTally:
     """What the fetch of one block cost at the source so far."""
 
     id: str = ""
-    """Stands in the log lines of the fetch, and goes to the source as ``X-Request-ID``. Random: it says nothing
-    about who asks."""
+    """Stands in the log lines of the fetch, and goes to the source as ``X-Request-ID``; random, so that it says
+    nothing about who asks."""
     requests: int = 0
     bytes: int = 0
     """Received, compressed as the source sends them."""
 
 
 FETCH: ContextVar[FetchTally | None] = ContextVar("icehouse-fetch", default=None)
-"""The fetch for which the present task or thread works. What two share counts for the one that asked first."""
+"""The fetch for which the present task or thread works. What two share counts for the first to ask."""
 
 
 def request_headers() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Watching what the daemon stands on: whether its event loop is in time, and whether its folder takes files."""
+"""Watching what the daemon stands on: whether its event loop is in time, its folder takes files."""
 
 import asyncio
 import os

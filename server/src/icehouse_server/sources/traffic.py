@@ -26,8 +26,9 @@ class HostTraffic:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Counters by host, and for the fetch that asks. Safe from any thread: metadata is read in the pool, bytes on
-    the loop.
+    """Counters by host, and for the fetch that asks.
+
+    Safe from any thread: metadata is read in a pool, bytes on the loop.
     """
 
     _requests: Counter[str] = field(default_factory=Counter)
