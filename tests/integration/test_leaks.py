@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 import httpx
 import psutil
+import pytest
 
-REQUESTS = 20_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 720
+REQUESTS = 20_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 480
 SLACK = 2
 """Files, threads and tasks that may be added late: of hundreds of requests that leak, far more would stay."""
 GROWTH = 64 * 1024**2
@@ -122,6 +123,8 @@ def settled(server, most=None):
         threading.Event().wait(0.1)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600 if REQUESTS < 10_000 else 7200)
 def test_what_the_daemon_holds_returns_to_what_it_was(daemon, native):
     """Files, threads, tasks, leases, flights, places of the queue, memory of answers and of the process."""
     geobox = native("32m", -790_000, 2_690_000, (1600, 1600))
