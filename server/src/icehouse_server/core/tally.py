@@ -35,7 +35,7 @@ class FetchTally:
     """What the fetch of one block cost at the source so far."""
 
     id: str = ""
-    """Stands in the log lines of the fetch, and goes to the source as ``X-Request-ID``; random, so that it says
+    """Stands in the log lines of the fetch, and goes to the source as ``X-Request-ID``; random: it says
     nothing about who asks."""
     requests: int = 0
     bytes: int = 0
