@@ -4,6 +4,8 @@ import logging
 import os
 import re
 import sys
+from contextlib import suppress
+from typing import TextIO, cast
 
 import icechunk
 import stamina.instrumentation
@@ -83,6 +85,24 @@ def _escaped(text: str, kept: str) -> str:
     )
 
 
+class Lossy:
+    """A stream that loses what can't be written: a log on a full disk must not fail what it tells of."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, or lose it."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what waits, or lose it."""
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def configure_logging(settings: Settings) -> None:
     """Set structlog up once, before the daemon starts; what libraries log goes the same way."""
     if "ICECHUNK_LOG" not in os.environ:
@@ -101,7 +121,7 @@ def configure_logging(settings: Settings) -> None:
     structlog.configure(
         processors=[*chain, redact, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", Lossy(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     _take_over_libraries(chain, renderer)
@@ -119,7 +139,7 @@ def _chain() -> list[Processor]:
 
 def _take_over_libraries(chain: list[Processor], renderer: Processor) -> None:
     """Let warnings of libraries become lines like ours; urllib3's hold whole URLs, signed ones too."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(cast("TextIO", Lossy(sys.stderr)))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*chain[:-1], structlog.stdlib.add_logger_name],

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import NoReturn, cast
 
@@ -40,8 +40,9 @@ def run(settings: Settings) -> NoReturn:
     _allow_files(settings.max_connections + _SPARE_FILES)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run_daemon(settings))
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # a log on a full disk, a reader that has gone
+                stream.flush()
         # Native threads of the storage libraries may still end; an interpreter that winds down beside them
         # can crash (measured: 12 of 40 short processes). Everything is closed: leave at once.
         os._exit(0)

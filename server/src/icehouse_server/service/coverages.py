@@ -264,7 +264,7 @@ class CoverageService:
         if any(failure.kind == ShuttingDownError.kind for failure in ensured.failed):
             raise ShuttingDownError("the daemon is stopping; what it has fetched is kept", retry_after=5)
         if ensured.failed and ask.fail_on_error:
-            raise ChunksFailedError(ensured.failed)
+            raise _error_of(ensured.failed)
         return ensured.failed
 
     async def check_disk(self) -> None:
@@ -409,6 +409,14 @@ def _write_piece(plan: Plan, band: BandSpec, values: Pixels, piece: Piece, out: 
         method=plan.region.resampling_of(band),
         out=out,
     )
+
+
+def _error_of(failed: tuple[FailedChunk, ...]) -> ChunksFailedError | DiskFullError:
+    """Return the error of chunks that are not there; that the disk is full says nothing of their source."""
+    if all(failure.kind == DiskFullError.kind for failure in failed):
+        hint = "make room, or point cache_dir at a larger disk; cached regions still work"
+        return DiskFullError(failed[0].detail, hint=hint)
+    return ChunksFailedError(failed)
 
 
 def _not_cached(plan: Plan, absent: int) -> NotCachedError:
