@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, WithJsonSchema
 
-from icehouse_server.api import events
+from icehouse_server.api import events, schemas
 from icehouse_server.api.job_parameters import JobBody, JobQuery, SeedBody, SeedQuery, order_of
 from icehouse_server.api.schemas import link
 from icehouse_server.api.state import ApiState, Spec, State, base_url
@@ -215,7 +215,7 @@ async def delete_job(request: Request, state: State, job: JobId) -> StatusInfo:
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Events `progress` and, last, `end`; the data of each are the job as JSON.",
-        "content": {events.MEDIA_TYPE: {"schema": {"type": "string"}}},
+        "content": {events.MEDIA_TYPE: {"schema": schemas.EVENT}},
     }
 }
 
@@ -229,7 +229,7 @@ async def get_job_events(request: Request, state: State, job: JobId) -> Response
 
 def status_info(job: Job, base: str) -> StatusInfo:
     """Return a job as a document."""
-    order, counts, here = job.order, job.counts, f"{base}/jobs/{job.id}"
+    order, here = job.order, f"{base}/jobs/{job.id}"
     collection = None if order.collection is None else order.collection.id
     links = [
         _link("self", here),
@@ -252,21 +252,12 @@ def status_info(job: Job, base: str) -> StatusInfo:
         collection=collection,
         bands=[band.name for band in order.bands],
         region=dict(order.asked),
-        chunks=JobChunks(
-            total=counts.total,
-            present=counts.present,
-            fetched=counts.fetched,
-            failed=counts.failed,
-            dropped=counts.dropped,
-        ),
+        chunks=JobChunks.model_validate(job.counts, from_attributes=True),
         estimated_source_bytes=job.estimated_bytes,
         fetched_bytes=job.fetched_bytes,
         chunks_per_second=round(job.rate, 3),
         failures=[
-            FailedChunkDocument(
-                chunk=failure.chunk, kind=failure.kind, detail=failure.detail, item=failure.item
-            )
-            for failure in job.failures
+            FailedChunkDocument.model_validate(failure, from_attributes=True) for failure in job.failures
         ],
         links=links,
     )
