@@ -27,6 +27,9 @@ TOKEN = "fire-" + "x" * 32
 REGION = r"^/collections/\{collection\}/(coverage|coverage\.\{suffix\}|plan|point)$"
 """Routes of regions. JSON Schema can't say how their parameters go together: see `REASONS`."""
 
+ORDERS = r"^/collections/\{collection\}/(seed|refresh|truncate)$"
+"""Routes that start a job on a region, which comes by query or by body."""
+
 REASONS = [
     # One number against another.
     r"bbox: (min[xy]) \S+ is not below max[xy] \S+",
@@ -106,16 +109,28 @@ def make_sensible(context, case, kwargs):  # noqa: ARG001 - schemathesis calls i
 
     Half of what remains would otherwise be refused before anything interesting happens.
     """
-    if case.meta is None or not case.meta.generation.mode.is_positive or not re.match(REGION, case.path):
+    if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     query = case.query if isinstance(case.query, dict) else {}
-    if case.path.endswith("point") and case.method == "GET":
-        whole = {"x", "y"} <= query.keys() and not {"lon", "lat"} & query.keys()
-        for name in () if whole else ("x", "y", "crs"):
-            query.pop(name, None)
-        for name, number in () if whole else (("lon", 149.98), ("lat", 65.1)):
-            query.setdefault(name, number)
-        return
+    if re.match(ORDERS, case.path):
+        make_order_sensible(query, case.body)
+    elif case.path.endswith("point") and case.method == "GET":
+        make_point_sensible(query)
+    elif re.match(REGION, case.path):
+        make_query_sensible(query)
+        if isinstance(case.body, dict):
+            make_body_sensible(case.body)
+
+
+def make_point_sensible(query):
+    whole = {"x", "y"} <= query.keys() and not {"lon", "lat"} & query.keys()
+    for name in () if whole else ("x", "y", "crs"):
+        query.pop(name, None)
+    for name, number in () if whole else (("lon", 149.98), ("lat", 65.1)):
+        query.setdefault(name, number)
+
+
+def make_query_sensible(query):
     if "bbox" not in query:
         query.pop("bbox-crs", None)
     elif query.get("bbox-crs", "CRS84") not in {"CRS84", "EPSG:4326"}:
@@ -124,8 +139,26 @@ def make_sensible(context, case, kwargs):  # noqa: ARG001 - schemathesis calls i
         query.pop("bands", None)
     if {"width", "height"} & query.keys():
         query.pop("resolution", None)
-    if isinstance(case.body, dict):
-        make_body_sensible(case.body)
+
+
+def make_order_sensible(query, body):
+    if not isinstance(body, dict):
+        query.pop("all", None)
+        query.setdefault("bbox", "149.97,65.09,149.99,65.1")
+        query["bbox-crs"] = "CRS84"
+        if "properties" in query:
+            query.pop("bands", None)
+        return
+    query.clear()
+    body.pop("all", None)
+    if body.get("bbox") is None:
+        body.pop("bbox", None)
+        body.pop("bbox-crs", None)
+        make_body_sensible(body)
+        return
+    for name in ("proj:code", "proj:wkt2", "proj:transform", "proj:shape", "geometry"):
+        body.pop(name, None)
+    body.update({"bbox": [149.97, 65.09, 149.99, 65.1], "bbox-crs": "CRS84"})
 
 
 def make_body_sensible(body):
@@ -168,7 +201,7 @@ def valid_is_refused_for_a_reason(ctx, response, case):  # noqa: ARG001
     """What is right by the description is answered, or refused for what no JSON Schema can say."""
     if not case.meta.generation.mode.is_positive or response.status_code not in {400, 406, 422}:
         return
-    if response.request.method != case.method or not re.match(REGION, case.path):
+    if response.request.method != case.method or not re.match(f"{REGION}|{ORDERS}", case.path):
         return
     detail = response.json()["detail"]
     reasons = [reason for reason in REASONS if re.fullmatch(reason, detail)]
@@ -191,7 +224,7 @@ def armed():
 
 
 def config():
-    examples, chains = (3000, 1000) if LONG else (40, 15)
+    examples, chains = (3000, 1000) if LONG else (25, 10)
     return schemathesis.Config.from_dict(
         {
             "seed": SEED,
@@ -206,6 +239,17 @@ def config():
                 "stateful": {"generation": {"max-examples": chains}},
             },
             "operations": [
+                {
+                    # A job that runs is ended by DELETE and still there to be read (OGC API Processes);
+                    # tests of jobs look at what is gone after the second.
+                    "include-path-regex": "^/jobs/",
+                    "checks": {"use_after_free": {"enabled": False}},
+                },
+                {
+                    # Replaced by valid_is_refused_for_a_reason, as below.
+                    "include-path-regex": ORDERS,
+                    "checks": {"positive_data_acceptance": {"enabled": False}},
+                },
                 {
                     "include-path-regex": REGION,
                     "checks": {
@@ -263,7 +307,7 @@ class Record:
 @pytest.mark.usefixtures("armed")
 # Hypothesis, of a strategy that it puts into a report.
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
-@pytest.mark.timeout(7200 if LONG else 600)
+@pytest.mark.timeout(7200 if LONG else 900)
 def test_every_route_under_fire(target):
     schema = schemathesis.openapi.from_url(f"{target.url}/openapi.json", config=config())
     record = Record()
@@ -276,7 +320,7 @@ def test_every_route_under_fire(target):
     described = {
         f"{method.upper()} {path}" for path, item in schema.raw_schema["paths"].items() for method in item
     }
-    answered = {label for label, statuses in record.answers.items() if 200 in statuses}
+    answered = {label for label, statuses in record.answers.items() if {200, 201} & statuses.keys()}
     assert answered == described
     assert set(record.phases) == {"EXAMPLES", "COVERAGE", "FUZZING", "STATEFUL_TESTING"}
     assert {link.split()[4] for link in record.followed} > LINKS

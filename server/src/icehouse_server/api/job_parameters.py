@@ -9,7 +9,7 @@ from fastapi import Query
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from icehouse_server.api import schemas, texts
-from icehouse_server.api.parameters import CoverageBody, CoverageQuery, in_body
+from icehouse_server.api.parameters import CoverageBody, CoverageQuery, Whole, in_body
 from icehouse_server.api.schemas import nullable
 from icehouse_server.api.strict import Body
 from icehouse_server.core.collection import BandSpec, CollectionSpec
@@ -114,7 +114,7 @@ class JobBody(Body):
     transform: Annotated[list[float] | None, Field(alias="proj:transform"), nullable(schemas.TRANSFORM)] = (
         None
     )
-    shape: Annotated[list[int] | None, Field(alias="proj:shape"), nullable(schemas.SHAPE)] = None
+    shape: Annotated[list[Whole] | None, Field(alias="proj:shape"), nullable(schemas.SHAPE)] = None
     geometry: Annotated[dict[str, Any] | None, nullable(schemas.GEOMETRY)] = None
     bands: Annotated[list[str] | None, nullable(schemas.BAND_LIST)] = None
 

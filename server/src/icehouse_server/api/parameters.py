@@ -33,7 +33,8 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-_Whole = Annotated[int, BeforeValidator(_whole)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""A whole number of a body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +153,7 @@ class CoverageBody(Body):
     transform: Annotated[list[float] | None, Field(alias="proj:transform"), nullable(schemas.TRANSFORM)] = (
         None
     )
-    shape: Annotated[list[_Whole] | None, Field(alias="proj:shape"), nullable(schemas.SHAPE)] = None
+    shape: Annotated[list[Whole] | None, Field(alias="proj:shape"), nullable(schemas.SHAPE)] = None
     geometry: Annotated[dict[str, Any] | None, nullable(schemas.GEOMETRY)] = None
     crs: Annotated[str | None, nullable(schemas.OUTPUT_CRS)] = None
     resolution: Annotated[float | None, Field(gt=0, allow_inf_nan=False), nullable(schemas.CELL_SIZE)] = None

@@ -171,6 +171,12 @@ COVERAGE_JSON = _document(
     },
     title="CoverageJSON",
 )
+EVENT: Schema = {
+    "type": "object",
+    "description": "One event of the stream.",
+    "required": ["event", "data"],
+    "properties": {"event": {"enum": ["progress", "end"]}, "id": _TEXT, "data": _TEXT},
+}
 CONFORMANCE = _document({"conformsTo": {"type": "array", "items": _TEXT}}, title="Conformance classes")
 LANDING = _document(
     {
