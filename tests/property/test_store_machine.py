@@ -359,12 +359,14 @@ class Machine(RuleBasedStateMachine):
 
         async def read():
             pin = await self._pin(name)
-            others = asyncio.ensure_future(self._together(acts))
-            await asyncio.sleep(turns * TURN)
-            await self._read_pinned(pin)
-            await others
-            await self._read_pinned(pin)
-            await self._unpin([pin])
+            try:
+                others = asyncio.ensure_future(self._together(acts))
+                await asyncio.sleep(turns * TURN)
+                await self._read_pinned(pin)
+                await others
+                await self._read_pinned(pin)
+            finally:
+                await self._unpin([pin])
 
         self._quietly(read())
 
