@@ -77,7 +77,7 @@ def run(part, seed, jobs, folder):
         check=False,
     )
     found = Counter(seconds=round(time.monotonic() - begun), failures=0)
-    found["examples"] = sum(map(int, re.findall(r"(\d+) passing (?:examples|test cases)", ended.stdout)))
+    found["examples"] = sum(map(int, re.findall(r"- (\d+) passing,", ended.stdout)))
     for case in ET.parse(report).iter("testcase") if report.exists() else ():
         found["tests"] += 1
         found["failures"] += sum(child.tag in {"failure", "error"} for child in case)
