@@ -236,7 +236,11 @@ def config():
             "phases": {
                 "coverage": {"generate-duplicate-query-parameters": True},
                 "fuzzing": {"generation": {"max-examples": examples}},
-                "stateful": {"generation": {"max-examples": chains}},
+                "stateful": {
+                    "generation": {"max-examples": chains},
+                    # Few chains follow the links that are described; many, those that can be guessed as well.
+                    "inference": {"algorithms": ["location-headers", "dependency-analysis"] if LONG else []},
+                },
             },
             "operations": [
                 {
