@@ -49,11 +49,11 @@ def test_blocks_in_a_row_are_one_request():
 def test_headers_are_bounded():
     cache = HeaderCache(max_bytes=1000)
     for number in range(20):
-        made = Header(prefix=bytes(100), size=5, version="v", etag=None, born=1e12)
+        made = Header(prefix=bytes(100), size=5, version="v", etag=None, url="", born=1e12)
         cache.put(str(number), made)
     assert [number for number in range(20) if cache.get(str(number))] == list(range(10, 20))
     aged = HeaderCache(max_age=0)
-    aged.put("a", Header(prefix=b"", size=5, version="v", etag=None, born=-1e9))
+    aged.put("a", Header(prefix=b"", size=5, version="v", etag=None, url="", born=-1e9))
     assert aged.get("a") is None
 
 

@@ -377,6 +377,7 @@ async def test_retry_after_is_true(pool):
         for _ in range(3):
             b.clock[0] += 2.0
             before = b.downloads.counters.blocks_fetched
+            await until(lambda: b.source.gate._waiters)
             one, b.source.gate = b.source.gate, asyncio.Event()
             one.set()
             await until(lambda before=before: b.downloads.counters.blocks_fetched > before)

@@ -32,7 +32,7 @@ from icehouse_server.core.limits import Limits
 from icehouse_server.core.plan import Region
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
 from icehouse_server.service import Ask, CoverageService, ServiceSettings
-from icehouse_server.store import StoreSettings
+from icehouse_server.store import Store, StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
 from icehouse_server.testing.stores import open_store
 

@@ -1,5 +1,6 @@
 """The seams: small Protocols that the layers above the core fill in, and the values that cross them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,6 +29,10 @@ class BlockRequest:
     """Pixels of the collection's grid; cut at the grid's edge."""
     geobox: GeoBox
     """The same as a GeoBox: CRS, affine, shape."""
+    not_before: float = -math.inf
+    """Monotonic seconds: what the source remembers from before this moment is not believed.
+
+    A refresh sets it; otherwise the source decides for how long it believes what it remembers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

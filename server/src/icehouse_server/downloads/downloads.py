@@ -198,6 +198,9 @@ class Downloads:
         for place, job in enumerate(dict.fromkeys(flight.job for flight in waiting)):
             self._schedule.advance(job, priority, place)
         jobs = [self._job(spec, block, priority) for block in blocks]
+        if again:
+            for job in (*jobs, *(flight.job for flight in waiting)):
+                job.not_before = time.monotonic()
         waiting.extend(flight for job in jobs for flight in job.flights.values())
         request_id = structlog.contextvars.get_contextvars().get("request_id") if waiting else None
         for flight in waiting:
@@ -273,7 +276,7 @@ class Downloads:
         first, *others = join(wanted, self._block_chunks(job.spec)) or (None,)
         rest = []
         for block in others:
-            other = Job(spec=job.spec, block=block, priority=job.priority)
+            other = Job(spec=job.spec, block=block, priority=job.priority, not_before=job.not_before)
             for key in keys_of(job.spec, block):
                 other.flights[key] = wanted[key]
                 wanted.pop(key).job = other

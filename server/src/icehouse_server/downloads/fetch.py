@@ -129,8 +129,8 @@ def _check(block: Block, request: BlockRequest) -> None:
             )
 
 
-def request_for(spec: CollectionSpec, block: ChunkBlock) -> BlockRequest:
-    """Return what a source is asked for to fill a block of chunks."""
+def request_for(spec: CollectionSpec, block: ChunkBlock, not_before: float) -> BlockRequest:
+    """Return what a source is asked for to fill a block of chunks; ``not_before`` as the request has it."""
     window = spec.grid.pixels_of(block.chunks)
     return BlockRequest(
         collection=spec,
@@ -138,6 +138,7 @@ def request_for(spec: CollectionSpec, block: ChunkBlock) -> BlockRequest:
         bands=tuple(spec.band(name) for name in block.bands),
         window=window,
         geobox=spec.grid.geobox_of(window),
+        not_before=not_before,
     )
 
 

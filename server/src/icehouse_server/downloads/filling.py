@@ -113,7 +113,9 @@ class Filling:
                 self.drop(flight)
                 continue
             (block,) = join([flight.key], 1)
-            part = Job(spec=job.spec, block=block, priority=job.priority, alone=True)
+            part = Job(
+                spec=job.spec, block=block, priority=job.priority, alone=True, not_before=job.not_before
+            )
             part.until = job.until + retry.lifetime_of_parts - retry.lifetime
             part.flights[flight.key] = flight
             flight.job = part
@@ -144,7 +146,7 @@ class Filling:
         supply, retry = self._supplies[job.spec.id], self._settings.retry
         if job.alone:
             retry = RetryPolicy(attempts=1, block_timeout=retry.block_timeout)
-        request = request_for(job.spec, job.block)
+        request = request_for(job.spec, job.block, job.not_before)
         got = await read_block(supply.source, request, retry, until=job.until, on_retry=note.retry)
         note.got(got)
         arrived = time.perf_counter()

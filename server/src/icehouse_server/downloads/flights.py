@@ -36,6 +36,8 @@ class Job:
     born: float = field(default_factory=time.monotonic)
     alone: bool = False
     """True for a chunk of a block that failed: it is tried once."""
+    not_before: float = -math.inf
+    """Monotonic seconds: what the source remembers from before is not believed; see ``BlockRequest``."""
     until: float = math.inf
     """When the source must have given it, by the event loop's clock; set when it, or its whole, begins."""
     state: State = State.NEW

@@ -1,5 +1,6 @@
 """Reading one remote file: the store that async-tiff sees, with its header remembered."""
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -66,12 +67,12 @@ class HeaderCache:
     _headers: OrderedDict[str, Header] = field(default_factory=OrderedDict)
     _bytes: int = 0
 
-    def get(self, url: str) -> Header | None:
-        """Return a header that is young enough."""
+    def get(self, url: str, not_before: float = -math.inf) -> Header | None:
+        """Return a header that is young enough, and not from before a moment."""
         header = self._headers.get(url)
         if header is None:
             return None
-        if time.monotonic() - header.born > self.max_age:
+        if time.monotonic() - header.born > self.max_age or header.born < not_before:
             self.drop(url)
             return None
         self._headers.move_to_end(url)
@@ -148,6 +149,8 @@ class RangeReader:
     item: str
     trust: Trust = field(default_factory=Trust)
     """Judges redirects."""
+    not_before: float = -math.inf
+    """Monotonic seconds: a header from before is not believed."""
     failure: SourceError | None = None
     """The first typed error that this reader raised."""
     fetched: int = 0
@@ -157,10 +160,10 @@ class RangeReader:
     async def open(self) -> Header:
         """Return the header, from memory or by one request."""
         if self.header is None:
-            self.header = self.headers.get(self.url)
+            self.header = self.headers.get(self.url, self.not_before)
         if self.header is None:
             try:
-                self.header = await self.headers.flights.run(self.url, self._first)
+                self.header = await self.headers.flights.run(f"{self.not_before} {self.url}", self._first)
             except SourceError as error:
                 raise self._failed(error) from error.__cause__
         return self.header

@@ -89,7 +89,7 @@ class StacSource:
             raise
 
     async def _block(self, request: BlockRequest) -> Block:
-        items = await self.finder.items(request.window)
+        items = await self.finder.items(request.window, request.not_before)
         grid = request.collection.grid.geobox
         readers = [
             _BandReader(
@@ -204,6 +204,7 @@ class _BandReader:
                 url=asset.url,
                 item=asset.item,
                 trust=self.source.trust,
+                not_before=self.request.not_before,
             )
             expected = Expectation(
                 item=asset.item,

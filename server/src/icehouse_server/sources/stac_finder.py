@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
@@ -62,17 +63,21 @@ class Finder:
     def __post_init__(self) -> None:
         self._tiling = None if self.settings.tiling is None else self.settings.tiling.tiling()
 
-    async def items(self, window: Window) -> tuple[Item, ...]:
+    async def items(self, window: Window, not_before: float = -math.inf) -> tuple[Item, ...]:
         """Return the items that may touch a window, in the order of precedence: by id.
+
+        Args:
+            window: pixels of the grid.
+            not_before: monotonic seconds; what is remembered from before is not believed.
 
         Raises:
             SourceError: the API could not be asked.
         """
         if self._tiling is not None:
             tiles = self._tiling.tiles_under(self.grid, window)
-            found = await together(self._item(tile) for tile in tiles)
+            found = await together(self._item(tile, not_before) for tile in tiles)
         else:
-            found = await together(self._cell(cell) for cell in self._cells(window))
+            found = await together(self._cell(cell, not_before) for cell in self._cells(window))
         unique = {item.id: item for items in found for item in items}
         return tuple(unique[item] for item in sorted(unique))
 
@@ -93,7 +98,7 @@ class Finder:
                 self._parsed.pop(key, None)
                 self._doubted.add(key)
 
-    async def _item(self, tile: Tile) -> tuple[Item, ...]:
+    async def _item(self, tile: Tile, not_before: float) -> tuple[Item, ...]:
         url = self.settings.item_url(tile.item)
 
         async def ask() -> str | None:
@@ -105,7 +110,9 @@ class Finder:
         def parse(body: str) -> tuple[Item, ...]:
             return (parse_item(body, url, expected_id=tile.item, place=tile.extent),)
 
-        return await self._flights.run(url, lambda: self._remembered(url, ask, parse))
+        return await self._flights.run(
+            f"{not_before} {url}", lambda: self._remembered(url, not_before, ask, parse)
+        )
 
     def _cells(self, window: Window) -> list[Window]:
         """Return the search areas under a window, cut at the grid's edge."""
@@ -123,7 +130,7 @@ class Finder:
         place = ";".join(",".join(f"{number:.6f}" for number in box) for box in boxes)
         return f"{self.settings.api}/search?collections={self.settings.collection}&bbox={place}", boxes
 
-    async def _cell(self, cell: Window) -> tuple[Item, ...]:
+    async def _cell(self, cell: Window, not_before: float) -> tuple[Item, ...]:
         key, boxes = self._search_key(cell)
 
         def parse(body: str) -> tuple[Item, ...]:
@@ -133,22 +140,25 @@ class Finder:
             )
 
         return await self._flights.run(
-            key, lambda: self._remembered(key, lambda: self.api.search(boxes), parse)
+            f"{not_before} {key}",
+            lambda: self._remembered(key, not_before, lambda: self.api.search(boxes), parse),
         )
 
     async def _remembered(
         self,
         key: str,
+        not_before: float,
         ask: Callable[[], Coroutine[object, object, str | None]],
         parse: Callable[[str], tuple[Item, ...]],
     ) -> tuple[Item, ...]:
         """Return parsed items from memory, from the document cache, or from the API."""
         now = time.monotonic()
-        if (parsed := self._parsed.get(key)) and parsed.until > now:
+        parsed = self._parsed.get(key)
+        if parsed is not None and parsed.until > now and parsed.born >= not_before:
             self._parsed.move_to_end(key)
             return parsed.items
         stored = None if key in self._doubted else await self.context.documents.get(key)
-        if stored is not None and stored.age <= self._max_age(stored.body):
+        if stored is not None and stored.age <= min(self._max_age(stored.body), now - not_before):
             body, age = stored.body, stored.age
             items = await self._parse(body, parse)
         else:

@@ -1,5 +1,6 @@
 """A store of its own for a test: opened with its notes, and closed with them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ async def open_store(
     folder: Path, specs: Iterable[CollectionSpec], settings: StoreSettings, *, pool: Executor
 ) -> AsyncIterator[Store]:
     """Open a store in a folder, as the composition root does; maintenance runs only when it is told to."""
-    folder.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     notes = Notes(folder / "notes.sqlite", pool)
     try:
         store = await Store.open(folder, specs, settings, notes=notes, pool=pool)
