@@ -84,9 +84,7 @@ class SourceFailed(IcehouseError):  # noqa: N818
     @property
     def chunks(self) -> list[dict[str, Any]]:  # Any: JSON
         """The failed chunks, each naming its items; empty where the daemon could not say."""
-        chunks = self.problem.get("chunks")
-        known = chunks if isinstance(chunks, list) else []
-        return [dict(chunk) for chunk in known if isinstance(chunk, dict)]
+        return _objects(self.problem.get("chunks"))
 
 
 class SourceTimeout(SourceFailed, TimeoutError):  # noqa: N818
@@ -127,8 +125,7 @@ class JobFailed(IcehouseError):  # noqa: N818
     @property
     def chunks(self) -> list[dict[str, Any]]:  # Any: JSON
         """The first hundred of the chunks that failed, each naming its item."""
-        failures = self.problem.get("failures")
-        return [dict(failure) for failure in failures] if isinstance(failures, list) else []
+        return _objects(self.problem.get("failures"))
 
 
 class NotAllowed(IcehouseError):  # noqa: N818
@@ -159,3 +156,8 @@ class ProtocolError(IcehouseError):
     """The answer is not what was asked for: cut short, or not in the agreed format."""
 
     default_kind = "protocol-error"
+
+
+def _objects(listed: object) -> list[dict[str, Any]]:  # Any: JSON
+    """Return the objects of a list, whatever a damaged problem document holds in its place."""
+    return [dict(entry) for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
