@@ -26,3 +26,23 @@ def load_at_once(client, geobox, bands, gate, results):
     except Exception as error:  # noqa: BLE001 - the test shows it
         found = repr(error)
     results.put((os.getpid(), found))
+
+
+def load_each(client, wanted, gate, results, number):
+    """Load one band of one region after the other, as soon as all workers are there; tell the pixels of each.
+
+    Args:
+        client: of the daemon.
+        wanted: pairs of a geobox and the name of a band.
+        gate: where all workers meet.
+        results: gets ``number`` and a list of bytes, or the error as text.
+        number: which worker this is.
+    """
+    try:
+        import icehouse._load  # noqa: F401
+
+        gate.wait(100)
+        found = [client.load(box, bands=[band], timeout=120)[band].values.tobytes() for box, band in wanted]
+    except Exception as error:  # noqa: BLE001 - the test shows it
+        found = repr(error)
+    results.put((number, found))

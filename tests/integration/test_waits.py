@@ -167,22 +167,23 @@ def test_64_clients_of_one_source_that_hangs(impatient, chunk_window, truth, fre
 def test_who_comes_back_when_he_was_told_to_gets_in(daemon, chunk_window, fresh_standins):
     fresh_standins.prepare([fresh_standins.key("32m", "67_33")])
     server = daemon(blocks_at_once=1, blocks_per_collection=1, max_queued_blocks=2, block_side=256)
-    fresh_standins.shape(latency=0.3)
-    for column in range(3):  # the pace is measured
+    fresh_standins.shape(latency=1.0)
+    # Two chunks apart: neighbours share blocks of the file, so the second would come at once.
+    for column in range(-4, 2, 2):  # the pace is measured
         assert ask(server, "arcticdem-32m", chunk_window(0, column)).status_code == 200
     with ThreadPoolExecutor(4) as pool:
-        waiting = [pool.submit(ask, server, "arcticdem-32m", chunk_window(1, column)) for column in range(3)]
-        refused = None
-        while refused is None and not all(one.done() for one in waiting):
-            answer = ask(server, "arcticdem-32m", chunk_window(2, 0), headers={"Cache-Control": "no-cache"})
-            refused = answer if answer.status_code == 503 else None
-        assert refused is not None, "the queue was never full"
+        waiting = [
+            pool.submit(ask, server, "arcticdem-32m", chunk_window(2, column)) for column in range(-4, 2, 2)
+        ]
+        until(lambda: server.metrics()["icehouse_blocks_queued"] == 2)
+        refused = ask(server, "arcticdem-32m", chunk_window(4, 0))
+        assert refused.status_code == 503
         assert refused.json()["kind"] == "busy"
         seconds = int(refused.headers["retry-after"])
         assert 1 <= seconds <= 60
         assert refused.json()["retry_after"] == seconds
         threading.Event().wait(seconds)
-        assert ask(server, "arcticdem-32m", chunk_window(2, 0)).status_code == 200
+        assert ask(server, "arcticdem-32m", chunk_window(4, 0)).status_code == 200
         wait(waiting)
     assert settled(server) == {}
 

@@ -31,9 +31,14 @@ def workers(monkeypatch):
     return importlib.import_module("integration_workers")
 
 
+def own_geobox(geobox):
+    """The same as the client's own class: children need no odc-geo."""
+    return icehouse.GeoBox(crs="EPSG:3413", transform=tuple(geobox.affine)[:6], shape=tuple(geobox.shape))
+
+
 def run_at_once(workers, client, geobox, bands):
     """Have 32 processes load one region at the same moment; {pid: what came}."""
-    own = icehouse.GeoBox(crs="EPSG:3413", transform=tuple(geobox.affine)[:6], shape=tuple(geobox.shape))
+    own = own_geobox(geobox)
     spawning = multiprocessing.get_context("spawn")  # its primitives serve children of every kind
     gate, results = spawning.Barrier(len(START_METHODS)), spawning.SimpleQueue()
     processes = [
@@ -69,6 +74,33 @@ def test_32_processes_that_ask_for_one_cold_region_fetch_each_byte_once(
     asked = {path: count for (_, path), (count, _) in documents.by_path.items() if "/items/" in path}
     assert asked
     assert set(asked.values()) == {1}
+
+
+def test_a_storm_of_240_distinct_patches_by_8_processes_loses_none(daemon, workers, chunk_window, truth):
+    """Each patch is one band of one chunk, so 240 chunks come to one writer while 8 processes ask."""
+    client, context = daemon().client(), multiprocessing.get_context("spawn")
+    gate, results = context.Barrier(8), context.SimpleQueue()
+    patches = [
+        (chunk_window(row, col), band)
+        for row in range(-5, 5)
+        for col in range(-6, 6)
+        for band in ("dem", "count")
+    ]
+    shares = [patches[start::8] for start in range(8)]
+    for number, share in enumerate(shares):
+        wanted = [(own_geobox(box), band) for box, band in share]
+        context.Process(
+            target=workers.load_each, args=(client, wanted, gate, results, number), daemon=True
+        ).start()
+    found = dict(results.get() for _ in shares)
+    results.close()
+    for number, share in enumerate(shares):
+        assert isinstance(found[number], list), found[number]
+        for (box, band), pixels in zip(share, found[number], strict=True):
+            assert pixels == truth("32m", box, band).tobytes()
+    whole = chunk_window(-5, -6, 10, 12)
+    plan = client.plan(own_geobox(whole), bands=["dem", "count"])
+    assert (plan.chunks.present, plan.chunks.absent) == (240, 0)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ray's processes are started as on Linux")

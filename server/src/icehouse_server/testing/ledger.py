@@ -28,6 +28,8 @@ class Since:
     """Versions that somebody had been told of."""
     removals: int
     """Removals that had begun."""
+    removing: int
+    """Removals that were under way: what was read since may have been pinned before they landed."""
 
 
 @dataclass(kw_only=True)
@@ -92,7 +94,7 @@ class Ledger:
 
     def begin(self) -> Since:
         """Return what is known now, as somebody asks for something."""
-        return Since(floor=dict(self.floor), removals=self.removals)
+        return Since(floor=dict(self.floor), removals=self.removals, removing=self.removing)
 
     @contextmanager
     def removal(self, keys: Collection[ChunkKey]) -> Iterator[None]:
@@ -121,7 +123,8 @@ class Ledger:
             version: the version.
             since: what was known when he asked.
         """
-        self.note(key, version, stays=not self.removing and since.removals == self.removals)
+        undisturbed = since.removals == self.removals and not since.removing and not self.removing
+        self.note(key, version, stays=undisturbed)
 
     def note(self, key: ChunkKey, version: int, *, stays: bool) -> None:
         """Note a chunk of which somebody was told; where it stays, nothing has dropped it by now."""
