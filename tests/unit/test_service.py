@@ -333,3 +333,31 @@ async def test_a_plan_fetches_nothing_and_voids_are_counted(tmp_path, pool):
         assert await d.service.voids(plan) == 1
     async with daemon(tmp_path, pool) as d:
         assert await d.service.voids(await d.service.plan(region)) == 1, "known again after a restart"
+
+
+async def test_large_answers_take_turns_and_one_that_hangs_holds_up_nobody(tmp_path, pool, monkeypatch):
+    monkeypatch.setattr("icehouse_server.service.coverages._LARGE_BYTES", 0)
+    monkeypatch.setattr("icehouse_server.service.coverages._LARGE_PATIENCE", 0.2)
+    async with daemon(tmp_path, pool) as d:
+        d.service._large = asyncio.Semaphore(1)
+        (await d.load()).close()
+        at_once, most = [], []
+        read = collection.read
+
+        async def noted(*args):
+            at_once.append(1)
+            most.append(len(at_once))
+            await asyncio.sleep(0.001)
+            try:
+                return await read(*args)
+            finally:
+                at_once.pop()
+
+        monkeypatch.setattr(collection, "read", noted)
+        for answer in await asyncio.gather(*(d.load() for _ in range(5))):
+            answer.close()
+        assert max(most) == 1
+        await d.service._large.acquire()  # somebody's disk hangs
+        for answer in await asyncio.gather(*(d.load() for _ in range(5))):
+            answer.close()
+        assert max(most) > 1

@@ -1,10 +1,11 @@
 """From a region to an answer: plan, ensure, read, warp, encode."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -44,6 +45,12 @@ _QUICK_BYTES = 32 * 1024**2
 
 _QUICK_PIXELS = 2_000_000
 """A plan of no more pixels takes a few milliseconds and is made on the loop; a larger one in the pool."""
+
+_LARGE_BYTES = 16 * 1024**2
+"""Working bytes from which answers are made one after the other, so that small ones find a processor free."""
+
+_LARGE_PATIENCE = 1.0
+"""Seconds that a large answer waits for its turn at most: one that hangs must not hold up the others."""
 
 _DISK_PATIENCE = 5.0
 """Seconds in which the disk must say what it has free."""
@@ -104,6 +111,7 @@ class CoverageService:
         self.settings = settings
         self.budget = MemoryBudget(settings.max_answer_bytes)
         self._pool = pool
+        self._large = asyncio.Semaphore(max(1, (os.cpu_count() or 2) // 2))
         self._looking: asyncio.Future[int] | None = None
         """A look at the disk that is under way."""
 
@@ -209,7 +217,22 @@ class CoverageService:
             if format_name in _QUICK_FORMATS and answer.held <= _QUICK_BYTES:
                 return output.encode(answer.coverage, format_name)
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, output.encode, answer.coverage, format_name)
+            async with self._turn(answer.held):
+                return await loop.run_in_executor(self._pool, output.encode, answer.coverage, format_name)
+
+    @asynccontextmanager
+    async def _turn(self, size: int) -> AsyncIterator[None]:
+        """Let large answers take turns; small ones go at once."""
+        mine = False
+        if size > _LARGE_BYTES:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LARGE_PATIENCE):
+                    mine = await self._large.acquire()
+        try:
+            yield
+        finally:
+            if mine:
+                self._large.release()
 
     async def _coverage(self, ask: Ask, plan: Plan, trace: Trace) -> Answer:
         """Fetch, then read. Memory is asked for in between: who waits for a source holds none of it."""
@@ -221,7 +244,7 @@ class CoverageService:
                 await self.budget.acquire(size, self.settings.request_timeout)
             answer = None
             try:
-                async with store.lease(ask.snapshot) as lease:
+                async with self._turn(size), store.lease(ask.snapshot) as lease:
                     if ask.snapshot is not None:
                         failed = await self._lacking(ask, plan, store, lease)
                     try:
