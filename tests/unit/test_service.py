@@ -342,6 +342,7 @@ async def test_large_answers_take_turns_and_one_that_hangs_holds_up_nobody(tmp_p
         d.service._large = asyncio.Semaphore(1)
         (await d.load()).close()
         at_once, most = [], []
+        collection = d.store.collections["tiny"]
         read = collection.read
 
         async def noted(*args):
