@@ -56,7 +56,7 @@ PARTS = (
             f"--ignore={MACHINE}",
         ),
     ),
-    Part("faults", "long", ("tests/faults", "--ignore=tests/faults/test_kills.py")),
+    Part("faults", "soak", ("tests/faults", "--ignore=tests/faults/test_kills.py")),
 )
 
 

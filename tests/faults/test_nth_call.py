@@ -44,6 +44,7 @@ from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec
 from icehouse_server.testing.faulty import Calls, Failing, Panic, disk_error, storage_error
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+SEED = os.environ.get("ICEHOUSE_TEST_SEED", "")
 SECONDS = 30
 """After which a scenario counts as hanging."""
 SPEC = tiny_spec(rows=60, cols=90, chunk=32)
@@ -509,7 +510,7 @@ async def check_repository(life):
 async def test_the_nth_call_fails(name, template, pool):
     with Calls(template.parent) as calls:
         loop, begun = Loop(SCENARIOS[name], template, pool, calls), time.perf_counter()
-        counts, chance = await loop.count(), random.Random(name)
+        counts, chance = await loop.count(), random.Random(f"{SEED} {name}")
         for kind in sorted(set(counts) & set(ERRORS)):
             for number in numbers_of(kind, counts[kind]):
                 for what, fault in faults_of(kind, number, chance):

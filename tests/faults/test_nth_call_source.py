@@ -21,6 +21,7 @@ from icehouse_server.testing.faults import Cut, Drop, Fault, Garble, Page, Statu
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+SEED = os.environ.get("ICEHOUSE_TEST_SEED", "")
 SECONDS = 30
 KINDS = {"item": "*/items/*", "search": "*/search", "range": "*_dem.tif"}
 ACTIONS = (
@@ -91,7 +92,7 @@ async def test_the_nth_request_to_a_source_fails(fresh_standins, kind):
     error, asked = await fresh([])
     assert error is None
     assert asked
-    chance = random.Random(kind)
+    chance = random.Random(f"{SEED} {kind}")
     for number in range(1, asked + 1):
         for fault in faults_of(kind, number, chance):
             tries += 1

@@ -38,6 +38,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception ignored in. <coroutine object"),
 ]
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+SEED = os.environ.get("ICEHOUSE_TEST_SEED", "")
 SECONDS = 30
 SPEC = tiny_spec(rows=40, cols=40, chunk=32)
 NARROW = replace(SPEC, bands=SPEC.bands[:1])
@@ -156,7 +157,7 @@ async def test_the_nth_call_of_a_start_fails(root, pool, begin):
             return counts, hits
 
         counts, _ = await start(None)
-        chance = random.Random(begin)
+        chance = random.Random(f"{SEED} {begin}")
         for kind in sorted(set(counts) & {*FILES, *ICECHUNK, "sqlite"}):
             for number in range(1, counts[kind] + 1):
                 for fault in faults_of(kind, number, chance):
@@ -207,7 +208,7 @@ async def test_the_nth_call_of_an_end_fails(root, pool):
             return counts, hits
 
         counts, _ = await end(None)
-        chance = random.Random(1)
+        chance = random.Random(f"{SEED} end")
         for kind in sorted(set(counts) & {"session", "set", "commit", "sqlite"}):
             for number in range(1, counts[kind] + 1):
                 for fault in faults_of(kind, number, chance):
