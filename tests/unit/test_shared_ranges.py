@@ -89,3 +89,15 @@ async def test_a_reader_that_is_cancelled_does_not_take_the_others_along():
     assert other.asked == [[0]], "it asks for itself when the one before it is gone"
     with pytest.raises(asyncio.CancelledError):
         await stuck
+
+
+async def test_what_is_forgotten_is_asked_for_anew():
+    shared = SharedRanges()
+    origin = Origin([key(0), key(10)])
+    await shared.get(origin.keys, origin)
+    shared.forget("http://host/another")
+    await shared.get(origin.keys, origin)
+    assert origin.asked == [[0, 10]]
+    shared.forget("http://host/file")
+    await shared.get(origin.keys, origin)
+    assert origin.asked == [[0, 10], [0, 10]]

@@ -80,6 +80,11 @@ class SharedRanges:
             self._keep(key, data)
         return datas
 
+    def forget(self, url: str) -> None:
+        """Drop the ranges of a file: what was made of them was wrong, so the next reader asks anew."""
+        for key in [key for key in self._kept if key[0] == url]:
+            self._drop(key)
+
     def _take(self, key: RangeKey) -> memoryview | None:
         kept = self._kept.get(key)
         if kept is None:

@@ -139,7 +139,7 @@ class _BandReader:
         """Read what is needed, in as few passes as the holes allow.
 
         Raises:
-            SourceError: by what happened; the next try then asks for every header afresh, as a remembered one
+            SourceError: by what happened; the next try then asks for everything afresh, as what is remembered
                 may be the cause.
         """
         try:
@@ -147,6 +147,7 @@ class _BandReader:
         except SourceError:
             for asset in self.assets:
                 self.source.headers.drop(asset.url)
+                self.source.shared.forget(asset.url)
             raise
 
     async def _passes(self) -> BandBlock:

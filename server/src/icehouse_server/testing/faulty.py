@@ -8,7 +8,6 @@ with Calls(folder) as calls:
 """
 
 import asyncio
-import errno
 import fcntl
 import functools
 import os
@@ -284,7 +283,3 @@ def storage_error(number: int) -> icechunk.StorageError:
     """Return an error of the operating system as Icechunk words it."""
     text = f"{os.strerror(number)} (os error {number})"
     return icechunk.StorageError(f"object store error Generic LocalFileSystem error: {text}")
-
-
-NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-"""Errors that say that the disk is full."""
