@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ settings.register_profile("long", deadline=None, suppress_health_check=_SLOW, ma
 settings.register_profile("soak", deadline=None, suppress_health_check=_SLOW, max_examples=300)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
+_DAY = 86_400
+
 
 @pytest.fixture(scope="session")
 def objects_folder(pytestconfig: pytest.Config) -> Path:
@@ -33,7 +36,8 @@ def objects_folder(pytestconfig: pytest.Config) -> Path:
     sources = sorted(Path(icehouse_server.testing.__path__[0]).glob("*.py"))
     digest = hashlib.blake2b(b"".join(source.read_bytes() for source in sources), digest_size=8).hexdigest()
     for old in kept.iterdir():
-        if old.name != digest:
+        # A young one of other code may be in use by another run.
+        if old.name != digest and time.time() - old.stat().st_mtime > _DAY:
             shutil.rmtree(old, ignore_errors=True)
     (kept / digest).mkdir(exist_ok=True)
     return kept / digest
