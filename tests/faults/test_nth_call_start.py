@@ -24,7 +24,13 @@ import numpy as np
 import pytest
 
 from icehouse_server.app import open_daemon
-from icehouse_server.core.errors import ConfigurationError, DiskFullError, ShuttingDownError, StoreError
+from icehouse_server.core.errors import (
+    CacheFolderLockedError,
+    ConfigurationError,
+    DiskFullError,
+    ShuttingDownError,
+    StoreError,
+)
 from icehouse_server.core.ports import FilledChunk
 from icehouse_server.settings import Settings
 from icehouse_server.store import FolderLock, StoreSettings
@@ -91,6 +97,8 @@ def root():
 def assert_tells(error):
     """It names what can't be used, and what to do."""
     assert error.hint
+    if isinstance(error, CacheFolderLockedError):
+        return  # flock says EACCES where somebody else has the lock
     assert "'tiny'" in error.detail or "cache_dir" in error.detail
 
 
@@ -143,7 +151,7 @@ async def test_the_nth_call_of_a_start_fails(root, pool, begin):
                     calls.reset()
                     if begin != "nothing":
                         await check(store)
-            except (StoreError, ConfigurationError) as refused:
+            except (StoreError, ConfigurationError, CacheFolderLockedError) as refused:
                 hits, counts = calls.struck, calls.counts.copy()
                 calls.reset()
                 assert hits, "it failed although no call did"

@@ -77,7 +77,11 @@ class FolderLock:
         if self._lock.is_locked:
             with suppress(OSError):
                 (self._folder / _OWNER).unlink(missing_ok=True)
-            self._lock.release()
+            try:
+                self._lock.release()
+            except OSError as error:  # it is held still; one more try, and else it goes with the process
+                log.warning("the lock of the cache folder could not be freed", error=str(error))
+                self._lock.release()
 
     @staticmethod
     def owner(folder: Path) -> dict[str, object]:

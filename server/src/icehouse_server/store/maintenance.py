@@ -16,7 +16,7 @@ from icehouse_server.store.upkeep import folder_bytes
 
 log = structlog.get_logger(__name__)
 
-_ROUNDS = 3
+_ROUNDS = 10
 """Times that eviction measures again and goes on, where the bytes of chunks were guessed wrong."""
 
 _EVICT_AT_ONCE = 1000
