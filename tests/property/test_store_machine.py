@@ -35,7 +35,7 @@ from icehouse_server.store import DamagedChunksError
 from icehouse_server.store.upkeep import folder_bytes
 from icehouse_server.testing.cache import SPECS, make_ledgers, open_cache, whole
 from icehouse_server.testing.crash import UnrestError, copy_as_a_crash_leaves_it
-from icehouse_server.testing.fakes import touches
+from icehouse_server.testing.fakes import keys_of, touches
 from icehouse_server.testing.troubles import SOURCE_ERRORS, TROUBLES, spoil_chunk, spoil_notes, trouble
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -234,6 +234,19 @@ class Machine(RuleBasedStateMachine):
                 await asyncio.wait_for(self._together(acts), 60)
 
         self._quietly(run())
+
+    @precondition(lambda self: not self.broken and not self.spoilt)
+    @rule(asks=st.lists(st.tuples(WHERE, BANDS), min_size=2, max_size=5))
+    def loads_at_once_fetch_each_chunk_once(self, asks):
+        async def run():
+            await asyncio.gather(*(self.cache.load(*where, bands) for where, bands in asks))
+
+        sources = {name: ledger.source for name, ledger in self.ledgers.items()}
+        before = {name: len(source.requests) for name, source in sources.items()}
+        self._quietly(run())
+        for name, source in sources.items():
+            reads = Counter(key for request in source.requests[before[name] :] for key in keys_of(request))
+            assert max(reads.values(), default=0) <= 1, reads
 
     async def _together(self, acts):
         await asyncio.gather(*(self._act(act) for act in acts))
