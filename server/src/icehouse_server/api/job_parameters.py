@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic import Field, WithJsonSchema
 
 from icehouse_server.api import schemas, texts
-from icehouse_server.api.parameters import CoverageBody, CoverageQuery, Whole, in_body
+from icehouse_server.api.parameters import CoverageBody, CoverageQuery, RegionBody, in_body
 from icehouse_server.api.schemas import nullable
-from icehouse_server.api.strict import Body
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import BadBodyError, BadParameterError
 from icehouse_server.core.plan import Region
@@ -96,10 +95,8 @@ class SeedQuery(JobQuery):
         return self.all_ == "true"
 
 
-class JobBody(Body):
+class JobBody(RegionBody):
     """A region by JSON body: a bbox, an exact geobox, or a GeoJSON polygon, of which the bbox counts."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     bbox: Annotated[
         list[Annotated[float, Field(allow_inf_nan=False)]] | None,
@@ -107,16 +104,6 @@ class JobBody(Body):
         nullable(_BOX),
     ] = None
     bbox_crs: Annotated[str | None, Field(alias="bbox-crs"), nullable(schemas.CRS)] = None
-    code: Annotated[str | None, Field(alias="proj:code"), nullable(schemas.CRS)] = None
-    wkt2: Annotated[
-        str | None, Field(alias="proj:wkt2", max_length=schemas.MAX_WKT), nullable(schemas.WKT)
-    ] = None
-    transform: Annotated[list[float] | None, Field(alias="proj:transform"), nullable(schemas.TRANSFORM)] = (
-        None
-    )
-    shape: Annotated[list[Whole] | None, Field(alias="proj:shape"), nullable(schemas.SHAPE)] = None
-    geometry: Annotated[dict[str, Any] | None, nullable(schemas.GEOMETRY)] = None
-    bands: Annotated[list[str] | None, nullable(schemas.BAND_LIST)] = None
 
     @property
     def everything(self) -> bool:

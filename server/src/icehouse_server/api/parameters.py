@@ -141,8 +141,8 @@ def in_body() -> Iterator[None]:
         raise BadBodyError(error.parameter, error.detail, hint=error.hint) from None
 
 
-class CoverageBody(Body):
-    """The body of POST: an exact geobox, a GeoJSON polygon to clip to, or both."""
+class RegionBody(Body):
+    """What every body that names a region may hold: an exact geobox, a GeoJSON polygon, bands."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -155,9 +155,14 @@ class CoverageBody(Body):
     )
     shape: Annotated[list[Whole] | None, Field(alias="proj:shape"), nullable(schemas.SHAPE)] = None
     geometry: Annotated[dict[str, Any] | None, nullable(schemas.GEOMETRY)] = None
+    bands: Annotated[list[str] | None, nullable(schemas.BAND_LIST)] = None
+
+
+class CoverageBody(RegionBody):
+    """The body of POST: an exact geobox, a GeoJSON polygon to clip to, or both."""
+
     crs: Annotated[str | None, nullable(schemas.OUTPUT_CRS)] = None
     resolution: Annotated[float | None, Field(gt=0, allow_inf_nan=False), nullable(schemas.CELL_SIZE)] = None
-    bands: Annotated[list[str] | None, nullable(schemas.BAND_LIST)] = None
     # Not described while no collection has a time axis: it is read only to be refused with a reason.
     datetime: SkipJsonSchema[str | None] = None
     resampling: Annotated[str | dict[str, str] | None, nullable(schemas.RESAMPLING_OF_BANDS)] = None

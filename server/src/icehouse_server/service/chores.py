@@ -22,7 +22,7 @@ from icehouse_server.downloads import Ensured
 from icehouse_server.service.coverages import CoverageService
 from icehouse_server.service.job import Job
 from icehouse_server.sources.together import together
-from icehouse_server.store import CollectionStore, Store
+from icehouse_server.store import DROPPED_AT_ONCE, CollectionStore, Store
 
 _BLOCKS = 2
 """Blocks along the side of a portion: four blocks at once from a region of which nothing is cached."""
@@ -32,9 +32,6 @@ _PORTIONS = 4
 
 _TILE = 512
 """Side, in chunks, of the tiles in which an area is looked through: a look takes half a millisecond."""
-
-_DROPPED_AT_ONCE = 1000
-"""Chunks deleted by one commit: readers and writers get their turn in between."""
 
 _PATIENCE = 3600.0
 """Seconds that a chunk of a job may take, its place in the queue included."""
@@ -238,7 +235,7 @@ async def truncate(job: Job, chunks: Chunks, store: CollectionStore) -> str:
 
 
 def _batches(portions: Iterator[list[ChunkKey]]) -> Iterator[tuple[ChunkKey, ...]]:
-    return itertools.batched(itertools.chain.from_iterable(portions), _DROPPED_AT_ONCE)
+    return itertools.batched(itertools.chain.from_iterable(portions), DROPPED_AT_ONCE)
 
 
 async def collect(store: Store) -> str:

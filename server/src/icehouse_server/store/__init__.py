@@ -1,6 +1,6 @@
 """The store: repositories, index, the writer, the readers and the cache of decoded chunks."""
 
-from icehouse_server.store.collection import CollectionStore, DamagedChunksError, Lease
+from icehouse_server.store.collection import DROPPED_AT_ONCE, CollectionStore, DamagedChunksError, Lease
 from icehouse_server.store.decoded import DecodedCache
 from icehouse_server.store.documents import SqliteDocuments
 from icehouse_server.store.lock import FolderLock
@@ -9,6 +9,7 @@ from icehouse_server.store.notes import Notes
 from icehouse_server.store.store import Store, StoreSettings
 
 __all__ = [
+    "DROPPED_AT_ONCE",
     "CollectionStore",
     "DamagedChunksError",
     "DecodedCache",

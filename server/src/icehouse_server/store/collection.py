@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 _DECODE_TURNS = 4
 """Turns in the pool that the chunks of one window are decoded in: as many as there are threads by default."""
 
+DROPPED_AT_ONCE = 1000
+"""Chunks that one call of ``drop`` is given at most: readers and writers get their turn in between."""
+
 _QUICK_BYTES = 8 * 1024**2
 """A window of no more bytes is copied on the loop (0.3 ms for 4 MB): a thread takes as long."""
 

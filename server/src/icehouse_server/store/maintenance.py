@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from icehouse_server.core.errors import IcehouseError
-from icehouse_server.store.collection import CollectionStore, Shared
+from icehouse_server.store.collection import DROPPED_AT_ONCE, CollectionStore, Shared
 from icehouse_server.store.refusals import refusals
 from icehouse_server.store.upkeep import folder_bytes
 
@@ -18,9 +18,6 @@ log = structlog.get_logger(__name__)
 
 _ROUNDS = 10
 """Times that eviction measures again and goes on, where the bytes of chunks were guessed wrong."""
-
-_EVICT_AT_ONCE = 1000
-"""Chunks deleted by one commit: readers and writers get their turn in between."""
 
 _WORTH_BYTES = 8 * 1024**2
 _WORTH_SHARE = 0.05
@@ -202,7 +199,7 @@ class Maintenance:
         evicted = 0
         for name, collection in self._collections.items():
             keys = [key for key in oldest if key.collection == name]
-            for part in itertools.batched(keys, _EVICT_AT_ONCE):
+            for part in itertools.batched(keys, DROPPED_AT_ONCE):
                 evicted += await collection.drop(part, "evict")
         self.counters.evicted += evicted
         return evicted
