@@ -1,6 +1,6 @@
 """Neighbouring absent chunks, joined into blocks that a source reads at once."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from icehouse_server.core.grid import ChunkKey, Window
@@ -11,6 +11,8 @@ class ChunkBlock:
     """A full rectangle of chunk positions, with the same bands in each."""
 
     bands: tuple[str, ...]
+    time: int | None = None
+    """Number of the time step, where the collection has a time axis."""
     chunks: Window
     """Rows and columns counted in chunks."""
 
@@ -25,35 +27,47 @@ class ChunkBlock:
         )
 
 
-def join(keys: Iterable[ChunkKey], max_side: int) -> tuple[ChunkBlock, ...]:
+def join(
+    keys: Iterable[ChunkKey], max_side: int, most: Callable[[tuple[str, ...]], int] | None = None
+) -> tuple[ChunkBlock, ...]:
     """Join keys of one collection and level into rectangles of at most ``max_side`` chunks each way.
 
     Greedy from the top left: as wide as it goes, then as high. Every key is in exactly one block, and a
-    block holds nothing but keys that were given. Neither order nor repetition of the keys matters.
+    block holds nothing but keys that were given, all of one time step. Neither order nor repetition of the
+    keys matters.
+
+    Args:
+        keys: what to join.
+        max_side: chunks each way, at most.
+        most: how many positions a block of these bands may hold, where that is bounded.
     """
-    bands_at: dict[tuple[int, int], set[str]] = {}
+    bands_at: dict[tuple[int | None, int, int], set[str]] = {}
     for key in keys:
-        bands_at.setdefault((key.row, key.col), set()).add(key.band)
-    places: dict[tuple[str, ...], set[tuple[int, int]]] = {}
-    for place, bands in bands_at.items():
-        places.setdefault(tuple(sorted(bands)), set()).add(place)
+        bands_at.setdefault((key.time, key.row, key.col), set()).add(key.band)
+    places: dict[tuple[tuple[str, ...], int | None], set[tuple[int, int]]] = {}
+    for (time, *place), bands in bands_at.items():
+        places.setdefault((tuple(sorted(bands)), time), set()).add((place[0], place[1]))
     return tuple(
-        ChunkBlock(bands=bands, chunks=chunks)
-        for bands, positions in places.items()
-        for chunks in _rectangles(positions, max_side)
+        ChunkBlock(bands=bands, time=time, chunks=chunks)
+        for (bands, time), positions in places.items()
+        for chunks in _rectangles(positions, max_side, max_side**2 if most is None else most(bands))
     )
 
 
-def _rectangles(positions: set[tuple[int, int]], max_side: int) -> Iterator[Window]:
+def _rectangles(positions: set[tuple[int, int]], max_side: int, most: int) -> Iterator[Window]:
     left = set(positions)
     for row, col in sorted(positions):
         if (row, col) not in left:
             continue
         width = 1
-        while width < max_side and (row, col + width) in left:
+        while width < min(max_side, most) and (row, col + width) in left:
             width += 1
         height = 1
-        while height < max_side and all((row + height, c) in left for c in range(col, col + width)):
+        while (
+            height < max_side
+            and (height + 1) * width <= most
+            and all((row + height, c) in left for c in range(col, col + width))
+        ):
             height += 1
         left.difference_update((r, c) for r in range(row, row + height) for c in range(col, col + width))
         yield Window(row=row, col=col, height=height, width=width)

@@ -10,6 +10,7 @@ import numpy as np
 
 from icehouse_server.core.errors import UnknownBandError
 from icehouse_server.core.grid import ChunkKey, Grid
+from icehouse_server.core.time import TimeAxis, TimeStep
 
 ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Collection ids become folder names: nothing that a path could give another meaning."""
@@ -38,7 +39,7 @@ RESAMPLINGS = (
 )
 """GDAL's resampling methods, by rasterio's names."""
 
-RESERVED_NAMES = frozenset({"x", "y", "time", "latitude", "longitude", "spatial_ref", "band"})
+RESERVED_NAMES = frozenset({"x", "y", "time", "time_bnds", "latitude", "longitude", "spatial_ref", "band"})
 """Names that coordinates take in the repository and in every output format."""
 
 
@@ -55,6 +56,10 @@ class BandSpec:
     long_name: str = ""
     resampling: str = "nearest"
     """Default resampling, by GDAL's name."""
+    scale: float = 1.0
+    """What a stored value is multiplied with, before ``offset`` is added, to become a quantity in ``units``
+    (CF ``scale_factor``, ``add_offset``). Pixels are stored and given as they are."""
+    offset: float = 0.0
     source: Mapping[str, object] = field(default_factory=dict)
     """What the source needs to know of this band, as written in the collection file."""
 
@@ -72,6 +77,8 @@ class BandSpec:
             raise ValueError(f"resampling {self.resampling!r} is not one of {', '.join(RESAMPLINGS)}")
         if self.nodata is not None:
             _check_nodata(self.nodata, self.dtype)
+        if not (math.isfinite(self.scale) and self.scale and math.isfinite(self.offset)):
+            raise ValueError("scale and offset are finite numbers, and scale is not 0")
         object.__setattr__(self, "source", MappingProxyType(dict(self.source)))
 
     @property
@@ -108,6 +115,8 @@ class CollectionSpec:
     """The source's own settings, checked by the source."""
     bbox: tuple[float, float, float, float]
     """Where there are data: west, south, east, north in degrees (CRS84)."""
+    time: TimeAxis | None = None
+    """The time axis, or None for a collection without one."""
     interval: tuple[str | None, str | None] = (None, None)
     """When the data were taken: RFC 3339 instants, None for open."""
     license: str = "other"
@@ -146,6 +155,18 @@ class CollectionSpec:
         """Return the bands of these names in the order asked for, or the default ones."""
         return tuple(self.band(name) for name in (names or self.default_bands))
 
-    def key(self, band: str, row: int, col: int) -> ChunkKey:
-        """Return the key of a chunk at level 0 of a collection without a time axis."""
-        return ChunkKey(collection=self.id, level=0, band=band, time=None, row=row, col=col)
+    def step(self, time: int | None) -> TimeStep | None:
+        """Return a step of the time axis by its number; None for None.
+
+        Raises:
+            ValueError: a collection without a time axis has none.
+        """
+        if time is None:
+            return None
+        if self.time is None:
+            raise ValueError(f"collection {self.id!r} has no time axis")
+        return self.time.step(time)
+
+    def key(self, band: str, row: int, col: int, time: int | None = None) -> ChunkKey:
+        """Return the key of a chunk at level 0; ``time`` numbers a step, where there is a time axis."""
+        return ChunkKey(collection=self.id, level=0, band=band, time=time, row=row, col=col)

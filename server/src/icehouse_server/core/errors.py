@@ -99,6 +99,12 @@ class UnknownBandError(UnknownError):
     kind = "unknown-band"
 
 
+class UnknownTimeError(UnknownError):
+    """No step of the collection's time axis holds what was asked for."""
+
+    kind = "unknown-time"
+
+
 class UnknownSnapshotError(UnknownError):
     """The collection's repository has no snapshot or tag of this name."""
 

@@ -10,9 +10,13 @@ from odc.geo.geobox import GeoBox
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.grid import ChunkKey, Window
+from icehouse_server.core.time import TimeStep
 
 type Pixels = np.ndarray[tuple[int, int], np.dtype[np.generic]]
 """An array (rows, columns) of a band's dtype; row 0 is the northernmost."""
+
+type Stack = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+"""An array (rows, columns), or (time, rows, columns) where the collection has a time axis."""
 
 type Mask = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
 """An array (rows, columns); True where the pixel is valid."""
@@ -29,6 +33,8 @@ class BlockRequest:
     """Pixels of the collection's grid; cut at the grid's edge."""
     geobox: GeoBox
     """The same as a GeoBox: CRS, affine, shape."""
+    step: TimeStep | None = None
+    """Which interval of time; None where the collection has no time axis."""
     not_before: float = -math.inf
     """Monotonic seconds: what the source remembers from before this moment is not believed.
 
@@ -70,6 +76,11 @@ class Source(Protocol):
     read at once is the business of the downloads layer. What a block holds depends on the remote data and
     the request alone, never on what was asked before.
     """
+
+    @property
+    def block_side(self) -> int | None:
+        """Longest side, in pixels, of the blocks that it is best asked for; None where any will do."""
+        ...
 
     async def read(self, request: BlockRequest) -> Block:
         """Read a block on the collection's grid.

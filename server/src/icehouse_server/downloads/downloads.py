@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 
 import structlog
@@ -193,7 +193,7 @@ class Downloads:
                 failed.append(failure)
             else:
                 fresh.append(key)
-        blocks = join(fresh, self._block_chunks(spec))
+        blocks = self._blocks(spec, fresh)
         self._admit(spec, len(blocks))
         for place, job in enumerate(dict.fromkeys(flight.job for flight in waiting)):
             self._schedule.advance(job, priority, place)
@@ -256,8 +256,15 @@ class Downloads:
             self._flights[key] = job.flights[key] = Flight(key=key, job=job)
         return job
 
-    def _block_chunks(self, spec: CollectionSpec) -> int:
-        return max(1, self._settings.block_side // spec.grid.chunk)
+    def _blocks(self, spec: CollectionSpec, keys: Iterable[ChunkKey]) -> tuple[ChunkBlock, ...]:
+        """Join chunks into blocks of the size that the source is best asked for, within the limits."""
+
+        def most(bands: tuple[str, ...]) -> int:
+            pixel = sum(spec.band(name).dtype.itemsize + 1 for name in bands)
+            return max(1, self._settings.block_bytes // (pixel * spec.grid.chunk**2))
+
+        side = self._supplies[spec.id].source.block_side or self._settings.block_side
+        return join(keys, max(1, side // spec.grid.chunk), most)
 
     async def _fetch(self, job: Job) -> None:
         """Fetch a job's block. Whatever happens, every flight of it lands or is queued again."""
@@ -273,7 +280,7 @@ class Downloads:
     def _begin(self, job: Job) -> list[Flight]:
         """Return the flights of a job that begins; if some have gone, the rest may need several blocks."""
         wanted = {key: flight for key, flight in job.flights.items() if not flight.done.done()}
-        first, *others = join(wanted, self._block_chunks(job.spec)) or (None,)
+        first, *others = self._blocks(job.spec, wanted) or (None,)
         rest = []
         for block in others:
             other = Job(spec=job.spec, block=block, priority=job.priority, not_before=job.not_before)

@@ -14,7 +14,7 @@ import stamina
 from icehouse_server.core.blocks import ChunkBlock
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import SourceCorruptError, SourceTimeoutError, SourceUnavailableError
-from icehouse_server.core.grid import Window
+from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.ports import BandBlock, Block, BlockRequest, FilledChunk, Pixels, Source
 
 
@@ -138,6 +138,7 @@ def request_for(spec: CollectionSpec, block: ChunkBlock, not_before: float) -> B
         bands=tuple(spec.band(name) for name in block.bands),
         window=window,
         geobox=spec.grid.geobox_of(window),
+        step=spec.step(block.time),
         not_before=not_before,
     )
 
@@ -150,7 +151,7 @@ def cut(
         band.name: _filled(block.bands[band.name], band) for band in request.bands
     }
     return tuple(
-        _chunk(spec, band, (row, col), request.window, filled[band.name], block)
+        _chunk(spec, band, spec.key(band.name, row, col, chunks.time), request.window, filled[band.name], block)
         for band in request.bands
         for row, col in chunks.positions
     )
@@ -161,11 +162,10 @@ def _filled(got: BandBlock, band: BandSpec) -> Pixels:
 
 
 def _chunk(
-    spec: CollectionSpec, band: BandSpec, place: tuple[int, int], origin: Window, values: Pixels, block: Block
+    spec: CollectionSpec, band: BandSpec, key: ChunkKey, origin: Window, values: Pixels, block: Block
 ) -> FilledChunk:
-    row, col = place
     size = spec.grid.chunk
-    area = spec.grid.chunk_window(row, col)
+    area = spec.grid.chunk_window(key.row, key.col)
     part = values[area.slices(origin)]
     if part.shape == (size, size):
         whole = part.copy()  # a view would keep the whole block in memory as long as one chunk is cached
@@ -174,7 +174,7 @@ def _chunk(
         whole[: area.height, : area.width] = part
     void = not bool(block.bands[band.name].valid[area.slices(origin)].any())
     return FilledChunk(
-        key=spec.key(band.name, row, col),
+        key=key,
         values=whole,
         void=void,
         provenance=() if void else block.provenance,

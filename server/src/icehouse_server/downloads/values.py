@@ -26,7 +26,11 @@ class DownloadSettings:
     max_queued_blocks: int = 2048
     """Blocks that may wait; beyond, a collection may still queue its share of them."""
     block_side: int = 2048
-    """Longest side of a block, in pixels; a chunk that is longer is a block of its own."""
+    """Longest side of a block, in pixels, where its source has no wish of its own; a chunk that is longer is
+    a block of its own."""
+    block_bytes: int = 128 * 1024**2
+    """Bytes of a block's pixels, over all its bands, with a byte each for their validity; a chunk that is
+    larger is a block of its own."""
     failure_ttl: float = 10.0
     """Seconds for which a chunk that failed is left alone; longer where the source said when to come back."""
     commit_timeout: float = 180.0

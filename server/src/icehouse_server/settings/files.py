@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from datetime import date, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from icehouse_server.core.collection import DTYPES, BandSpec, CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.grid import LATTICE_TOLERANCE, Grid
+from icehouse_server.core.time import Period, TimeAxis, TimeStep, parse_moment
 from icehouse_server.settings.sources import NotTomlError, guess, read_toml, shortened
 
 _GRID_TOLERANCE = LATTICE_TOLERANCE
@@ -42,6 +44,14 @@ class _LinkTable(_Table):
     href: str
 
 
+class _TimeTable(_Table):
+    start: str | date | None = None
+    period: str | None = None
+    end: str | date = ".."
+    delay: str | None = None
+    steps: tuple[tuple[str | date, str | date], ...] = ()
+
+
 class _BandTable(_Table):
     name: str
     dtype: str
@@ -49,6 +59,8 @@ class _BandTable(_Table):
     units: str = ""
     long_name: str = ""
     resampling: str = "nearest"
+    scale: float = 1.0
+    offset: float = 0.0
     source: dict[str, Any] = {}
 
 
@@ -69,6 +81,7 @@ class _File(_Table):
     links: tuple[_LinkTable, ...] = ()
     grid: _GridTable
     extent: _ExtentTable
+    time: _TimeTable | None = None
     source: _SourceTable
     bands: Annotated[tuple[_BandTable, ...], Field(min_length=1)]
 
@@ -157,6 +170,7 @@ def _spec(file: _File) -> CollectionSpec:
         source_type=file.source.type,
         source=options,
         bbox=_bbox(file.extent.bbox),
+        time=None if file.time is None else _time(file.time),
         interval=tuple(None if end == ".." else end for end in file.extent.interval),  # type: ignore[arg-type]
         license=file.license,
         attribution=file.attribution,
@@ -195,6 +209,40 @@ def _grid(table: _GridTable) -> Grid:
     return Grid(geobox=GeoBox((rows, cols), affine, crs), chunk=table.chunk)
 
 
+def _time(table: _TimeTable) -> TimeAxis:
+    periodic = (table.start, table.period, table.delay) != (None, None, None) or table.end != ".."
+    if bool(table.steps) == periodic or (periodic and (table.start is None or table.period is None)):
+        raise ValueError(
+            "time: give either steps = [[start, end], ...], or start and period (and end, unless it rolls)"
+        )
+    if table.delay is not None and table.end != "..":
+        raise ValueError("time.delay: it is for an axis that rolls; leave it or end out")
+    try:
+        if table.steps or table.start is None or table.period is None:
+            steps = [TimeStep(start=_moment(start), end=_moment(end)) for start, end in table.steps]
+            return TimeAxis(listed=tuple(steps))
+        return TimeAxis(
+            start=_moment(table.start),
+            period=Period.parse(table.period),
+            end=None if table.end == ".." else _moment(table.end),
+            delay=timedelta(0) if table.delay is None else _delay(table.delay),
+        )
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"time: {error}") from None
+
+
+def _moment(value: str | date) -> datetime:
+    """Read a moment of a collection file: TOML has dates of its own, and a text says the same."""
+    return parse_moment(value if isinstance(value, str) else value.isoformat())
+
+
+def _delay(text: str) -> timedelta:
+    period = Period.parse(text)
+    if period.months:
+        raise ValueError(f"delay: {text!r} has no fixed length; write days, such as P60D")
+    return period.rest
+
+
 def _bbox(bbox: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     west, south, east, north = bbox
     if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):  # noqa: PLR2004
@@ -219,6 +267,7 @@ def _known_keys(place: tuple[int | str, ...]) -> Iterable[str]:
     tables: dict[str, type[BaseModel]] = {
         "grid": _GridTable,
         "extent": _ExtentTable,
+        "time": _TimeTable,
         "links": _LinkTable,
         "bands": _BandTable,
     }

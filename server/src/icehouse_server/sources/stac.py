@@ -65,6 +65,11 @@ class StacSource:
     _running: set[asyncio.Task[Block]] = field(default_factory=set)
     _closed: bool = False
 
+    @property
+    def block_side(self) -> int | None:
+        """Any will do: what is read does not depend on how it is cut."""
+        return None
+
     async def read(self, request: BlockRequest) -> Block:
         """Read a block; see ``Source.read``."""
         if self._closed:

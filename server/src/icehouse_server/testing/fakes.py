@@ -97,6 +97,7 @@ class ScriptedSource:
     under_way: int = 0
     most_under_way: int = 0
     closed: bool = False
+    block_side: int | None = None
 
     async def read(self, request: BlockRequest) -> Block:
         """Serve the truth, or what the first fault says."""
