@@ -151,7 +151,9 @@ def cut(
         band.name: _filled(block.bands[band.name], band) for band in request.bands
     }
     return tuple(
-        _chunk(spec, band, spec.key(band.name, row, col, chunks.time), request.window, filled[band.name], block)
+        _chunk(
+            spec, band, spec.key(band.name, row, col, chunks.time), request.window, filled[band.name], block
+        )
         for band in request.bands
         for row, col in chunks.positions
     )

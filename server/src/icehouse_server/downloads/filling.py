@@ -167,9 +167,7 @@ class Filling:
 
 def keys_of(spec: CollectionSpec, block: ChunkBlock) -> Iterator[ChunkKey]:
     """List the chunks of a block."""
-    return (
-        spec.key(band, row, col, block.time) for row, col in block.positions for band in block.bands
-    )
+    return (spec.key(band, row, col, block.time) for row, col in block.positions for band in block.bands)
 
 
 def _may_be_local(error: IcehouseError) -> bool:

@@ -18,9 +18,15 @@ from icehouse_server.testing.pgc import ASSETS, BLOCK, Tile, parse_key
 from icehouse_server.testing.sparse_cog import BlockKey, Layout, write_sparse_cog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    type Write = Callable[[Path, Variant], None]
+    """Writes the file of one object."""
+    type Find = Callable[[str], Write]
+    """What writes the object of a key; raises `NoSuchKeyError` if there is none."""
 
 GDAL_CACHE_BYTES: Final = 64 * 2**20
 """GDAL's own default is a twentieth of the machine's memory."""
@@ -59,10 +65,16 @@ class Variant:
 
 
 class Builder:
-    """Makes files on demand and keeps them in a folder. Thread-safe: one file is built once."""
+    """Makes files on demand and keeps them in a folder. Thread-safe: one file is built once.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Where the files are kept.
+        find: What there is, and how it is written.
+    """
+
+    def __init__(self, folder: Path, find: Find) -> None:
         self._folder = folder
+        self._find = find
         self._locks: dict[Path, threading.Lock] = {}
         self._guard = threading.Lock()
 
@@ -72,30 +84,39 @@ class Builder:
         Raises:
             NoSuchKeyError: if the world has no such tile or asset.
         """
-        try:
-            tile, asset = parse_key(key)
-        except ValueError as error:
-            raise NoSuchKeyError(key) from error
-        if not world.exists(tile):
-            raise NoSuchKeyError(key)
+        write = self._find(key)
         path = self._folder / f"v{_VERSION}" / f"{key}{variant.tag}"
         with self._guard:
             lock = self._locks.setdefault(path, threading.Lock())
         with lock:
             if not path.exists():
-                _build(path, tile, asset, variant)
+                _build(path, write, variant)
         return path
 
 
-def _build(path: Path, tile: Tile, asset: str, variant: Variant) -> None:
+def mosaic_object(key: str) -> Write:
+    """What writes an object of PGC's mosaics.
+
+    Raises:
+        NoSuchKeyError: if the world has no such tile or asset.
+    """
+    try:
+        tile, asset = parse_key(key)
+    except ValueError as error:
+        raise NoSuchKeyError(key) from error
+    if not world.exists(tile):
+        raise NoSuchKeyError(key)
+    if asset == "metadata":
+        return lambda path, _: _write_metadata(path, tile)
+    return lambda path, variant: _write_raster(path, tile, asset, variant)
+
+
+def _build(path: Path, write: Write, variant: Variant) -> None:
     """Write the file beside its place and put it there, so that a reader sees all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    if asset == "metadata":
-        draft.write_text(_metadata(tile))
-    else:
-        with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES):
-            _write_raster(draft, tile, asset, variant)
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES):
+        write(draft, variant)
     if variant.truncate < 1:
         os.truncate(draft, int(draft.stat().st_size * variant.truncate))
     try:
@@ -175,8 +196,8 @@ def _blocks_under(tile: Tile, asset: str, boxes: tuple[world.Box, ...]) -> set[B
     return found
 
 
-def _metadata(tile: Tile) -> str:
-    return (
+def _write_metadata(path: Path, tile: Tile) -> None:
+    path.write_text(
         f"Icehouse stand-in, not published data\nTile: {tile.item_id}\n"
         f"EPSG: {tile.domain.epsg}\nPixel: {tile.resolution} m\nExtent: {' '.join(map(str, tile.bounds))}\n"
     )

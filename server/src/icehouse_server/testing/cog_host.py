@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from icehouse_server.testing.builder import Builder, NoSuchKeyError, Variant
+from icehouse_server.testing.builder import NoSuchKeyError, Variant
 from icehouse_server.testing.harness import VARIANT, error_body
 from icehouse_server.testing.pgc import BUCKET
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from icehouse_server.testing.builder import Builder
+
 _PIECE = 256 * 1024
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
@@ -33,10 +35,10 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 class Objects:
     """Keys to files, through worker threads: two builds at a time, and nothing on the event loop."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, builder: Builder) -> None:
         self.variants: dict[str, Variant] = {}
         """Files that lie, by key."""
-        self._builder = Builder(folder)
+        self._builder = builder
         self._limiter = anyio.CapacityLimiter(2)
         self._known: dict[tuple[str, Variant], Path] = {}
 
