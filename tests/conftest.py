@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import icehouse_server.testing
+from icehouse_server.testing.earth_search import EarthSearchStandIn
 from icehouse_server.testing.standins import StandIns
 
 if TYPE_CHECKING:
@@ -57,3 +58,19 @@ def fresh_standins(standins: StandIns) -> Iterator[StandIns]:
     yield standins
     standins.reset()
     standins.shape()
+
+
+@pytest.fixture(scope="session")
+def earth_search(objects_folder: Path) -> Iterator[EarthSearchStandIn]:
+    """The stand-in of Earth Search, one a session. Read only: see `fresh_earth_search`."""
+    with EarthSearchStandIn.start(folder=objects_folder) as running:
+        yield running
+
+
+@pytest.fixture
+def fresh_earth_search(earth_search: EarthSearchStandIn) -> Iterator[EarthSearchStandIn]:
+    """The same with counters at zero; counters, faults, lies, shape and clocks are put back afterwards."""
+    earth_search.reset()
+    yield earth_search
+    earth_search.reset()
+    earth_search.shape()

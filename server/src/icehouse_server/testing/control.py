@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -23,7 +23,11 @@ type Prepare = Callable[[list[str]], Awaitable[dict[str, int]]]
 
 
 def create_control_app(
-    traffic: Traffic, script: Script, variants: dict[str, Variant], prepare: Prepare
+    traffic: Traffic,
+    script: Script,
+    variants: dict[str, Variant],
+    prepare: Prepare,
+    more: Sequence[Route] = (),
 ) -> Starlette:
     """The control endpoints.
 
@@ -32,6 +36,7 @@ def create_control_app(
         script: The server's faults.
         variants: Files that lie, by key; the object store reads it at each request.
         prepare: Builds files.
+        more: Endpoints that one server alone has.
     """
     routes = [
         Route("/_control/counters", counters, methods=["GET"]),
@@ -40,6 +45,7 @@ def create_control_app(
         Route("/_control/shape", shape, methods=["POST"]),
         Route("/_control/prepare", prepare_keys, methods=["POST"]),
         Route("/_control/variants", set_variants, methods=["POST"]),
+        *more,
     ]
     app = Starlette(routes=routes, exception_handlers={ValueError: _unreadable, TypeError: _unreadable})
     app.state.traffic, app.state.script, app.state.variants, app.state.prepare = (

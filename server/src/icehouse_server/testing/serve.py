@@ -1,4 +1,4 @@
-"""Runs one stand-in server in this process: `python -m icehouse_server.testing stac|cogs --port 0`.
+"""Runs one stand-in server in this process: `python -m icehouse_server.testing stac --port 0`.
 
 The servers need processes of their own: a Python HTTP server in a thread beside rasterio deadlocks with
 GDAL, which lists the folder of a file over HTTP while it holds the interpreter's lock.
@@ -19,11 +19,16 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from icehouse_server.testing.builder import Builder, mosaic_object
 from icehouse_server.testing.cog_host import Objects, create_cog_app
 from icehouse_server.testing.control import create_control_app
+from icehouse_server.testing.earth_api import Signing, create_earth_app
+from icehouse_server.testing.earth_files import earth_object
+from icehouse_server.testing.earth_store import create_earth_store, signing_routes
 from icehouse_server.testing.faults import Script
 from icehouse_server.testing.harness import TRANSPORT, Harness
 from icehouse_server.testing.pgc import OBJECTS_URL
+from icehouse_server.testing.signing import Clock
 from icehouse_server.testing.stac_api import create_stac_app
 from icehouse_server.testing.traffic import Traffic
 
@@ -45,18 +50,29 @@ class _Protocol(HttpToolsProtocol):
 def create_app(arguments: argparse.Namespace, folder: Path) -> ASGIApp:
     """The server that the arguments ask for, with its harness."""
     traffic, script = Traffic(latency=arguments.latency, bandwidth=arguments.bandwidth), Script()
-    objects = Objects(folder)
-    control = create_control_app(traffic, script, objects.variants, objects.prepare)
-    if arguments.server == "cogs":
-        return Harness(create_cog_app(objects), control, traffic, script)
-    app = create_stac_app(cogs_url=arguments.cogs_url, page_size=arguments.page_size)
+    objects = Objects(
+        Builder(folder, earth_object if arguments.server.startswith("earth-") else mosaic_object)
+    )
+    rule = Signing(clock=Clock(), lifetime=arguments.lifetime)
+    more = signing_routes(rule) if arguments.server.startswith("earth-") else []
+    control = create_control_app(traffic, script, objects.variants, objects.prepare, more)
+    pages = {"cogs_url": arguments.cogs_url, "page_size": arguments.page_size}
+    match arguments.server:
+        case "cogs":
+            app = create_cog_app(objects)
+        case "earth-cogs":
+            app = create_earth_store(objects, rule.clock)
+        case "earth-stac":
+            app = create_earth_app(**pages, signing_rule=rule)
+        case _:
+            app = create_stac_app(**pages)
     return Harness(app, control, traffic, script)
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m icehouse_server.testing", description=__doc__)
-    parser.add_argument("server", choices=["stac", "cogs"])
+    parser.add_argument("server", choices=["stac", "cogs", "earth-stac", "earth-cogs"])
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
     parser.add_argument(
@@ -66,6 +82,9 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--page-size", type=int, default=10, help="items in a page (stac)")
     parser.add_argument(
         "--cogs-url", default=OBJECTS_URL, help="object store in documents under /open (stac)"
+    )
+    parser.add_argument(
+        "--lifetime", type=int, default=3600, help="seconds that signed links hold (earth-stac)"
     )
     parser.add_argument("--until-eof", action="store_true", help="end when standard input closes")
     return parser.parse_args(words)

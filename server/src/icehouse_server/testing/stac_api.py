@@ -239,14 +239,14 @@ def _in_area(domain: str, resolution: str, query: Document) -> Iterable[Tile]:
     if query.get("intersects"):
         area = shapely.geometry.shape(query["intersects"])
     elif query.get("bbox"):
-        area = _box(query["bbox"])
+        area = box(query["bbox"])
     else:
         return tiles
     hits = shapely.intersects(_footprints(domain, resolution), area)
     return [tile for tile, hit in zip(tiles, hits, strict=True) if hit]
 
 
-def _box(bbox: list[float]) -> shapely.Polygon:
+def box(bbox: list[float]) -> shapely.Polygon:
     """The box as pgstac reads it: west > east is not honoured but becomes the box spanning the globe."""
     numbers = [float(number) for number in bbox]
     west, south, east, north = numbers if len(numbers) == 4 else (*numbers[:2], *numbers[3:5])  # noqa: PLR2004 - 2-D or 3-D

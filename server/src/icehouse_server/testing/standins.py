@@ -63,55 +63,13 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StandIns:
-    """The two servers, running. Ended when the `with` block is left, however that happens."""
+class Servers:
+    """A STAC API and its object store, running: what they count, and how they are steered."""
 
     stac_base: str
     """Base URL of the STAC API's server, with a slash at the end; `cogs_base` of the object store's."""
     cogs_base: str
     _http: httpx.Client
-
-    @classmethod
-    @contextlib.contextmanager
-    def start(
-        cls, *, folder: Path, latency: float = 0.0, bandwidth: float | None = None, page_size: int = 10
-    ) -> Iterator[Self]:
-        """Start both servers and wait until they answer.
-
-        Args:
-            folder: Where built files are kept; one folder may serve many runs.
-            latency: Seconds before each answer, at both servers.
-            bandwidth: Bytes a second of the object store, shared by its connections.
-            page_size: Items in a page of a search.
-        """
-        shape = ["--latency", str(latency)] + ([] if bandwidth is None else ["--bandwidth", str(bandwidth)])
-        with contextlib.ExitStack() as stack:
-            cogs = stack.enter_context(_server(["cogs", "--folder", str(folder), *shape]))
-            pages = ["--page-size", str(page_size), "--latency", str(latency), "--cogs-url", cogs]
-            stac = stack.enter_context(_server(["stac", *pages]))
-            # trust_env: a proxy set for the outer world is none for the loopback.
-            http = stack.enter_context(httpx.Client(timeout=30, trust_env=False))
-            yield cls(stac_base=stac, cogs_base=cogs, _http=http)
-
-    @property
-    def stac_url(self) -> str:
-        """Root of the API whose documents carry the published URLs."""
-        return f"{self.stac_base.rstrip('/')}{PREFIX}/"
-
-    @property
-    def open_stac_url(self) -> str:
-        """Root of the API whose documents carry the stand-ins' own URLs, for clients that can't map URLs."""
-        return f"{self.stac_base.rstrip('/')}{OPEN_PREFIX}/"
-
-    @property
-    def cogs_url(self) -> str:
-        """What stands for the object store's URL."""
-        return self.cogs_base
-
-    @property
-    def mirrors(self) -> dict[str, str]:
-        """The daemon's `mirrors` setting: published URL prefix -> the stand-in's."""
-        return {_PUBLISHED_STAC: self.stac_base, OBJECTS_URL: self.cogs_base}
 
     def counters(self) -> Counters:
         """What both servers were asked since the last reset."""
@@ -146,6 +104,68 @@ class StandIns:
         sizes: dict[str, int] = self._post(self.cogs_base, "prepare", list(keys))
         return sizes
 
+    def _counters(self, base: str) -> Counters:
+        report = self._http.get(f"{base}_control/counters").raise_for_status().json()
+        rows = {
+            (row["method"], row["path"]): (row["requests"], row["bytes"]) for row in report.pop("by_path")
+        }
+        return Counters(by_path=rows, **report)
+
+    def _tell(self, what: str, document: object) -> None:
+        for base in (self.stac_base, self.cogs_base):
+            self._post(base, what, document)
+
+    def _post(self, base: str, what: str, document: object) -> Any:  # noqa: ANN401 - whatever JSON the server answers
+        response = self._http.post(f"{base}_control/{what}", json=document, timeout=_PREPARE_SECONDS)
+        return response.raise_for_status().json()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandIns(Servers):
+    """The two servers, running. Ended when the `with` block is left, however that happens."""
+
+    @classmethod
+    @contextlib.contextmanager
+    def start(
+        cls, *, folder: Path, latency: float = 0.0, bandwidth: float | None = None, page_size: int = 10
+    ) -> Iterator[Self]:
+        """Start both servers and wait until they answer.
+
+        Args:
+            folder: Where built files are kept; one folder may serve many runs.
+            latency: Seconds before each answer, at both servers.
+            bandwidth: Bytes a second of the object store, shared by its connections.
+            page_size: Items in a page of a search.
+        """
+        shape = ["--latency", str(latency)] + ([] if bandwidth is None else ["--bandwidth", str(bandwidth)])
+        with contextlib.ExitStack() as stack:
+            cogs = stack.enter_context(server(["cogs", "--folder", str(folder), *shape]))
+            pages = ["--page-size", str(page_size), "--latency", str(latency), "--cogs-url", cogs]
+            stac = stack.enter_context(server(["stac", *pages]))
+            # trust_env: a proxy set for the outer world is none for the loopback.
+            http = stack.enter_context(httpx.Client(timeout=30, trust_env=False))
+            yield cls(stac_base=stac, cogs_base=cogs, _http=http)
+
+    @property
+    def stac_url(self) -> str:
+        """Root of the API whose documents carry the published URLs."""
+        return f"{self.stac_base.rstrip('/')}{PREFIX}/"
+
+    @property
+    def open_stac_url(self) -> str:
+        """Root of the API whose documents carry the stand-ins' own URLs, for clients that can't map URLs."""
+        return f"{self.stac_base.rstrip('/')}{OPEN_PREFIX}/"
+
+    @property
+    def cogs_url(self) -> str:
+        """What stands for the object store's URL."""
+        return self.cogs_base
+
+    @property
+    def mirrors(self) -> dict[str, str]:
+        """The daemon's `mirrors` setting: published URL prefix -> the stand-in's."""
+        return {_PUBLISHED_STAC: self.stac_base, OBJECTS_URL: self.cogs_base}
+
     @staticmethod
     def key(resolution: str, tile: str, asset: str = "dem", domain: str = "arcticdem") -> str:
         """Key of an object, for `prepare` and `lies`."""
@@ -168,24 +188,9 @@ class StandIns:
         """Every tile that exists, sorted by item id."""
         return world.tiles(domain, resolution)
 
-    def _counters(self, base: str) -> Counters:
-        report = self._http.get(f"{base}_control/counters").raise_for_status().json()
-        rows = {
-            (row["method"], row["path"]): (row["requests"], row["bytes"]) for row in report.pop("by_path")
-        }
-        return Counters(by_path=rows, **report)
-
-    def _tell(self, what: str, document: object) -> None:
-        for base in (self.stac_base, self.cogs_base):
-            self._post(base, what, document)
-
-    def _post(self, base: str, what: str, document: object) -> Any:  # noqa: ANN401 - whatever JSON the server answers
-        response = self._http.post(f"{base}_control/{what}", json=document, timeout=_PREPARE_SECONDS)
-        return response.raise_for_status().json()
-
 
 @contextlib.contextmanager
-def _server(words: Sequence[str]) -> Iterator[str]:
+def server(words: Sequence[str]) -> Iterator[str]:
     """One server in a process of its own; yields its URL."""
     command = [sys.executable, "-m", "icehouse_server.testing", *words, "--until-eof"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - ours
