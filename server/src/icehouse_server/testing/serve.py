@@ -25,6 +25,7 @@ from icehouse_server.testing.control import create_control_app
 from icehouse_server.testing.earth_api import Signing, create_earth_app
 from icehouse_server.testing.earth_files import earth_object
 from icehouse_server.testing.earth_store import create_earth_store, signing_routes
+from icehouse_server.testing.earthengine.service import create_earth_engine
 from icehouse_server.testing.faults import Script
 from icehouse_server.testing.harness import TRANSPORT, Harness
 from icehouse_server.testing.pgc import OBJECTS_URL
@@ -50,6 +51,8 @@ class _Protocol(HttpToolsProtocol):
 def create_app(arguments: argparse.Namespace, folder: Path) -> ASGIApp:
     """The server that the arguments ask for, with its harness."""
     traffic, script = Traffic(latency=arguments.latency, bandwidth=arguments.bandwidth), Script()
+    if arguments.server == "ee":
+        return create_earth_engine(traffic, script)
     objects = Objects(
         Builder(folder, earth_object if arguments.server.startswith("earth-") else mosaic_object)
     )
@@ -72,7 +75,7 @@ def create_app(arguments: argparse.Namespace, folder: Path) -> ASGIApp:
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m icehouse_server.testing", description=__doc__)
-    parser.add_argument("server", choices=["stac", "cogs", "earth-stac", "earth-cogs"])
+    parser.add_argument("server", choices=["stac", "cogs", "earth-stac", "earth-cogs", "ee"])
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
     parser.add_argument(

@@ -47,6 +47,15 @@ class Counters:
     most_active: int = 0
     """The most requests that were under way at once at one server."""
 
+    @classmethod
+    def read(cls, http: httpx.Client, base: str) -> Self:
+        """Ask the server at a base URL, which ends with a slash."""
+        report = http.get(f"{base}_control/counters").raise_for_status().json()
+        rows = {
+            (row["method"], row["path"]): (row["requests"], row["bytes"]) for row in report.pop("by_path")
+        }
+        return cls(by_path=rows, **report)
+
     def matching(self, text: str) -> tuple[int, int]:
         """Requests and bytes of the paths that contain `text`."""
         found = [counts for (_, path), counts in self.by_path.items() if text in path]
@@ -77,11 +86,11 @@ class Servers:
 
     def stac_counters(self) -> Counters:
         """What the STAC API was asked."""
-        return self._counters(self.stac_base)
+        return Counters.read(self._http, self.stac_base)
 
     def cogs_counters(self) -> Counters:
         """What the object store was asked."""
-        return self._counters(self.cogs_base)
+        return Counters.read(self._http, self.cogs_base)
 
     def reset(self) -> None:
         """Forget counts, faults and lies, at both servers."""
@@ -103,13 +112,6 @@ class Servers:
         """Build files now, so that they cost nothing later. Returns their sizes in bytes by key."""
         sizes: dict[str, int] = self._post(self.cogs_base, "prepare", list(keys))
         return sizes
-
-    def _counters(self, base: str) -> Counters:
-        report = self._http.get(f"{base}_control/counters").raise_for_status().json()
-        rows = {
-            (row["method"], row["path"]): (row["requests"], row["bytes"]) for row in report.pop("by_path")
-        }
-        return Counters(by_path=rows, **report)
 
     def _tell(self, what: str, document: object) -> None:
         for base in (self.stac_base, self.cogs_base):
@@ -191,7 +193,7 @@ class StandIns(Servers):
 
 @contextlib.contextmanager
 def server(words: Sequence[str]) -> Iterator[str]:
-    """One server in a process of its own; yields its URL."""
+    """One server (its word and options) in a process of its own; yields its URL."""
     command = [sys.executable, "-m", "icehouse_server.testing", *words, "--until-eof"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - ours
         assert process.stdout is not None
