@@ -20,6 +20,15 @@ from icehouse_server.sources import stac_settings
 
 TEXT = (resources.files("icehouse_server.collections") / "arcticdem-32m.toml").read_text()
 DOCUMENT = tomllib.loads(TEXT)
+"""Without the tables that not every collection has; see ``ROLLING`` and ``LISTED``."""
+_BAND = {**DOCUMENT["bands"][0], "scale": 0.5, "offset": -10.0}
+ROLLING = {
+    **DOCUMENT,
+    "time": {"start": "2020-01-01", "period": "P16D", "delay": "P2D"},
+    "bands": [_BAND],
+}
+LISTED = {**ROLLING, "time": {"steps": [["2019", "2020-06"], ["2020-07-01T12:00:00Z", "2021"]]}}
+NOW = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 LONGEST = 1000
 """Characters of a detail: the values that it repeats are shortened."""
 
@@ -110,6 +119,30 @@ def read(text):
 
 def test_what_is_whole_is_read():
     assert read(TEXT) == read(document_of(DOCUMENT))
+    assert read(document_of(ROLLING)).time.count(NOW) == 228
+    assert read(document_of(LISTED)).time.count(NOW) == 2
+    assert read(document_of(ROLLING)).bands[0].offset == -10
+
+
+@given(wounded({"time": ROLLING["time"]}) | wounded({"time": LISTED["time"]}))
+def test_time_axes(table):
+    spec = read(document_of({**ROLLING, **table}))
+    if spec is None or spec.time is None:
+        return
+    count = spec.time.count(NOW)
+    assert count >= (0 if spec.time.rolling else 1)
+    steps = spec.time.steps(min(count, 50))
+    assert all(step.seconds[0] < step.seconds[1] for step in steps)
+    assert list(steps) == sorted(steps)
+
+
+@given(wounded(ROLLING))
+def test_bands_with_a_scale(tables):
+    spec = read(document_of(tables))
+    for band in () if spec is None else spec.bands:
+        assert math.isfinite(band.scale)
+        assert math.isfinite(band.offset)
+        assert band.scale
 
 
 @given(wounded(DOCUMENT))

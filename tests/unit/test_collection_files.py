@@ -9,6 +9,7 @@ import pytest
 from affine import Affine
 
 from icehouse_server.core.errors import ConfigurationError
+from icehouse_server.core.time import TimeStep, parse_moment
 from icehouse_server.settings import read_collections
 from icehouse_server.settings.files import parse_collection
 
@@ -132,6 +133,94 @@ def test_degrees_written_with_finite_digits_are_whole_pixels():
     text = change("resolution = 10", "resolution = 0.0002777777777777778").replace("EPSG:3413", "EPSG:4326")
     spec = parse_collection(text.replace("[0, 0, 1000, 500]", "[-180, -60, 180, 60]"), "lake.toml")
     assert spec.grid.shape == (432_000, 1_296_000)
+
+
+def timed(table):
+    return change("[source]", f"[time]\n{table}\n\n[source]")
+
+
+@pytest.mark.parametrize(
+    ("table", "first"),
+    [
+        ('start = "2017"\nperiod = "yearly"\nend = "2024"', ("2017-01-01T00:00:00Z", "2018-01-01T00:00:00Z")),
+        (
+            'start = 2017-01-01\nperiod = "P1M"\ndelay = "P60D"',
+            ("2017-01-01T00:00:00Z", "2017-02-01T00:00:00Z"),
+        ),
+        (
+            'start = 2017-01-01T02:00:00+02:00\nperiod = "PT6H"',
+            ("2017-01-01T00:00:00Z", "2017-01-01T06:00:00Z"),
+        ),
+        ('steps = [["2019", "2020-01-01T12:00:00Z"]]', ("2019-01-01T00:00:00Z", "2020-01-01T12:00:00Z")),
+        ("steps = [[2019-05-01, 2019-06-01], [2020-05-01, 2020-06-01]]", ("2019-05-01", "2019-06-01")),
+    ],
+)
+def test_a_time_axis_is_what_it_says(table, first):
+    axis = parse_collection(timed(table), "lake.toml").time
+    start, end = map(parse_moment, first)
+    assert axis.step(0) == TimeStep(start=start, end=end)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        pytest.param("", ["time", "steps", "start and period"], id="nothing"),
+        pytest.param('start = "2017"', ["time", "start and period"], id="no period"),
+        pytest.param('period = "P1Y"', ["time", "start and period"], id="no start"),
+        pytest.param('start = "2017"\nperiod = "P1Y"\nsteps = [["1", "2"]]', ["time", "either"], id="both"),
+        pytest.param('steps = [["2019", "2020"]]\nend = "2024"', ["time", "either"], id="steps and an end"),
+        pytest.param(
+            'start = "2017"\nperiod = "P1Y"\nends = "2024"', ["time.ends", "time.end"], id="unknown key"
+        ),
+        pytest.param('start = "2017"\nperiod = "1Y"', ["time.period", "'1Y'", "P16D"], id="no period at all"),
+        pytest.param('start = "2017"\nperiod = "P0D"', ["time.period", "no time"], id="an empty period"),
+        pytest.param('start = "spring"\nperiod = "P1Y"', ["time.start", "'spring'", "2020-06"], id="no date"),
+        pytest.param('start = 2017\nperiod = "P1Y"', ["time.start", "2017", "text"], id="a number"),
+        pytest.param('start = 07:00:00\nperiod = "P1Y"', ["time.start", "text"], id="a time of day"),
+        pytest.param('start = "2017"\nperiod = "P1Y"\nend = "never"', ["time.end", "'never'"], id="no end"),
+        pytest.param(
+            'start = "2017"\nperiod = "P1Y"\nend = "2017-06"', ["time", "single step"], id="too short"
+        ),
+        pytest.param(
+            'start = "2017-01-31"\nperiod = "P1M"', ["time", "1 to 28"], id="the 31st of each month"
+        ),
+        pytest.param(
+            'start = "2017"\nperiod = "P1Y"\nend = "2024"\ndelay = "P9D"', ["time.delay", "rolls"], id="delay"
+        ),
+        pytest.param(
+            'start = "2017"\nperiod = "P1D"\ndelay = "P1M"', ["time.delay", "P60D"], id="delay in months"
+        ),
+        pytest.param(
+            'start = "2017"\nperiod = "P1D"\ndelay = "later"', ["time.delay", "'later'"], id="no delay"
+        ),
+        pytest.param(
+            'start = "2017"\nperiod = "P1D"\ndelay = "P999999D"', ["time", "delay"], id="a long delay"
+        ),
+        pytest.param('steps = [["2019"]]', ["time.steps"], id="half a step"),
+        pytest.param('steps = [["2020", "2019"]]', ["time.steps", "before it ends"], id="backwards"),
+        pytest.param('steps = [["2019", "later"]]', ["time.steps", "'later'"], id="a step without an end"),
+        pytest.param('steps = [["2020", "2021"], ["2019", "2020"]]', ["time", "in order"], id="out of order"),
+    ],
+)
+def test_a_wrong_time_axis_is_answered_with_the_key(table, said):
+    error = refusal(timed(table))
+    for word in said:
+        assert word in f"{error.detail} {error.hint}"
+
+
+def test_scale_and_offset():
+    band = parse_collection(
+        change("nodata = -1", "nodata = -1\nscale = 0.0001\noffset = -0.1"), "lake.toml"
+    ).bands[0]
+    assert (band.scale, band.offset) == (0.0001, -0.1)
+
+
+@pytest.mark.parametrize(
+    "key", ["scale = 0", "scale = nan", "scale = inf", "offset = inf", 'offset = "much"']
+)
+def test_scale_and_offset_are_numbers(key):
+    error = refusal(change("nodata = -1", f"nodata = -1\n{key}"))
+    assert key.partition(" ")[0] in error.detail
 
 
 @pytest.fixture

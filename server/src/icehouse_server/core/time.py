@@ -26,12 +26,15 @@ _DURATION = re.compile(
 
 _MOMENT = re.compile(
     r"(?P<year>\d{4})(?:-(?P<month>\d\d)(?:-(?P<day>\d\d)"
-    r"(?:[Tt ](?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9}))?)?"
-    r"(?P<zone>[Zz]|[+-]\d\d:\d\d)?)?)?)?",
+    r"(?:[Tt ](?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>[0-5]\d|60)(?:\.(?P<fraction>\d{1,9}))?)?"
+    r"(?P<zone>[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)?)?)?)?",
     re.ASCII,
 )
 
 _TICK = timedelta(microseconds=1)
+_LAST = datetime.max.replace(tzinfo=UTC)
+_MAX_DELAY = timedelta(days=36_525)
+"""A century: what is subtracted from now stays within the calendar."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -60,6 +63,15 @@ class Period:
 
     months: int = 0
     rest: timedelta = timedelta(0)
+
+    def __str__(self) -> str:
+        """The period as ISO 8601 has it."""
+        years, months = divmod(self.months, 12)
+        hours, seconds = divmod(self.rest.seconds, 3600)
+        minutes, seconds = divmod(seconds, 60)
+        date = "".join(f"{n}{unit}" for n, unit in ((years, "Y"), (months, "M"), (self.rest.days, "D")) if n)
+        time = "".join(f"{n}{unit}" for n, unit in ((hours, "H"), (minutes, "M"), (seconds, "S")) if n)
+        return f"P{date}{'T' if time else ''}{time}"
 
     @classmethod
     def parse(cls, text: str) -> "Period":
@@ -158,10 +170,15 @@ def _stretch(text: str) -> tuple[datetime, datetime]:
         start -= _zone(part["zone"])
         if "hour" in number:
             return start, start
-        length = Period(months=12) if "month" not in number else Period(months=1)
-        return start, (start + timedelta(days=1) if "day" in number else length.after(start, 1)) - _TICK
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{text[:80]!r} is no time: {error}") from None
+    length = (
+        Period(rest=timedelta(days=1)) if "day" in number else Period(months=1 if "month" in number else 12)
+    )
+    try:
+        return start, length.after(start, 1) - _TICK
+    except OverflowError:
+        return start, _LAST
 
 
 def _zone(text: str | None) -> timedelta:
@@ -191,6 +208,11 @@ class TimeAxis:
         for before, after in zip(self.listed, self.listed[1:], strict=False):
             if before.end > after.start:
                 raise ValueError(f"the steps {before} and {after} overlap, or are not in order")
+        edges = [edge for step in self.listed for edge in (step.start, step.end)] + [self.start, self.end]
+        if any(edge is not None and edge.microsecond for edge in edges):
+            raise ValueError("a step begins and ends at a whole second")
+        if not timedelta(0) <= self.delay <= _MAX_DELAY:
+            raise ValueError(f"delay is at most {_MAX_DELAY.days} days")
         if self.start is None or self.period is None:
             return
         if self.period.months and self.start.day > _LAST_SAFE_DAY:
@@ -253,7 +275,7 @@ class TimeAxis:
         try:
             return self.period.after(self.start, number)
         except (OverflowError, ValueError):
-            return datetime.max.replace(tzinfo=UTC)
+            return _LAST
 
     def _begins(self, number: int) -> datetime:
         return self.step(number).start

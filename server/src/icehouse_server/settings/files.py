@@ -1,7 +1,7 @@
 """Collection files: one TOML file a collection, checked and turned into a ``CollectionSpec``."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 from importlib import resources
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from icehouse_server.core.collection import DTYPES, BandSpec, CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
@@ -44,12 +44,22 @@ class _LinkTable(_Table):
     href: str
 
 
+def _checked(value: object) -> str | date:
+    """Take texts and TOML's own dates: pydantic would read a number as seconds and lose a date's zone."""
+    if isinstance(value, str | date):
+        return value
+    raise ValueError('write a text such as "2020-01-01", or a date as TOML has it')
+
+
+type _Moment = Annotated[str | date, PlainValidator(_checked)]
+
+
 class _TimeTable(_Table):
-    start: str | date | None = None
+    start: _Moment | None = None
     period: str | None = None
-    end: str | date = ".."
+    end: _Moment = ".."
     delay: str | None = None
-    steps: tuple[tuple[str | date, str | date], ...] = ()
+    steps: tuple[tuple[_Moment, _Moment], ...] = ()
 
 
 class _BandTable(_Table):
@@ -217,18 +227,27 @@ def _time(table: _TimeTable) -> TimeAxis:
         )
     if table.delay is not None and table.end != "..":
         raise ValueError("time.delay: it is for an axis that rolls; leave it or end out")
+    listed = tuple(_named("time.steps", _step, pair) for pair in table.steps)
+    start = None if table.start is None else _named("time.start", _moment, table.start)
+    period = None if table.period is None else _named("time.period", Period.parse, table.period)
+    end = None if table.end == ".." else _named("time.end", _moment, table.end)
+    delay = timedelta(0) if table.delay is None else _named("time.delay", _delay, table.delay)
     try:
-        if table.steps or table.start is None or table.period is None:
-            steps = [TimeStep(start=_moment(start), end=_moment(end)) for start, end in table.steps]
-            return TimeAxis(listed=tuple(steps))
-        return TimeAxis(
-            start=_moment(table.start),
-            period=Period.parse(table.period),
-            end=None if table.end == ".." else _moment(table.end),
-            delay=timedelta(0) if table.delay is None else _delay(table.delay),
-        )
-    except (ValueError, OverflowError) as error:
+        return TimeAxis(listed=listed, start=start, period=period, end=end, delay=delay)
+    except ValueError as error:
         raise ValueError(f"time: {error}") from None
+
+
+def _named[V, T](key: str, read: Callable[[V], T], value: V) -> T:
+    """Read the value of a key; an error then names the key."""
+    try:
+        return read(value)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def _step(pair: tuple[str | date, str | date]) -> TimeStep:
+    return TimeStep(start=_moment(pair[0]), end=_moment(pair[1]))
 
 
 def _moment(value: str | date) -> datetime:
@@ -239,7 +258,7 @@ def _moment(value: str | date) -> datetime:
 def _delay(text: str) -> timedelta:
     period = Period.parse(text)
     if period.months:
-        raise ValueError(f"delay: {text!r} has no fixed length; write days, such as P60D")
+        raise ValueError(f"{text!r} has no fixed length; write days, such as P60D")
     return period.rest
 
 
@@ -260,7 +279,9 @@ def _explain(error: ValidationError, name: str) -> ConfigurationError:
         )
     if first["type"] == "missing":
         return ConfigurationError(f"{name}: the key {key!r} is missing")
-    return ConfigurationError(f"{name}: {key} = {shortened(first['input'])}: {first['msg']}")
+    return ConfigurationError(
+        f"{name}: {key} = {shortened(first['input'])}: {first['msg'].removeprefix('Value error, ')}"
+    )
 
 
 def _known_keys(place: tuple[int | str, ...]) -> Iterable[str]:
