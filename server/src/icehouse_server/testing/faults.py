@@ -14,8 +14,10 @@ class Status:
     """Answer with an error status."""
 
     status: int
-    body: Literal["xml", "html", "json"] = "xml"
+    body: Literal["xml", "html", "json", "google"] = "xml"
     retry_after: str | None = None
+    message: str | None = None
+    """What a body of Google's form says; "Service error" if nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -176,12 +176,25 @@ def _instead(action: Status | Page | Redirect) -> Response:
             return RedirectResponse(action.location, action.status)
         case Status():
             headers = {} if action.retry_after is None else {"retry-after": action.retry_after}
-            media, text = error_body(action.status, action.body)
+            media, text = error_body(action.status, action.body, action.message)
             return Response(text, action.status, headers, media)
 
 
-def error_body(status: int, form: str, code: str = "InternalError") -> tuple[str, str]:
-    """Media type and text of an error page in one of the forms "xml", "html" and "json"."""
+def google_error(status: int, message: str) -> dict[str, Any]:
+    """The JSON of an error of one of Google's services."""
+    statuses = {
+        400: "INVALID_ARGUMENT",
+        401: "UNAUTHENTICATED",
+        403: "PERMISSION_DENIED",
+        404: "NOT_FOUND",
+        429: "RESOURCE_EXHAUSTED",
+        503: "UNAVAILABLE",
+    }
+    return {"error": {"code": status, "message": message, "status": statuses.get(status, "INTERNAL")}}
+
+
+def error_body(status: int, form: str, message: str | None = None) -> tuple[str, str]:
+    """Media type and text of an error page in one of the forms "xml", "html", "json" and "google"."""
     codes: dict[int, str] = {
         403: "AccessDenied",
         404: "NoSuchKey",
@@ -189,7 +202,7 @@ def error_body(status: int, form: str, code: str = "InternalError") -> tuple[str
         429: "SlowDown",
         503: "SlowDown",
     }
-    name = codes.get(status, code)
+    name = codes.get(status, "InternalError")
     if form == "xml":
         error = f"<Error><Code>{name}</Code><Message>{name}</Message></Error>"
         text = f'<?xml version="1.0" encoding="UTF-8"?>\n{error}'
@@ -197,6 +210,8 @@ def error_body(status: int, form: str, code: str = "InternalError") -> tuple[str
     if form == "json":
         document: dict[str, Any] = {"code": name, "description": name}
         return "application/json", json.dumps(document)
+    if form == "google":
+        return "application/json", json.dumps(google_error(status, message or "Service error"))
     return (
         "text/html",
         f"<html><head><title>{status} {name}</title></head><body><h1>{status} {name}</h1></body></html>",

@@ -1,33 +1,19 @@
-"""The JSON that Earth Engine answers with: assets, values, errors."""
+"""The JSON that Earth Engine answers with: assets and values."""
 
 from __future__ import annotations
 
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from icehouse_server.testing.earthengine import world
 from icehouse_server.testing.earthengine.geometry import Geometry
 from icehouse_server.testing.earthengine.images import Collection, Image, load_image
 
 if TYPE_CHECKING:
+    from icehouse_server.testing.earthengine import world
     from icehouse_server.testing.earthengine.images import Band
 
-_STATUSES = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
-    429: "RESOURCE_EXHAUSTED",
-    503: "UNAVAILABLE",
-}
 
-
-def error_document(code: int, message: str) -> dict[str, Any]:
-    """The body of an error."""
-    return {"error": {"code": code, "message": message, "status": _STATUSES.get(code, "INTERNAL")}}
-
-
-def value_document(value: object) -> Any:  # noqa: ANN401 - whatever JSON stands for it
+def value_document(value: object) -> Any:
     """The result of value:compute."""
     match value:
         case Image():

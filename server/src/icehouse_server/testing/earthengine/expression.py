@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from icehouse_server.testing.earthengine.functions import FUNCTIONS
 from icehouse_server.testing.earthengine.images import EarthEngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,7 @@ class Evaluation:
     values: Mapping[str, Any]
     known: dict[str, Any]
 
-    def reference(self, key: str, scope: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever it stands for
+    def reference(self, key: str, scope: Mapping[str, Any]) -> Any:
         """What a key of `values` stands for, inside a function or outside."""
         if key not in self.values:
             raise EarthEngineError(f"Invalid expression: no value '{key}'.")
@@ -28,38 +30,37 @@ class Evaluation:
             self.known[key] = self.node(self.values[key], scope)
         return self.known[key]
 
-    def node(self, node: Mapping[str, Any], scope: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever it stands for
+    def node(self, node: Mapping[str, Any], scope: Mapping[str, Any]) -> Any:
         """The value of one node."""
-        kind, content = next(iter(node.items()), ("", None))
-        match kind:
-            case "constantValue" | "integerValue" | "bytesValue":
-                return content
-            case "valueReference":
-                return self.reference(content, scope)
-            case "argumentReference":
-                if content not in scope:
-                    raise EarthEngineError(f"Invalid expression: no argument '{content}'.")
-                return scope[content]
-            case "arrayValue":
-                return [self.node(one, scope) for one in content.get("values", [])]
-            case "dictionaryValue":
-                return {key: self.node(one, scope) for key, one in content.get("values", {}).items()}
-            case "functionDefinitionValue":
-                return self._function(content, scope)
-            case "functionInvocationValue":
-                return self._call(content, scope)
+        value: Any
+        match node:
+            case {"constantValue": value}:
+                pass
+            case {"valueReference": key}:
+                value = self.reference(key, scope)
+            case {"argumentReference": name} if name in scope:
+                value = scope[name]
+            case {"arrayValue": content}:
+                value = [self.node(one, scope) for one in content.get("values", [])]
+            case {"dictionaryValue": content}:
+                value = {key: self.node(one, scope) for key, one in content.get("values", {}).items()}
+            case {"functionDefinitionValue": content}:
+                value = self._function(content, scope)
+            case {"functionInvocationValue": content}:
+                value = self._call(content, scope)
             case _:
-                raise EarthEngineError(f"Invalid expression: a node of kind '{kind}'.")
+                raise EarthEngineError(f"Invalid expression: {node}")
+        return value
 
     def _function(self, content: Mapping[str, Any], scope: Mapping[str, Any]) -> Callable[..., Any]:
         names = content.get("argumentNames", [])
 
-        def function(*arguments: Any) -> Any:  # noqa: ANN401 - whatever it maps
+        def function(*arguments: Any) -> Any:
             return self.reference(content["body"], {**scope, **dict(zip(names, arguments, strict=True))})
 
         return function
 
-    def _call(self, content: Mapping[str, Any], scope: Mapping[str, Any]) -> Any:  # noqa: ANN401 - see `node`
+    def _call(self, content: Mapping[str, Any], scope: Mapping[str, Any]) -> Any:
         name = content.get("functionName", "")
         function = FUNCTIONS.get(name)
         if function is None:
@@ -72,7 +73,7 @@ class Evaluation:
         return function(**arguments)
 
 
-def evaluate(expression: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an image, a collection, a number, ...
+def evaluate(expression: Mapping[str, Any]) -> Any:
     """The value of an expression.
 
     Raises:

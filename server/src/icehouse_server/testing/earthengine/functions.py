@@ -47,7 +47,7 @@ def find_image(name: str) -> Image | None:
     return next((load_image(asset, tile) for tile in asset.tiles if tile.index == index), None)
 
 
-def _image_load(id: str, version: float = -1) -> Image:  # noqa: A002 - Earth Engine's name
+def _image_load(id: str, version: float = -1) -> Image:
     del version
     found = find_image(id)
     if found is None:
@@ -55,7 +55,7 @@ def _image_load(id: str, version: float = -1) -> Image:  # noqa: A002 - Earth En
     return found
 
 
-def _collection_load(id: str, version: float = -1) -> Collection:  # noqa: A002 - Earth Engine's name
+def _collection_load(id: str, version: float = -1) -> Collection:
     del version
     asset = world.find(id)
     if asset is None or not asset.collection or world.short(id) == world.FORBIDDEN:
@@ -75,12 +75,12 @@ def _as_image(value: object) -> Image:
 
 def _map(
     collection: Collection, baseAlgorithm: Callable[[Image], Image], dropNulls: bool = False
-) -> Collection:  # noqa: FBT001, FBT002, N803 - Earth Engine's names
+) -> Collection:
     del dropNulls
     return replace(collection, images=tuple(_as_image(baseAlgorithm(one)) for one in collection.images))
 
 
-def _iterate(collection: Collection, function: Callable[[Image, Any], Any], first: Any = None) -> Any:  # noqa: ANN401 - any value
+def _iterate(collection: Collection, function: Callable[[Image, Any], Any], first: Any = None) -> Any:
     for image in collection.images:
         first = function(image, first)
     return first
@@ -107,7 +107,7 @@ def _to_list(collection: Collection, count: int, offset: int = 0) -> list[Image]
     return list(collection.images[int(offset) : int(offset) + int(count)])
 
 
-def _slice(list: list[Any], start: int = 0, end: int | None = None, step: int = 1) -> list[Any]:  # noqa: A002 - Earth Engine's name
+def _slice(list: list[Any], start: int = 0, end: int | None = None, step: int = 1) -> list[Any]:
     return list[int(start) : None if end is None else int(end) : int(step)]
 
 
@@ -129,12 +129,12 @@ def _reduce_columns(collection: Collection, reducer: Reducer, selectors: list[st
     return {"list": columns if "repeat" in reducer else columns[0]}
 
 
-def _reduce(collection: Collection, reducer: Reducer, parallelScale: float = 1) -> Image:  # noqa: N803 - Earth Engine's name
+def _reduce(collection: Collection, reducer: Reducer, parallelScale: float = 1) -> Image:
     del parallelScale
     return reduce(collection, reducer[0], f"_{reducer[0].removesuffix('NonNull')}")
 
 
-def _millis(value: Any) -> float:  # noqa: ANN401 - a number, a text or an image's property
+def _millis(value: Any) -> float:
     if isinstance(value, int | float):
         return float(value)
     try:
@@ -144,7 +144,7 @@ def _millis(value: Any) -> float:  # noqa: ANN401 - a number, a text or an image
     return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp() * 1000
 
 
-def _date_range(start: Any, end: Any = None, timeZone: str | None = None) -> tuple[float, float]:  # noqa: ANN401, N803
+def _date_range(start: Any, end: Any = None, timeZone: str | None = None) -> tuple[float, float]:
     del timeZone
     first = _millis(start)
     last = first + 1 if end is None else _millis(end)
@@ -153,7 +153,7 @@ def _date_range(start: Any, end: Any = None, timeZone: str | None = None) -> tup
     return first, last
 
 
-def _in_dates(leftValue: tuple[float, float], rightField: str) -> Test:  # noqa: N803 - Earth Engine's names
+def _in_dates(leftValue: tuple[float, float], rightField: str) -> Test:
     def test(image: Image) -> bool:
         value = image.properties.get(rightField)
         return value is not None and leftValue[0] <= value < leftValue[1]
@@ -162,7 +162,7 @@ def _in_dates(leftValue: tuple[float, float], rightField: str) -> Test:  # noqa:
 
 
 def _compare(compare: Callable[[Any, Any], bool]) -> Callable[..., Test]:
-    def make(leftField: str, rightValue: Any) -> Test:  # noqa: ANN401, N803 - Earth Engine's names
+    def make(leftField: str, rightValue: Any) -> Test:
         return lambda image: (
             image.properties.get(leftField) is not None and compare(image.properties[leftField], rightValue)
         )
@@ -171,28 +171,28 @@ def _compare(compare: Callable[[Any, Any], bool]) -> Callable[..., Test]:
 
 
 def _list_contains(
-    leftValue: list[Any] | None = None,  # noqa: N803 - Earth Engine's names
-    rightField: str | None = None,  # noqa: N803
+    leftValue: list[Any] | None = None,
+    rightField: str | None = None,
 ) -> Test:
     return lambda image: image.properties.get(rightField or "") in (leftValue or [])
 
 
-def _intersects(leftField: str, rightValue: Geometry, maxError: float | None = None) -> Test:  # noqa: N803
+def _intersects(leftField: str, rightValue: Geometry, maxError: float | None = None) -> Test:
     del leftField, maxError
     return lambda image: (
         image.footprint is None or any(rightValue.meets(extent.crs, extent.box) for extent in image.footprint)
     )
 
 
-def _filter(collection: Collection, filter: Test) -> Collection:  # noqa: A002 - Earth Engine's name
+def _filter(collection: Collection, filter: Test) -> Collection:
     return replace(collection, images=tuple(image for image in collection.images if filter(image)))
 
 
-def _set(object: Image, key: str, value: Any) -> Image:  # noqa: A002, ANN401 - Earth Engine's names
+def _set(object: Image, key: str, value: Any) -> Image:
     return replace(object, properties={**object.properties, key: value})
 
 
-def _get(object: Image, property: str) -> Any:  # noqa: A002, ANN401 - Earth Engine's names
+def _get(object: Image, property: str) -> Any:
     return object.properties.get(property)
 
 
@@ -239,35 +239,35 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "Collection.size": lambda collection: len(collection.images),
     "Collection.toList": _to_list,
     "Collection.reduceColumns": _reduce_columns,
-    "AggregateFeatureCollection.array": lambda collection, property: [  # noqa: A006 - Earth Engine's name
+    "AggregateFeatureCollection.array": lambda collection, property: [
         image.properties[property] for image in collection.images if property in image.properties
     ],
     "DateRange": _date_range,
-    "Date": lambda value, timeZone=None: _millis(value),  # noqa: ARG005, N803 - Earth Engine's names
+    "Date": lambda value, timeZone=None: _millis(value),
     "Filter.dateRangeContains": _in_dates,
     **{f"Filter.{name}": _compare(compare) for name, compare in _COMPARISONS.items()},
     "Filter.listContains": _list_contains,
     "Filter.intersects": _intersects,
     "Filter.and": lambda filters: lambda image: all(one(image) for one in filters),
     "Filter.or": lambda filters: lambda image: any(one(image) for one in filters),
-    "Filter.not": lambda filter: lambda image: not filter(image),  # noqa: A006 - Earth Engine's name
+    "Filter.not": lambda filter: lambda image: not filter(image),
     "Filter.notNull": lambda properties: (
         lambda image: all(image.properties.get(name) is not None for name in properties)
     ),
     "List.slice": _slice,
-    "List.get": lambda list, index: list[int(index)],  # noqa: A006 - Earth Engine's name
-    "Dictionary.get": lambda dictionary, key, defaultValue=None: dictionary.get(key, defaultValue),  # noqa: N803
+    "List.get": lambda list, index: list[int(index)],
+    "Dictionary.get": lambda dictionary, key, defaultValue=None: dictionary.get(key, defaultValue),
     "Element.set": _set,
     "Element.get": _get,
     "Element.toDictionary": _element_dictionary,
     "Image.bandNames": lambda image: [band.name for band in image.bands],
     "Element.geometry": _geometry,
-    "Feature": lambda geometry, metadata=None: geometry,  # noqa: ARG005 - only its geometry is of use
+    "Feature": lambda geometry, metadata=None: geometry,
     "Feature.geometry": _geometry,
     "Image.geometry": _geometry,
-    "ErrorMargin": lambda value=math.inf, unit="meters": value,  # noqa: ARG005 - of no use here
-    "Geometry.bounds": lambda geometry, maxError=None, proj=None: geometry.bounds(),  # noqa: ARG005, N803
+    "ErrorMargin": lambda value=math.inf, unit="meters": value,
+    "Geometry.bounds": lambda geometry, maxError=None, proj=None: geometry.bounds(),
     "GeometryConstructors.Polygon": lambda coordinates, **_: Geometry(coordinates[0]),
-    "Projection": lambda crs, transform=None, transformWkt=None: crs,  # noqa: ARG005, N803
+    "Projection": lambda crs, transform=None, transformWkt=None: crs,
 }
 """Each takes Earth Engine's arguments by name."""

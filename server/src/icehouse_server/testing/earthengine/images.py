@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from icehouse_server.testing.earthengine import world
+from icehouse_server.testing.earthengine import surface
 from icehouse_server.testing.earthengine.types import PixelType, of_value
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from icehouse_server.testing.earthengine import world
     from icehouse_server.testing.earthengine.places import Place
 
 type Raster = tuple[NDArray[Any], NDArray[np.bool_]]
@@ -209,11 +210,11 @@ def _stored(asset: world.Asset, tile: world.Tile, band: world.Band, place: Place
     x, y = place.at(asset.crs)
     key = asset, tile.number, band.mask
     if key not in place.memo:
-        place.memo[key] = world.valid(asset, tile, band, x, y)
+        place.memo[key] = surface.valid(asset, tile, band, x, y)
     valid = place.memo[key]
     if not valid.any():
         return np.zeros((1, 1), dtype=band.type.dtype), valid
-    return world.values(asset, tile, band, x, y), valid
+    return surface.values(asset, tile, band, x, y), valid
 
 
 def _millis(moment: dt.datetime) -> int:

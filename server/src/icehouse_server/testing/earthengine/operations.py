@@ -1,4 +1,4 @@
-"""What Earth Engine does to images: bands, masks, casts, arithmetic. By name on the wire."""
+"""What Earth Engine does to images: bands, masks, casts. By name on the wire."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from icehouse_server.testing.earthengine.geometry import Geometry
+from icehouse_server.testing.earthengine.arithmetic import ARITHMETIC, partners
 from icehouse_server.testing.earthengine.images import Band, EarthEngineError, Image, constant
-from icehouse_server.testing.earthengine.types import BOOLEAN, CASTS, PixelType, of_dtype
+from icehouse_server.testing.earthengine.types import CASTS, PixelType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
+    from icehouse_server.testing.earthengine.geometry import Geometry
     from icehouse_server.testing.earthengine.images import Raster
     from icehouse_server.testing.earthengine.places import Place
 
 type Numbers = NDArray[Any]
 
 
-def _constant(value: Any) -> Image:  # noqa: ANN401 - a number or a list of them
+def _constant(value: Any) -> Image:
     if isinstance(value, list):
         return Image(
             bands=tuple(constant(one, f"constant_{n}" if n else "constant") for n, one in enumerate(value))
@@ -32,14 +33,14 @@ def _constant(value: Any) -> Image:  # noqa: ANN401 - a number or a list of them
 
 
 def _select(
-    input: Image,  # noqa: A002 - Earth Engine's names
-    bandSelectors: Sequence[str | int],  # noqa: N803
-    newNames: Sequence[str] | None = None,  # noqa: N803
+    input: Image,
+    bandSelectors: Sequence[str | int],
+    newNames: Sequence[str] | None = None,
 ) -> Image:
     return input.select(bandSelectors, newNames)
 
 
-def _rename(input: Image, names: Sequence[str]) -> Image:  # noqa: A002 - Earth Engine's name
+def _rename(input: Image, names: Sequence[str]) -> Image:
     if len(names) != len(input.bands):
         raise EarthEngineError(
             f"Image.rename: The number of names ({len(names)}) must match the number of bands"
@@ -49,10 +50,10 @@ def _rename(input: Image, names: Sequence[str]) -> Image:  # noqa: A002 - Earth 
 
 
 def _add_bands(
-    dstImg: Image,  # noqa: N803 - Earth Engine's names
-    srcImg: Image,  # noqa: N803
+    dstImg: Image,
+    srcImg: Image,
     names: Sequence[str | int] | None = None,
-    overwrite: bool = False,  # noqa: FBT001, FBT002
+    overwrite: bool = False,
 ) -> Image:
     added = list((srcImg if names is None else srcImg.select(names)).bands)
     bands = list(dstImg.bands)
@@ -73,7 +74,7 @@ def _free_name(name: str, taken: Sequence[str]) -> str:
     return free
 
 
-def _common(one: Image, other: Image) -> Any:  # noqa: ANN401 - a footprint
+def _common(one: Image, other: Image) -> Any:
     """The footprint of an image made of two: all that either has."""
     if one.footprint is None or other.footprint is None:
         return None
@@ -90,28 +91,10 @@ def _masked(band: Band, keep: Callable[[Place, NDArray[np.bool_]], NDArray[np.bo
     return band.map(band.type, compute)
 
 
-def _clip(input: Image, geometry: Geometry) -> Image:  # noqa: A002 - Earth Engine's name
+def _clip(input: Image, geometry: Geometry) -> Image:
     return input.with_bands(
         _masked(band, lambda place, valid: valid & geometry.holds(place)) for band in input.bands
     )
-
-
-def _partners(image: Image, other: Image, what: str) -> list[tuple[Band, Band]]:
-    """Bands of two images side by side: one against all, or by name, or in order."""
-    mine, theirs = image.bands, other.bands
-    if len(theirs) == 1:
-        return [(band, theirs[0]) for band in mine]
-    if len(mine) == 1:
-        return [(replace(mine[0], name=band.name), band) for band in theirs]
-    names = {band.name: band for band in theirs}
-    if len(mine) != len(theirs):
-        raise EarthEngineError(
-            f"{what}: The images must have the same number of bands, or one. Got {len(mine)} and {len(theirs)}."
-        )
-    by_name = set(names) == {band.name for band in mine}
-    return [
-        (band, names[band.name] if by_name else partner) for band, partner in zip(mine, theirs, strict=True)
-    ]
 
 
 def _update_mask(image: Image, mask: Image) -> Image:
@@ -124,7 +107,7 @@ def _update_mask(image: Image, mask: Image) -> Image:
 
     if len(mask.bands) > 1 and len(image.bands) != len(mask.bands):
         raise EarthEngineError("Image.updateMask: The mask must have one band, or as many as the image.")
-    return image.with_bands(bounded(band, by) for band, by in _partners(image, mask, "Image.updateMask"))
+    return image.with_bands(bounded(band, by) for band, by in partners(image, mask, "Image.updateMask"))
 
 
 def _mask(image: Image, mask: Image | None = None) -> Image:
@@ -138,7 +121,7 @@ def _mask(image: Image, mask: Image | None = None) -> Image:
 
             return _masked(band, keep)
 
-        pairs = _partners(image, mask, "Image.mask")
+        pairs = partners(image, mask, "Image.mask")
         return replace(image, bands=tuple(replaced(band, by) for band, by in pairs), footprint=mask.footprint)
 
     def shown(band: Band) -> Band:
@@ -151,7 +134,7 @@ def _mask(image: Image, mask: Image | None = None) -> Image:
     return replace(image.with_bands(shown(band) for band in image.bands), footprint=None)
 
 
-def _unmask(input: Image, value: Image | None = None, sameFootprint: bool = True) -> Image:  # noqa: A002, FBT001, FBT002, N803
+def _unmask(input: Image, value: Image | None = None, sameFootprint: bool = True) -> Image:
     def filled(band: Band, by: Band) -> Band:
         type_ = band.type.union(by.type)
 
@@ -164,7 +147,7 @@ def _unmask(input: Image, value: Image | None = None, sameFootprint: bool = True
         return band.map(type_, compute)
 
     fill = value or _constant(0)
-    image = input.with_bands(filled(band, by) for band, by in _partners(input, fill, "Image.unmask"))
+    image = input.with_bands(filled(band, by) for band, by in partners(input, fill, "Image.unmask"))
     return image if sameFootprint else replace(image, footprint=None)
 
 
@@ -191,8 +174,8 @@ def _cast_all(value: Image, *, type_: PixelType) -> Image:
 
 def _cast_some(
     image: Image,
-    bandTypes: dict[str, str],  # noqa: N803 - Earth Engine's names
-    bandOrder: Sequence[str] | None = None,  # noqa: N803
+    bandTypes: dict[str, str],
+    bandOrder: Sequence[str] | None = None,
 ) -> Image:
     bands = [
         _cast(band, CASTS[bandTypes[band.name]]) if band.name in bandTypes else band for band in image.bands
@@ -201,97 +184,8 @@ def _cast_some(
     return cast if bandOrder is None else cast.select(bandOrder)
 
 
-def _binary(
-    image1: Image,
-    image2: Image,
-    *,
-    name: str,
-    function: Callable[[Numbers, Numbers], Numbers],
-    result_type: Callable[[PixelType, PixelType], PixelType],
-) -> Image:
-    def combined(band: Band, other: Band) -> Band:
-        type_ = result_type(band.type, other.type)
-
-        def compute(place: Place) -> Raster:
-            (a, here), (b, there) = band.at(place), other.at(place)
-            exact = a.dtype.kind != "f" and b.dtype.kind != "f"
-            wide = np.int64 if exact else np.float64
-            with np.errstate(all="ignore"):
-                return function(a.astype(wide), b.astype(wide)), here & there
-
-        return band.map(type_, compute)
-
-    pairs = _partners(image1, image2, f"Image.{name}")
-    return replace(
-        image1,
-        bands=tuple(combined(band, other) for band, other in pairs),
-        footprint=_meeting(image1, image2),
-    )
-
-
-def _meeting(one: Image, other: Image) -> Any:  # noqa: ANN401 - a footprint
-    """The footprint of what needs both."""
-    return (
-        one.footprint
-        if other.footprint is None
-        else other.footprint
-        if one.footprint is None
-        else one.footprint
-    )
-
-
-def _arithmetic(function: Callable[[Any, Any], Any]) -> Callable[[PixelType, PixelType], PixelType]:
-    """The union of both types, made wider if the results do not fit."""
-
-    def result(a: PixelType, b: PixelType) -> PixelType:
-        union = a.union(b)
-        if union.precision != "int":
-            return PixelType(union.precision)
-        corners = [int(function(x, y)) for x in (a.low, a.high) for y in (b.low, b.high)]
-        return PixelType("int", min(corners), max(corners)).union(union)
-
-    return result
-
-
-def _fraction(a: PixelType, b: PixelType) -> PixelType:
-    """Of a division: integers give a double."""
-    union = a.union(b)
-    return PixelType("double" if union.precision == "int" else union.precision)
-
-
-def _whole(a: PixelType, b: PixelType) -> PixelType:
-    """Of bits: a 32-bit number unless both are narrower."""
-    union = a.union(b)
-    return union if union.precision == "int" else of_dtype("int32")
-
-
-def _divide(a: Numbers, b: Numbers) -> Numbers:
-    return np.asarray(np.where(b == 0, 0, a / np.where(b == 0, 1, b)))
-
-
-def _bits(function: Callable[[Numbers, Numbers], Numbers]) -> Callable[[Numbers, Numbers], Numbers]:
-    return lambda a, b: function(a.astype(np.int64), b.astype(np.int64))
-
-
-def _comparison(function: Callable[[Numbers, Numbers], Numbers]) -> Callable[..., Image]:
-    return functools.partial(
-        _binary, name="comparison", function=function, result_type=lambda _a, _b: BOOLEAN
-    )
-
-
-def _not(value: Image) -> Image:
-    def negated(band: Band) -> Band:
-        def compute(place: Place) -> Raster:
-            values, valid = band.at(place)
-            return values == 0, valid
-
-        return band.map(BOOLEAN, compute)
-
-    return value.with_bands(negated(band) for band in value.bands)
-
-
 def _coordinates(projection: str) -> Image:
-    """x and y of the pixels' centres. In the request's own CRS they are what its affine says."""
+    """The pixels' centres. In the request's own CRS they are what its affine says."""
 
     def compute(axis: int, place: Place) -> Raster:
         from_grid = projection.upper() == place.grid.crs.upper()
@@ -317,35 +211,13 @@ def _unsupported(**_: object) -> Image:
     raise EarthEngineError("Image.resample: resampling is not supported by the stand-in.")
 
 
-_ARITHMETIC: Final[dict[str, Callable[[Any, Any], Any]]] = {
-    "add": lambda a, b: a + b,
-    "subtract": lambda a, b: a - b,
-    "multiply": lambda a, b: a * b,
-    "max": np.maximum,
-    "min": np.minimum,
-}
-_COMPARISONS: Final[dict[str, Callable[[Numbers, Numbers], Numbers]]] = {
-    "eq": lambda a, b: a == b,
-    "neq": lambda a, b: a != b,
-    "lt": lambda a, b: a < b,
-    "lte": lambda a, b: a <= b,
-    "gt": lambda a, b: a > b,
-    "gte": lambda a, b: a >= b,
-    "and": lambda a, b: (a != 0) & (b != 0),
-    "or": lambda a, b: (a != 0) | (b != 0),
-}
-_BITS: Final[dict[str, Callable[[Numbers, Numbers], Numbers]]] = {
-    "bitwiseAnd": lambda a, b: a & b,
-    "bitwiseOr": lambda a, b: a | b,
-    "bitwiseXor": lambda a, b: a ^ b,
-    "rightShift": lambda a, b: a >> b,
-}
 _CAST_NAMES: Final = {
-    **{name: type_ for name, type_ in CASTS.items()},
+    **CASTS,
     **{f"to{name.capitalize()}": type_ for name, type_ in CASTS.items()},
 }
 
 OPERATIONS: Final[dict[str, Callable[..., Any]]] = {
+    **ARITHMETIC,
     "Image.constant": _constant,
     "Image.select": _select,
     "Image.rename": _rename,
@@ -357,30 +229,11 @@ OPERATIONS: Final[dict[str, Callable[..., Any]]] = {
     "Image.unmask": _unmask,
     "Image.selfMask": _self_mask,
     "Image.cast": _cast_some,
-    "Image.not": _not,
     "Image.pixelCoordinates": _coordinates,
     "Image.pixelLonLat": _lonlat,
     "Image.reproject": _same,
     "Image.setDefaultProjection": _same,
     "Image.resample": _unsupported,
     **{f"Image.{name}": functools.partial(_cast_all, type_=type_) for name, type_ in _CAST_NAMES.items()},
-    **{
-        f"Image.{name}": functools.partial(
-            _binary, name=name, function=function, result_type=_arithmetic(function)
-        )
-        for name, function in _ARITHMETIC.items()
-    },
-    "Image.divide": functools.partial(_binary, name="divide", function=_divide, result_type=_fraction),
-    **{f"Image.{name}": _comparison(function) for name, function in _COMPARISONS.items()},
-    **{
-        f"Image.{name}": functools.partial(_binary, name=name, function=_bits(function), result_type=_whole)
-        for name, function in _BITS.items()
-    },
-    "Image.leftShift": functools.partial(
-        _binary,
-        name="leftShift",
-        function=_bits(lambda a, b: a << b),
-        result_type=lambda _a, _b: of_dtype("int32"),
-    ),
 }
 """Each takes Earth Engine's arguments by name."""

@@ -37,7 +37,7 @@ class Rules:
     memory_limit: int | None = None
     """Most pixels times bands of a request; more are "User memory limit exceeded."."""
     garbage: bool = False
-    """Send `GARBAGE` where pixels are masked. Otherwise 0 is sent: what Earth Engine sends is not documented."""
+    """Send `GARBAGE` where pixels are masked, else 0: what Earth Engine sends is not documented."""
     token: str | None = None
     """The Bearer token that everybody must show; `/token` hands it out. None lets everybody in."""
     denied: bool = False

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyproj
-from affine import Affine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from affine import Affine
     from numpy.typing import NDArray
+
+type Numbers = NDArray[Any]
 
 _STRIP_PIXELS = 1 << 18
 """Pixels computed at a time: what a long expression holds meanwhile stays small."""
@@ -52,11 +54,11 @@ class Place:
         self.shape = rows, grid.width
         self.memo: dict[object, Any] = {}
         """What expressions keep while this strip is computed."""
-        self._known: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        self._known: dict[str, tuple[Numbers, Numbers]] = {}
 
     @property
-    def own(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """x and y in the grid's own CRS, as they come out of its affine: a row and a column if nothing is sheared."""
+    def own(self) -> tuple[Numbers, Numbers]:
+        """Centres in the grid's own CRS, as its affine has them: a row and a column if nothing is sheared."""
         affine = self.grid.affine
         col = np.arange(self.shape[1])[None, :] + 0.5
         row = np.arange(self.row, self.row + self.shape[0])[:, None] + 0.5
@@ -64,8 +66,8 @@ class Place:
             return affine.a * col + affine.c, affine.e * row + affine.f
         return affine.a * col + affine.b * row + affine.c, affine.d * col + affine.e * row + affine.f
 
-    def at(self, crs: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """x and y in a CRS, which broadcast to the strip's shape. Longitudes are in -180 to 180."""
+    def at(self, crs: str) -> tuple[Numbers, Numbers]:
+        """Centres in a CRS, which broadcast to the strip's shape. Longitudes are in -180 to 180."""
         if crs not in self._known:
             self._known[crs] = self._transformed(crs)
         return self._known[crs]
@@ -75,7 +77,7 @@ class Place:
         x, y = self.at(crs)
         return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
-    def _transformed(self, crs: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _transformed(self, crs: str) -> tuple[Numbers, Numbers]:
         x, y = self.own
         if not same(self.grid.crs, crs):
             x, y = np.broadcast_arrays(x, y)

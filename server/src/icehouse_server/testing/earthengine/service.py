@@ -22,7 +22,7 @@ from icehouse_server.testing.earthengine.expression import evaluate
 from icehouse_server.testing.earthengine.functions import find_image
 from icehouse_server.testing.earthengine.images import EarthEngineError, load_image
 from icehouse_server.testing.earthengine.pixels import Rules, compute_pixels, render
-from icehouse_server.testing.harness import Harness
+from icehouse_server.testing.harness import Harness, google_error
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -42,6 +42,9 @@ _QUOTA: Final = (
     "Quota exceeded for quota metric 'Number of read requests' and limit 'Number of read requests per minute"
     " per user' of service 'earthengine.googleapis.com' for consumer 'project_number:1'."
 )
+_CREDENTIALS: Final = "Expected OAuth 2 access token, login cookie or other valid authentication credential."
+_NO_TOKEN: Final = f"Request is missing required authentication credential. {_CREDENTIALS}"
+_BAD_TOKEN: Final = f"Request had invalid authentication credentials. {_CREDENTIALS}"
 _MINUTE: Final = 60.0
 
 
@@ -147,7 +150,7 @@ def create_ee_control(traffic: Traffic, script: Script, state: State) -> Starlet
 
 def _refused(_: Request, error: Exception) -> Response:
     code = error.code if isinstance(error, EarthEngineError) else 500
-    return JSONResponse(answers.error_document(code, str(error)), code)
+    return JSONResponse(google_error(code, str(error)), code)
 
 
 def _admit(request: Request) -> dict[str, str]:
@@ -159,14 +162,7 @@ def _admit(request: Request) -> dict[str, str]:
     rules: Rules = request.app.state.here.rules
     shown = request.headers.get("authorization")
     if rules.token is not None and shown != f"Bearer {rules.token}":
-        raise EarthEngineError(
-            "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie"
-            " or other valid authentication credential."
-            if shown is None
-            else "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or"
-            " other valid authentication credential.",
-            401,
-        )
+        raise EarthEngineError(_NO_TOKEN if shown is None else _BAD_TOKEN, 401)
     project = request.path_params.get("project", "")
     if rules.denied:
         raise EarthEngineError(
@@ -212,7 +208,7 @@ async def compute(request: Request) -> Response:
     """value:compute."""
     headers, document = _admit(request), await _body(request)
 
-    def work() -> Any:  # noqa: ANN401 - whatever JSON comes out
+    def work() -> Any:
         return answers.value_document(evaluate(document.get("expression") or {}))
 
     result = await anyio.to_thread.run_sync(work, limiter=request.app.state.limiter)
@@ -258,7 +254,7 @@ def _permitted(name: str) -> world.Asset | None:
     return world.find(name)
 
 
-def _readable(name: str) -> Any:  # noqa: ANN401 - an image
+def _readable(name: str) -> Any:
     _permitted(name)
     image = find_image(name)
     if image is None:

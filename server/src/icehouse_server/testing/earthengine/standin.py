@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Self
 
 import httpx
 
-from icehouse_server.testing.earthengine.pixels import Rules
 from icehouse_server.testing.standins import Counters, server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from icehouse_server.testing.earthengine.pixels import Rules
     from icehouse_server.testing.faults import Fault
 
 COMPUTE_PIXELS = "*:computePixels"
