@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
-from icehouse_server.core.errors import ConfigurationError
+from icehouse_server.sources.tables import parse_table
 from icehouse_server.sources.tiling import Tiling
 from icehouse_server.sources.trust import Trust
 from icehouse_server.sources.urls import fault_of, host_of
@@ -126,7 +125,7 @@ def parse_source(spec: CollectionSpec) -> StacTable:
     Raises:
         ConfigurationError: names the key and what would be right.
     """
-    return _parse(StacTable, spec.source, f"collection {spec.id!r}: [source]")
+    return parse_table(StacTable, spec.source, f"collection {spec.id!r}: [source]")
 
 
 def parse_band(spec: CollectionSpec, band: BandSpec) -> BandTable:
@@ -135,26 +134,4 @@ def parse_band(spec: CollectionSpec, band: BandSpec) -> BandTable:
     Raises:
         ConfigurationError: names the key and what would be right.
     """
-    return _parse(BandTable, band.source, f"collection {spec.id!r}: [bands.source] of band {band.name!r}")
-
-
-def _parse[T: BaseModel](model: type[T], table: Mapping[str, object], where: str) -> T:
-    try:
-        return model.model_validate(dict(table))
-    except ValidationError as error:
-        problems = "; ".join(_sentence(entry) for entry in error.errors(include_url=False))
-        raise ConfigurationError(
-            f"{where}: {problems}", hint=f"its keys are {', '.join(model.model_fields)}"
-        ) from error
-
-
-def _sentence(entry: ErrorDetails) -> str:
-    """Say what is wrong with a key in the words of the rest of the collection file."""
-    key = ".".join(str(part) for part in entry["loc"])
-    match entry["type"]:
-        case "extra_forbidden":
-            return f"unknown key {key!r}"
-        case "missing":
-            return f"the key {key!r} is missing"
-        case _:
-            return f"{key or 'the table'}: {entry['msg'].removeprefix('Value error, ')}"
+    return parse_table(BandTable, band.source, f"collection {spec.id!r}: [bands.source] of band {band.name!r}")
