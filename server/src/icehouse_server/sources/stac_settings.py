@@ -1,15 +1,17 @@
 """What a collection file says about a STAC source: ``[source]`` and ``[bands.source]``."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from icehouse_server.core.collection import BandSpec, CollectionSpec
+from icehouse_server.core.collection import DTYPES, BandSpec, CollectionSpec
+from icehouse_server.core.errors import ConfigurationError
+from icehouse_server.sources.composite import RuleName
 from icehouse_server.sources.tables import parse_table
 from icehouse_server.sources.tiling import Tiling
 from icehouse_server.sources.trust import Trust
-from icehouse_server.sources.urls import fault_of, host_of
+from icehouse_server.sources.urls import fault_of, host_of, s3_url
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -69,6 +71,60 @@ class TilingTable(BaseModel):
         )
 
 
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class MaskTable(BaseModel):
+    """``[source.composite.mask]``: which pixels of an item count."""
+
+    model_config = _STRICT
+
+    asset: Annotated[str, Field(min_length=1)]
+    classes: Annotated[tuple[int, ...], Field(min_length=1)]
+    """Values of the asset where the item's pixels are invalid."""
+    index: Annotated[int, Field(ge=1)] = 1
+    dtype: Literal["uint8", "int8", "uint16", "int16", "uint32", "int32"] = "uint8"
+    optional: bool = False
+    """True where an item may lack the asset; all of its pixels then count."""
+
+
+class LimitTable(BaseModel):
+    """One property of ``[source.composite.query]``: what it must be for an item to be taken."""
+
+    model_config = _STRICT
+
+    lt: _Number | None = None
+    lte: _Number | None = None
+    gt: _Number | None = None
+    gte: _Number | None = None
+    eq: _Number | str | bool | None = None
+    one_of: Annotated[tuple[_Number | str, ...], Field(min_length=1)] | None = Field(default=None, alias="in")
+
+    @model_validator(mode="after")
+    def _limits(self) -> "LimitTable":
+        if all(getattr(self, name) is None for name in type(self).model_fields):
+            raise ValueError("give at least one of lt, lte, gt, gte, eq and in")
+        return self
+
+
+class CompositeTable(BaseModel):
+    """``[source.composite]``: items are warped to the grid and made one by a rule."""
+
+    model_config = _STRICT
+
+    rule: RuleName
+    order_by: Annotated[str, Field(min_length=1)] = "datetime"
+    """``datetime``, ``id``, or a property of the items whose values are numbers."""
+    mask: MaskTable | None = None
+    query: dict[str, LimitTable] = {}
+
+    @model_validator(mode="after")
+    def _is_best_by_something(self) -> "CompositeTable":
+        if self.rule == "best" and self.order_by in {"datetime", "id"}:
+            raise ValueError('rule = "best" needs order_by, a property that is smallest for the best item')
+        return self
+
+
 class StacTable(BaseModel):
     """``[source]`` of type ``stac``."""
 
@@ -77,7 +133,12 @@ class StacTable(BaseModel):
     api: str
     collection: Annotated[str, Field(min_length=1)]
     asset_hosts: tuple[str, ...] = ()
+    s3_region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")] | None = None
+    """Where the buckets of s3:// hrefs are, which are then asked for without credentials."""
+    offset_applied: str | None = None
+    """An item property that is true where the offset which ``raster:bands`` gives is in the pixels already."""
     tiling: TilingTable | None = None
+    composite: CompositeTable | None = None
 
     @field_validator("api")
     @classmethod
@@ -90,9 +151,23 @@ class StacTable(BaseModel):
     @classmethod
     def _are_hosts(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         for value in values:
-            if fault_of(f"https://{value}/") or "/" in value:
-                raise ValueError(f"{value!r} is no host; write name or name:port, without https://")
-        return tuple(host_of(f"https://{value}").removesuffix(":80") for value in values)
+            name = value.removeprefix("s3://")
+            if fault_of(f"https://{name}/") or "/" in name:
+                raise ValueError(
+                    f"{value!r} is no host; write name or name:port, without https://, or s3://bucket"
+                )
+        return tuple(
+            value if value.startswith("s3://") else host_of(f"https://{value}").removesuffix(":80")
+            for value in values
+        )
+
+    @model_validator(mode="after")
+    def _buckets_have_a_region(self) -> "StacTable":
+        if self.s3_region is None and any(host.startswith("s3://") for host in self.asset_hosts):
+            raise ValueError(
+                'asset_hosts names an s3:// bucket; say where it is, as in s3_region = "us-west-2"'
+            )
+        return self
 
     def collection_url(self) -> str:
         """Return the URL of the collection's document."""
@@ -104,7 +179,11 @@ class StacTable(BaseModel):
 
     def trust(self, mirrors: Mapping[str, str]) -> Trust:
         """Return which hosts the collection file and the mirrors vouch for."""
-        return Trust(hosts=frozenset({host_of(self.api), *self.asset_hosts}), mirrors=mirrors)
+        hosts = {
+            host_of(s3_url(f"{host}/", self.s3_region or "")) if host.startswith("s3://") else host
+            for host in self.asset_hosts
+        }
+        return Trust(hosts=frozenset({host_of(self.api), *hosts}), mirrors=mirrors, s3_region=self.s3_region)
 
 
 class BandTable(BaseModel):
@@ -117,6 +196,23 @@ class BandTable(BaseModel):
     """Band of the asset's file, from 1."""
     optional: bool = False
     """True where an item may lack the asset; its pixels are then invalid."""
+    dtype: Literal[DTYPES] | None = None  # type: ignore[valid-type]  # a Literal of a constant
+    """Data type of the files, where it is not the band's: then values are converted, and held to its range."""
+    apply_scale: bool = False
+    """Store quantities: each item's own scale and offset are applied. For a band of floats."""
+    harmonise: bool = False
+    """Bring the values of items whose scale or offset is another than the band's to the band's."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "BandTable":
+        if self.apply_scale and self.harmonise:
+            raise ValueError("give either apply_scale or harmonise")
+        return self
+
+    @property
+    def converts(self) -> bool:
+        """Whether values are changed on their way to the band; that takes ``[source.composite]``."""
+        return self.apply_scale or self.harmonise or self.dtype is not None
 
 
 def parse_source(spec: CollectionSpec) -> StacTable:
@@ -125,7 +221,13 @@ def parse_source(spec: CollectionSpec) -> StacTable:
     Raises:
         ConfigurationError: names the key and what would be right.
     """
-    return parse_table(StacTable, spec.source, f"collection {spec.id!r}: [source]")
+    table = parse_table(StacTable, spec.source, f"collection {spec.id!r}: [source]")
+    if table.tiling is not None and spec.time is not None:
+        raise ConfigurationError(
+            f"collection {spec.id!r}: [source.tiling] finds items by place alone, so it is not for a time axis",
+            hint="leave [source.tiling] out; the API is then searched by place and time",
+        )
+    return table
 
 
 def parse_band(spec: CollectionSpec, band: BandSpec) -> BandTable:
@@ -134,4 +236,18 @@ def parse_band(spec: CollectionSpec, band: BandSpec) -> BandTable:
     Raises:
         ConfigurationError: names the key and what would be right.
     """
-    return parse_table(BandTable, band.source, f"collection {spec.id!r}: [bands.source] of band {band.name!r}")
+    where = f"collection {spec.id!r}: [bands.source] of band {band.name!r}"
+    table = parse_table(BandTable, band.source, where)
+    if table.converts and "composite" not in spec.source:
+        raise ConfigurationError(
+            f"{where}: dtype, apply_scale and harmonise need the table [source.composite]",
+            hint='for one that changes nothing else, write rule = "first"',
+        )
+    if table.apply_scale and (band.dtype.kind != "f" or (band.scale, band.offset) != (1.0, 0.0)):
+        raise ConfigurationError(
+            f"{where}: apply_scale stores quantities, so the band's dtype is float32 or float64, "
+            "without scale and offset"
+        )
+    if table.apply_scale and table.dtype is None:
+        raise ConfigurationError(f'{where}: apply_scale needs the dtype of the files, as in dtype = "uint16"')
+    return table
