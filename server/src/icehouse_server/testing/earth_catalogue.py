@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import shapely
 
-from icehouse_server.testing import earth_items, earth_world
-from icehouse_server.testing.earth_items import SENTINEL_2_URL
+from icehouse_server.testing import earth_dem, earth_items, earth_world
+from icehouse_server.testing.earth_dem import COP_DEM
 from icehouse_server.testing.earth_world import SENTINEL_2, STACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from icehouse_server.testing.earth_dem import Degree
     from icehouse_server.testing.earth_items import Document, Sign
+    from icehouse_server.testing.earth_world import Scene
     from icehouse_server.testing.signing import Form
 
-COLLECTIONS: Final = (SENTINEL_2, STACK)
+COLLECTIONS: Final = (SENTINEL_2, STACK, COP_DEM)
 PRIVATE_URLS: Final[dict[Form, str]] = {
     "s3": "https://icehouse-private.s3.us-west-2.amazonaws.com/",
     "sas": "https://icehouseprivate.blob.core.windows.net/",
@@ -27,8 +29,17 @@ PRIVATE_URLS: Final[dict[Form, str]] = {
 """Invented stores. They hold the objects of the public buckets, for signed requests alone."""
 PRIVATE_FOLDERS: Final[dict[Form, str]] = {"s3": "icehouse-private", "sas": "icehouseprivate"}
 """Where the stand-in holds them."""
-PUBLIC_URLS: Final = {SENTINEL_2_URL: earth_world.BUCKET}
-"""Published prefix of each public bucket -> its name, which is its folder in the stand-in."""
+_REGIONS: Final = {earth_world.BUCKET: "us-west-2", earth_dem.BUCKET: "eu-central-1"}
+PUBLIC_URLS: Final = {
+    prefix: bucket
+    for bucket, region in _REGIONS.items()
+    for prefix in (
+        f"https://{bucket}.s3.{region}.amazonaws.com/",
+        f"https://{bucket}.s3.amazonaws.com/",
+        f"s3://{bucket}/",
+    )
+}
+"""What a public bucket is called by -> its name, which is its folder in the stand-in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +50,14 @@ class Entry:
     collection: str
     time: datetime
     geometry: shapely.Geometry
-    properties: Document
-    """As the document has them."""
     document: Callable[[str, Sign], Document]
     """The document, for what links begin with and for what becomes of hrefs."""
+
+    @property
+    def properties(self) -> Document:
+        """As the document has them."""
+        properties: Document = self.document(earth_items.API_URL, str)["properties"]
+        return properties
 
     @property
     def token(self) -> str:
@@ -57,22 +72,28 @@ def entries(collection: str) -> tuple[Entry, ...]:
     Raises:
         KeyError: if there is no such collection.
     """
-    found = []
-    for scene in earth_world.scenes(collection):
-        document = functools.partial(earth_items.scene_document, scene)
-        found.append(_entry(document, scene.time))
-    return tuple(found)
+    if collection == COP_DEM:
+        return tuple(_of_degree(degree) for degree in earth_dem.DEGREES)
+    return tuple(_of_scene(scene) for scene in earth_world.scenes(collection))
 
 
-def _entry(document: Callable[[str, Sign], Document], time: datetime) -> Entry:
-    plain: dict[str, Any] = document(earth_items.API_URL, str)
+def _of_degree(degree: Degree) -> Entry:
     return Entry(
-        item_id=plain["id"],
-        collection=plain["collection"],
-        time=time,
-        geometry=shapely.geometry.shape(plain["geometry"]),
-        properties=plain["properties"],
-        document=document,
+        item_id=degree.item_id,
+        collection=COP_DEM,
+        time=earth_items.DEM_TIME,
+        geometry=shapely.box(*degree.bounds),
+        document=functools.partial(earth_items.degree_document, degree),
+    )
+
+
+def _of_scene(scene: Scene) -> Entry:
+    return Entry(
+        item_id=scene.item_id,
+        collection=scene.collection,
+        time=scene.time,
+        geometry=shapely.Polygon(earth_items.footprint(scene)),
+        document=functools.partial(earth_items.scene_document, scene),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import rasterio
 from affine import Affine
 
-from icehouse_server.testing import earth_world
+from icehouse_server.testing import earth_dem, earth_pixels, earth_world
 from icehouse_server.testing.builder import NoSuchKeyError
 
 if TYPE_CHECKING:
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from icehouse_server.testing.builder import Variant, Write
+    from icehouse_server.testing.earth_dem import Degree
     from icehouse_server.testing.earth_world import Band, Scene
-
-_BLOCK = 256
 
 
 def earth_object(key: str) -> Write:
@@ -32,6 +31,9 @@ def earth_object(key: str) -> Write:
         if bucket == earth_world.BUCKET:
             scene, band = earth_world.parse_key(name)
             return lambda path, variant: _write_scene(path, scene, band, variant)
+        if bucket == earth_dem.BUCKET:
+            degree = earth_dem.parse_key(name)
+            return lambda path, variant: _write_degree(path, degree, variant)
     except KeyError as error:
         raise NoSuchKeyError(key) from error
     raise NoSuchKeyError(key)
@@ -40,24 +42,43 @@ def earth_object(key: str) -> Write:
 def _write_scene(path: Path, scene: Scene, band: Band, variant: Variant) -> None:
     corner, pixel = scene.affine(band.asset), variant.pixel or float(band.pixel)
     moved = variant.shift * pixel
-    array = earth_world.render(scene, band.asset)
+    array = earth_pixels.render(scene, band.asset)
     array = array + (array > 0) * int(variant.add)
+    dtype = variant.dtype or band.dtype
     profile = {
-        "dtype": variant.dtype or band.dtype,
+        "dtype": dtype,
         "nodata": None if variant.no_nodata else 0,
         "crs": f"EPSG:{variant.epsg or scene.tile.epsg}",
         "transform": Affine(pixel, 0, corner.c + moved, 0, -pixel, corner.f - moved),
         "PREDICTOR": "NO" if band.asset == "scl" else "STANDARD",
-        "BLOCKSIZE": str(_BLOCK),
+        "BLOCKSIZE": "256",
         "OVERVIEW_RESAMPLING": "NEAREST" if band.asset == "scl" else "AVERAGE",
     }
-    write_cog(path, array.astype(profile["dtype"]), profile)
+    write_cog(path, array.astype(dtype), profile)
 
 
-def write_cog(path: Path, array: NDArray[Any], profile: dict[str, Any]) -> None:
+def _write_degree(path: Path, degree: Degree, variant: Variant) -> None:
+    """Declares no nodata, and pixels that stand for points, as the real product does."""
+    affine = degree.affine
+    dtype = variant.dtype or "float32"
+    profile = {
+        "dtype": dtype,
+        "nodata": None,
+        "crs": f"EPSG:{variant.epsg or 4326}",
+        "transform": affine @ Affine.translation(variant.shift, variant.shift),
+        "PREDICTOR": "YES",
+        "BLOCKSIZE": "1024",
+        "OVERVIEW_RESAMPLING": "AVERAGE",
+    }
+    array = (earth_dem.render(degree) + variant.add).astype(dtype)
+    write_cog(path, array, profile, AREA_OR_POINT="Point")
+
+
+def write_cog(path: Path, array: NDArray[Any], profile: dict[str, Any], **tags: str) -> None:
     """Write one band with GDAL's COG driver, which makes overviews down to a block's size."""
     rows, columns = array.shape
     with rasterio.open(
         path, "w", driver="COG", height=rows, width=columns, count=1, COMPRESS="DEFLATE", LEVEL="1", **profile
     ) as dataset:
         dataset.write(array, 1)
+        dataset.update_tags(**tags)

@@ -8,13 +8,17 @@ too.
 from __future__ import annotations
 
 import functools
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyproj
 import shapely
 
-from icehouse_server.testing.earth_world import BANDS, BUCKET, SENTINEL_2, STACK, Band, Scene, render
+from icehouse_server.testing import earth_dem
+from icehouse_server.testing.earth_dem import COP_DEM, Degree
+from icehouse_server.testing.earth_pixels import render
+from icehouse_server.testing.earth_world import BANDS, BUCKET, SENTINEL_2, STACK, Band, Scene
 from icehouse_server.testing.pgc import COG_TYPE
 
 if TYPE_CHECKING:
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 type Document = dict[str, Any]
 """JSON. Any: a STAC document is what it is."""
 
+DEM_TIME: Final = datetime(2021, 4, 22, tzinfo=UTC)
+"""Of every item of the Copernicus DEM."""
 API_URL: Final = "https://earth-search.aws.element84.com/v1/"
 SENTINEL_2_URL: Final = f"https://{BUCKET}.s3.us-west-2.amazonaws.com/"
 _EXTENSIONS: Final = "https://stac-extensions.github.io"
@@ -191,10 +197,56 @@ def _raster_asset(scene: Scene, band: Band, href: str) -> Document:
 
 
 def _transform(scene: Scene, asset: str) -> list[float]:
-    return list(scene.affine(asset))[:6]
+    affine = scene.affine(asset)
+    return [affine.a, affine.b, affine.c, affine.d, affine.e, affine.f]
 
 
-_TITLES: Final = {SENTINEL_2: "Sentinel-2 Level 2A", STACK: "Sentinel-2 Level 2A, many scenes of one place"}
+def degree_document(degree: Degree, api: str, sign: Sign) -> Document:
+    """The item of a degree of the Copernicus DEM; arguments as of `scene_document`."""
+    west, south, east, north = degree.bounds
+    affine = degree.affine
+    raster = {"sampling": "point", "data_type": "float32", "spatial_resolution": 30, "unit": "meter"}
+    ring = [[east, south], [east, north], [west, north], [west, south], [east, south]]
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": degree.item_id,
+        "properties": {
+            "platform": "tandem-x",
+            "gsd": 30,
+            "license": "proprietary",
+            "proj:epsg": 4326,
+            "proj:transform": [affine.a, affine.b, affine.c, affine.d, affine.e, affine.f],
+            "proj:shape": list(degree.shape),
+            "proj:centroid": {"lat": degree.latitude + 0.5, "lon": degree.longitude + 0.5},
+            "grid:code": f"CDEM-{degree.name.replace('_00', '').replace('_', '')}",
+            "datetime": f"{DEM_TIME:%Y-%m-%dT%H:%M:%SZ}",
+        },
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "links": item_links(COP_DEM, degree.item_id, api),
+        "assets": {
+            "data": {
+                "href": sign(f"s3://{earth_dem.BUCKET}/{degree.key}"),
+                "type": COG_TYPE,
+                "title": "Data",
+                "raster:bands": [raster],
+                "roles": ["data"],
+            }
+        },
+        "bbox": [west, south, east, north],
+        "stac_extensions": [
+            f"{_EXTENSIONS}/{name}/schema.json"
+            for name in ("raster/v1.1.0", "projection/v1.0.0", "grid/v1.0.0")
+        ],
+        "collection": COP_DEM,
+    }
+
+
+_TITLES: Final = {
+    SENTINEL_2: "Sentinel-2 Level 2A",
+    STACK: "Sentinel-2 Level 2A, many scenes of one place",
+    COP_DEM: "Copernicus DEM GLO-30",
+}
 
 
 def collection_document(collection: str, api: str) -> Document:
@@ -204,6 +256,8 @@ def collection_document(collection: str, api: str) -> Document:
         KeyError: if there is no such collection.
     """
     here = f"{api}collections/{collection}"
+    begin = DEM_TIME if collection == COP_DEM else datetime(2015, 6, 27, 10, 25, 31, tzinfo=UTC)
+    end = f"{begin:%Y-%m-%dT%H:%M:%SZ}" if collection == COP_DEM else None
     return {
         "type": "Collection",
         "id": collection,
@@ -213,7 +267,7 @@ def collection_document(collection: str, api: str) -> Document:
         "license": "proprietary",
         "extent": {
             "spatial": {"bbox": [[-180, -90, 180, 90]]},
-            "temporal": {"interval": [["2015-06-27T10:25:31.456000Z", None]]},
+            "temporal": {"interval": [[f"{begin:%Y-%m-%dT%H:%M:%SZ}", end]]},
         },
         "links": [
             {"rel": "self", "type": "application/json", "href": here},

@@ -76,8 +76,12 @@ class EarthSearchStandIn(Servers):
 
     @property
     def mirrors(self) -> dict[str, str]:
-        """The daemon's `mirrors` setting: published URL prefix -> the stand-in's."""
-        public = {url: f"{self.cogs_base}{bucket}/" for url, bucket in earth_catalogue.PUBLIC_URLS.items()}
+        """The daemon's `mirrors` setting: published https prefix -> the stand-in's. None is of s3://."""
+        public = {
+            url: f"{self.cogs_base}{bucket}/"
+            for url, bucket in earth_catalogue.PUBLIC_URLS.items()
+            if not url.startswith("s3:")
+        }
         private = {
             url: f"{self.cogs_base}{earth_catalogue.PRIVATE_FOLDERS[form]}/"
             for form, url in earth_catalogue.PRIVATE_URLS.items()
