@@ -11,6 +11,7 @@ import structlog
 from fastapi import FastAPI
 
 from icehouse_server.api import ApiState, Metrics, TokenRule, create_api
+from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.ports import Source
@@ -32,6 +33,7 @@ from icehouse_server.store import (
     SqliteDocuments,
     Store,
     StoreSettings,
+    folder_bytes,
 )
 
 log = structlog.get_logger(__name__)
@@ -130,6 +132,28 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
             folder=watched,
             version=version("icehouse-server"),
         )
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, spec: CollectionSpec) -> AsyncIterator[Store]:
+    """Open the repository of one collection, without a daemon, to write to it.
+
+    Raises:
+        CacheFolderLockedError: a daemon owns the cache folder.
+        RepositoryForeignError: the repository is not ours to use.
+    """
+    folder = settings.cache_dir.expanduser().resolve()
+    async with AsyncExitStack() as stack:
+        lock = FolderLock(folder)
+        lock.acquire()
+        stack.callback(lock.release)
+        pool = _pool(stack, settings.worker_threads, "compute")
+        notes = Notes(folder / "notes.sqlite", pool)
+        stack.callback(notes.close)
+        store = await Store.open(folder, [spec], _store_settings(settings), notes=notes, pool=pool)
+        stack.push_async_callback(store.close)
+        store.room.measured(await asyncio.to_thread(folder_bytes, folder / "collections"))
+        yield store
 
 
 def _pool(stack: AsyncExitStack, threads: int, name: str) -> ThreadPoolExecutor:

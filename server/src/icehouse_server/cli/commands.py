@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from icehouse_server.cli import config, demo, jobs, queries, serve
+from icehouse_server.cli import config, demo, jobs, queries, serve, takeover
 from icehouse_server.core.errors import IcehouseError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("truncate")(jobs.truncate)
 app.command("jobs")(jobs.jobs)
 app.command("gc")(jobs.gc)
 app.command("status")(queries.status)
+app.command("import-smart-geocubes")(takeover.import_smart_geocubes)
 app.add_typer(config.app, name="config")
 
 

@@ -1,23 +1,32 @@
 """The store: repositories, index, the writer, the readers and the cache of decoded chunks."""
 
+from icehouse_server.store.codec import DamagedError
 from icehouse_server.store.collection import DROPPED_AT_ONCE, CollectionStore, DamagedChunksError, Lease
 from icehouse_server.store.decoded import DecodedCache
 from icehouse_server.store.documents import SqliteDocuments
 from icehouse_server.store.lock import FolderLock
 from icehouse_server.store.maintenance import MaintenanceSettings
 from icehouse_server.store.notes import Notes
+from icehouse_server.store.peek import peek
+from icehouse_server.store.smart_geocubes import PeerChunkMissingError, PeerCube
 from icehouse_server.store.store import Store, StoreSettings
+from icehouse_server.store.upkeep import folder_bytes
 
 __all__ = [
     "DROPPED_AT_ONCE",
     "CollectionStore",
     "DamagedChunksError",
+    "DamagedError",
     "DecodedCache",
     "FolderLock",
     "Lease",
     "MaintenanceSettings",
     "Notes",
+    "PeerChunkMissingError",
+    "PeerCube",
     "SqliteDocuments",
     "Store",
     "StoreSettings",
+    "folder_bytes",
+    "peek",
 ]
