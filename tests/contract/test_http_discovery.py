@@ -12,7 +12,9 @@ import pystac
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-IDS = ["arcticdem-10m", "arcticdem-2m", "arcticdem-32m"]
+from icehouse_server.settings import read_collections
+
+IDS = sorted(read_collections(None))
 METRICS = {
     "icehouse_answer_bytes",
     "icehouse_answer_bytes_limit",

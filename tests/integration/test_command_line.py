@@ -19,6 +19,7 @@ import xarray as xr
 from odc.geo.xr import ODCExtensionDs  # noqa: F401 - registers .odc
 
 from icehouse_server.cli import main
+from icehouse_server.settings import read_collections
 
 BBOX = "-745000,2645000,-735000,2650000"
 REGION = ("--bbox", BBOX, "--bbox-crs", "EPSG:3413")
@@ -77,8 +78,9 @@ def test_collections_are_listed(ask):
     for size in ("2m", "10m", "32m"):
         assert f"arcticdem-{size}" in listed.out
     documents = json.loads(ask("collections", "--json").out)
-    assert {document["id"] for document in documents} == {"arcticdem-2m", "arcticdem-10m", "arcticdem-32m"}
-    assert all(document["proj:code"] == "EPSG:3413" for document in documents)
+    assert {document["id"] for document in documents} == set(read_collections(None))
+    codes = {document["id"].partition("-")[0]: document["proj:code"] for document in documents}
+    assert (codes["arcticdem"], codes["rema"]) == ("EPSG:3413", "EPSG:3031")
 
 
 def test_a_plan_says_what_would_be_fetched_and_fetches_nothing(ask, shared):

@@ -273,15 +273,20 @@ def test_a_choice_of_collections_and_one_that_is_not_there(own):
         ("arcticdem-32m", (234_381, 231_256), 32, (-4_000_096, 4_100_096)),
         ("arcticdem-10m", (750_020, 740_020), 10, (-4_000_100, 4_100_100)),
         ("arcticdem-2m", (3_750_100, 3_700_100), 2, (-4_000_100, 4_100_100)),
+        ("rema-32m", (221_881, 221_881), 32, (-3_000_096, 4_100_096)),
+        ("rema-10m", (710_020, 710_020), 10, (-3_000_100, 4_100_100)),
+        ("rema-2m", (3_550_100, 3_550_100), 2, (-3_000_100, 4_100_100)),
     ],
 )
 def test_the_built_in_collections_have_the_published_extents(name, shape, resolution, origin):
     spec = read_collections(None)[name]
     assert spec.grid.shape == shape
     assert spec.grid.geobox.affine == Affine(resolution, 0, origin[0], 0, -resolution, origin[1])
-    assert spec.grid.crs.epsg == 3413
+    assert spec.grid.crs.epsg == (3413 if "arctic" in name else 3031)
     assert spec.band("dem").nodata == -9999
-    assert spec.bbox[3] == 90
+    assert (spec.bbox[3] if "arctic" in name else -spec.bbox[1]) == 90
+    assert [band.name for band in spec.bands][:5] == ["dem", "mad", "count", "mindate", "maxdate"]
+    assert [band.name for band in spec.bands][5:] == (["datamask"] if "arctic" in name else [])
 
 
 def test_the_test_file_is_good_toml():
