@@ -92,7 +92,10 @@ async def writing(seconds=5.0):
         repository.looks.append(sorted(repository.stored))
         repository.on_look()
 
-    writer = Writer(repository, publish=publish, resume=resume, timeout=seconds)
+    async def prepare(session, chunks):
+        pass
+
+    writer = Writer(repository, prepare=prepare, publish=publish, resume=resume, timeout=seconds)
     try:
         yield writer, repository, published
     finally:
@@ -252,7 +255,10 @@ async def test_a_publisher_that_fails_fails_its_callers_only():
     async def resume():
         pass
 
-    writer = Writer(repository, publish=publish, resume=resume, timeout=5)
+    async def prepare(session, chunks):
+        pass
+
+    writer = Writer(repository, prepare=prepare, publish=publish, resume=resume, timeout=5)
     with pytest.raises(StoreError):
         await writer.commit((chunk(1),))
     await writer.commit((chunk(1),))

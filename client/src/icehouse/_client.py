@@ -9,10 +9,10 @@ from urllib.parse import quote, urlencode
 from icehouse._collection import Collection
 from icehouse._errors import BadParameter, ProtocolError
 from icehouse._geobox import GeoBox, as_geobox
-from icehouse._jobs import Job, job_of, start
+from icehouse._jobs import Job, JobRegion, job_of, start
 from icehouse._plan import Plan, Point
 from icehouse._progress import sink_of
-from icehouse._request import make_query
+from icehouse._request import encode_datetime, make_query
 from icehouse._session import Session, normal_url
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ class Client:
             geobox: the grid wanted: anything with `.crs`, `.affine` (or `.transform`) and `.shape`.
             collection: its id; may be left out where the client was made for one, or the daemon serves one.
             bands: names; by default those that the collection names (`icehouse:default_bands`).
-            datetime: an instant, or an interval as slice, (start, end) or "start/end"; default all times.
+            datetime: an instant; an interval as slice, (start, end) or "start/end"; or a list of such. Each
+                has to touch a time step: nothing is snapped. All steps where left out.
             resampling: a GDAL name such as "bilinear", for all bands or by band; default as the band says.
             like: an xarray object whose grid is wanted, in place of `geobox`.
             chunks: sizes by dimension: gives arrays of dask, each piece loaded when it is computed.
@@ -167,9 +168,12 @@ class Client:
         x: float | None = None,
         y: float | None = None,
         crs: str | None = None,
+        datetime: When = None,
         timeout: float | None = None,
     ) -> Point:
         """Band values at one point: by `lon`, `lat` in degrees, or by `x`, `y` in `crs`.
+
+        Where the collection has a time axis, values at each step that `datetime` names, as in `load`.
 
         Raises:
             BadParameter: both or neither are given.
@@ -180,6 +184,9 @@ class Client:
             where = {"x": x, "y": y} if crs is None else {"x": x, "y": y, "crs": crs}
         else:
             raise BadParameter("point: give lon and lat, or x and y (with crs)")
+        moments = encode_datetime(datetime)
+        if moments is not None:
+            where["datetime"] = moments
         path = f"{collection_path(self._name(collection))}/point?{urlencode(where)}"
         return Point.from_json(self._session.get_json(path, timeout=timeout))
 
@@ -190,6 +197,7 @@ class Client:
         *,
         crs: object = None,
         bands: str | Sequence[str] | None = None,
+        datetime: When = None,
         whole: bool = False,
         timeout: float | None = None,
     ) -> Job:
@@ -201,6 +209,7 @@ class Client:
             collection: its id; may be left out as in `load`.
             crs: of a bbox; lon/lat by default.
             bands: names; by default those that `load` takes.
+            datetime: as in `load`; all time steps where left out.
             whole: True for the whole collection, in place of a region.
             timeout: seconds for this call; the job takes as long as it takes.
 
@@ -209,7 +218,8 @@ class Client:
             OutsideCollection: the region lies outside the collection.
         """
         path = f"{collection_path(self._name(collection))}/seed"
-        return start(self._session, path, region=region, crs=crs, bands=bands, whole=whole, timeout=timeout)
+        asked = JobRegion(region=region, crs=crs, bands=bands, datetime=datetime, whole=whole)
+        return start(self._session, path, asked, timeout=timeout)
 
     def refresh(
         self,
@@ -218,6 +228,7 @@ class Client:
         *,
         crs: object = None,
         bands: str | Sequence[str] | None = None,
+        datetime: When = None,
         timeout: float | None = None,
     ) -> Job:
         """Have what is cached of a region fetched again; of the whole collection, where none is given.
@@ -225,7 +236,8 @@ class Client:
         The arguments are those of `seed`; all bands count where none is named. What is absent stays absent.
         """
         path = f"{collection_path(self._name(collection))}/refresh"
-        return start(self._session, path, region=region, crs=crs, bands=bands, timeout=timeout)
+        asked = JobRegion(region=region, crs=crs, bands=bands, datetime=datetime)
+        return start(self._session, path, asked, timeout=timeout)
 
     def truncate(
         self,
@@ -234,6 +246,7 @@ class Client:
         *,
         crs: object = None,
         bands: str | Sequence[str] | None = None,
+        datetime: When = None,
         timeout: float | None = None,
     ) -> Job:
         """Have what is cached of a region deleted; of the whole collection, where none is given.
@@ -241,7 +254,8 @@ class Client:
         The arguments are those of `seed`; all bands count where none is named.
         """
         path = f"{collection_path(self._name(collection))}/truncate"
-        return start(self._session, path, region=region, crs=crs, bands=bands, timeout=timeout)
+        asked = JobRegion(region=region, crs=crs, bands=bands, datetime=datetime)
+        return start(self._session, path, asked, timeout=timeout)
 
     def jobs(self) -> list[Job]:
         """The jobs that the daemon remembers, the newest first."""

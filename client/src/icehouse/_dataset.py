@@ -37,21 +37,30 @@ _UNITS = {
 def build(group: WireGroup) -> xr.Dataset:
     """Make a dataset over the arrays, without copying the bands.
 
-    Coordinates are the arrays named like a dimension, and `spatial_ref`. Times are decoded by the CF rules.
+    Coordinates are the arrays named like a dimension, their bounds, and `spatial_ref`. Times are decoded by
+    the CF rules.
     Bands keep their dtype and are not masked: `nodata` stands in their attributes.
     """
     dims = {dim for array in group.arrays.values() for dim in array.dims}
+    bounds = bounds_in(group)
     bands: dict[str, xr.Variable] = {}
     coords: dict[str, xr.Variable] = {}
     indexes: dict[str, xr.Index] = {}
     for name, array in group.arrays.items():
         if name in dims and array.dims == (name,):
             indexes[name], coords[name] = _axis(name, array)
+        elif name in bounds:
+            coords[name] = _decoded(name, variable(array))
         elif name == _SPATIAL_REF:
             coords[name] = variable(array)
         else:
             bands[name] = variable(array)
     return xr.Dataset(bands, coords=xr.Coordinates(coords, indexes=indexes), attrs=group.attrs)
+
+
+def bounds_in(group: WireGroup) -> set[str]:
+    """Names of the arrays that are bounds of a coordinate (CF 1.10, 7.1)."""
+    return {str(array.attrs["bounds"]) for array in group.arrays.values() if "bounds" in array.attrs}
 
 
 def variable(array: WireArray) -> xr.Variable:
@@ -70,15 +79,18 @@ def variable(array: WireArray) -> xr.Variable:
 
 def _axis(name: str, array: WireArray) -> tuple[PandasIndex, xr.Variable]:
     """The index of a 1-D coordinate and its variable."""
-    source = variable(array)
-    units = source.attrs.get("units")
-    if isinstance(units, str) and " since " in units:
-        source = _decoded_time(name, source)
+    source = _decoded(name, variable(array))
     # `.values`, because xarray's own `.to_numpy()` imports dask.
     index = PandasIndex(pd.Index(source.values), name)
     made = index.create_variables()[name]
     made.attrs, made.encoding = source.attrs, source.encoding
     return index, made
+
+
+def _decoded(name: str, encoded: xr.Variable) -> xr.Variable:
+    """The same, as times where it holds times."""
+    units = encoded.attrs.get("units")
+    return _decoded_time(name, encoded) if isinstance(units, str) and " since " in units else encoded
 
 
 def _decoded_time(name: str, encoded: xr.Variable) -> xr.Variable:
@@ -93,4 +105,4 @@ def _decoded_time(name: str, encoded: xr.Variable) -> xr.Variable:
     encoding = {"units": attrs.pop("units"), "dtype": encoded.dtype}
     if "calendar" in attrs:
         encoding["calendar"] = attrs.pop("calendar")
-    return xr.Variable((name,), moments, attrs, encoding, fastpath=True)
+    return xr.Variable(encoded.dims, moments, attrs, encoding, fastpath=True)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from icehouse._errors import BadParameter, ClientTimeout, JobFailed, ProtocolError
 from icehouse._geobox import as_geobox, crs_text
+from icehouse._request import encode_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from icehouse._geobox import HasShape
+    from icehouse._request import When
     from icehouse._session import Session
 
     type Region = HasShape | Sequence[float] | Mapping[str, Any] | None  # Any: GeoJSON
@@ -148,26 +150,31 @@ class Job:
         return f"icehouse.Job({self.url!r})"
 
 
-def start(
-    session: Session,
-    path: str,
-    *,
-    region: Region,
-    crs: object,
-    bands: str | Sequence[str] | None,
-    whole: bool = False,
-    timeout: float | None,
-) -> Job:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRegion:
+    """What a job is about, as the caller gives it."""
+
+    region: Region
+    crs: object
+    bands: str | Sequence[str] | None
+    datetime: When
+    whole: bool = False
+
+
+def start(session: Session, path: str, asked: JobRegion, *, timeout: float | None) -> Job:
     """Start a job.
 
     Raises:
         OutsideCollection: the region lies outside the collection.
         TooLarge: it is about too many chunks.
     """
-    body = region_json(region, crs)
-    if bands is not None:
-        body["bands"] = [bands] if isinstance(bands, str) else [str(name) for name in bands]
-    if whole:
+    body = region_json(asked.region, asked.crs)
+    if asked.bands is not None:
+        body["bands"] = [asked.bands] if isinstance(asked.bands, str) else [str(name) for name in asked.bands]
+    moments = encode_datetime(asked.datetime)
+    if moments is not None:
+        body["datetime"] = moments
+    if asked.whole:
         body["all"] = True
     return job_of(session, session.ask_json("POST", path, body=json.dumps(body).encode(), timeout=timeout))
 

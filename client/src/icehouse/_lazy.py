@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from icehouse._dataset import build, variable
+from icehouse._dataset import bounds_in, build, variable
 from icehouse._errors import BadParameter, OutsideCollection
 from icehouse._load import fetch
 from icehouse._wire import WireArray, WireGroup
@@ -44,7 +44,10 @@ def load_lazily(
     except ImportError as error:
         raise ImportError("chunks= needs dask: install dask[array], or leave chunks out") from error
     probe = _probe(session, collection, query, timeout)
-    bands = {name: array for name, array in probe.arrays.items() if len(array.dims) > 1}
+    bounds = bounds_in(probe)
+    bands = {
+        name: array for name, array in probe.arrays.items() if len(array.dims) > 1 and name not in bounds
+    }
     ydim, xdim = next(iter(bands.values())).dims[-2:]
     sizes = _sizes(chunks, ydim, xdim, query.geobox.shape)
     frame = build(WireGroup(arrays=_full_coords(probe, query, ydim, xdim), attrs=probe.attrs))
@@ -159,7 +162,7 @@ def _full_coords(probe: WireGroup, query: Query, ydim: str, xdim: str) -> dict[s
         elif name == "spatial_ref":
             attrs = {**array.attrs, "GeoTransform": " ".join(map(repr, (c, a, b, f, d, e)))}
             coords[name] = dataclasses.replace(array, attrs=attrs)
-        elif array.dims == (name,):
+        elif array.dims == (name,) or name in bounds_in(probe):
             coords[name] = array
     return coords
 

@@ -39,6 +39,8 @@ class Plan:
     snapshot: str
     """Icechunk snapshot that the plan looked at."""
     bands: tuple[str, ...]
+    datetime: tuple[str, ...] | None
+    """The time steps as `start/end`; None where the collection has no time axis."""
     window: PlanWindow | None
     """The part of the collection's grid that would be read; None where the region lies outside."""
     chunks: PlanChunks
@@ -62,6 +64,7 @@ class Plan:
                 collection=document["collection"],
                 snapshot=document["snapshot"],
                 bands=tuple(document["bands"]),
+                datetime=_steps(document),
                 window=None if window is None else PlanWindow(**_ints(window, PlanWindow)),
                 chunks=PlanChunks(**_ints(document["chunks"], PlanChunks)),
                 estimated_source_bytes=int(document["estimated_source_bytes"]),
@@ -79,8 +82,11 @@ class Point:
     coordinates: tuple[float, float]
     """(x, y) in `crs`."""
     crs: str
-    values: dict[str, float | None]
-    """Band name to value; None where the collection has no valid pixel."""
+    values: dict[str, Any]
+    """Band name to value; None where the collection has no valid pixel. A list of them along `datetime` where
+    the collection has a time axis."""
+    datetime: tuple[str, ...] | None = None
+    """The time steps as `start/end`; None where the collection has no time axis."""
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:  # Any: JSON
@@ -91,9 +97,19 @@ class Point:
         """
         try:
             x, y = document["coordinates"]
-            return cls(coordinates=(x, y), crs=document["crs"], values=dict(document["values"]))
+            return cls(
+                coordinates=(x, y),
+                crs=document["crs"],
+                values=dict(document["values"]),
+                datetime=_steps(document),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"the point is not as agreed: {error!r}") from error
+
+
+def _steps(document: Mapping[str, Any]) -> tuple[str, ...] | None:
+    steps = document.get("datetime")
+    return None if steps is None else tuple(map(str, steps))
 
 
 def _ints(document: Mapping[str, Any], cls: type) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from icehouse._geobox import GeoBox
 
     type Instant = str | dt.date | np.datetime64 | None
-    type When = Instant | slice | Sequence[Instant]
+    type When = Instant | slice | Iterable[Instant | slice]
     type Resampling = str | Mapping[str, str]
 
 
@@ -28,7 +28,7 @@ class Query:
     bands: tuple[str, ...] | None = None
     """In the order wanted; None is the default bands of the collection."""
     datetime: str | None = None
-    """An instant, or `start/end` with `..` for an open end."""
+    """Instants and intervals, between commas; an interval is `start/end` with `..` for an open end."""
     resampling: str | tuple[tuple[str, str], ...] | None = None
     """A GDAL name for all bands, or (band, name) pairs; None is each band's default."""
     fail_on_error: bool = True
@@ -77,25 +77,29 @@ def make_query(
 
 
 def encode_datetime(when: When) -> str | None:
-    """A time or an interval in the notation of OGC API and STAC.
+    """Times and intervals in the notation of OGC API and STAC.
 
     Args:
-        when: a string (taken as it is), a date or datetime (naive ones are UTC), a datetime64, a slice, or a
-            sequence of one or two of them; None inside an interval is an open end.
+        when: a string (taken as it is), a date or datetime (naive ones are UTC), or a datetime64; a slice or
+            a tuple (start, end), which is an interval, where None is an open end; a list, an array or an
+            index of such, of which each is asked for.
 
     Raises:
-        BadParameter: more than two times, a slice with a step, or something that is no time.
+        BadParameter: an empty list, a slice with a step, or something that is no time.
     """
     if isinstance(when, slice):
         if when.step is not None:
             raise BadParameter(f"datetime: a slice with a step has no meaning here: {when!r}")
         return f"{_instant(when.start)}/{_instant(when.stop)}"
-    if isinstance(when, Sequence) and not isinstance(when, str):
-        if len(when) == 1:
-            return encode_datetime(when[0])
+    if isinstance(when, tuple):
         if len(when) != 2:  # noqa: PLR2004 - an interval
-            raise BadParameter(f"datetime: expected (start, end), got {len(when)} times")
-        return f"{_instant(when[0])}/{_instant(when[1])}"
+            raise BadParameter(f"datetime: a tuple is (start, end), got {len(when)} times; give a list")
+        return encode_datetime(slice(*when))
+    if isinstance(when, Iterable) and not isinstance(when, str):
+        parts = [encode_datetime(part) for part in when]
+        if not parts or None in parts:
+            raise BadParameter("datetime: a list names one time at least, and None is none")
+        return ",".join(map(str, parts))
     return None if when is None else _instant(when)
 
 

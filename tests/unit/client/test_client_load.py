@@ -143,7 +143,10 @@ def test_the_request_is_as_agreed(client, daemon, box):
         (np.datetime64("2020-01-01"), "2020-01-01T00:00:00.000000Z"),
         (slice("2020", "2021"), "2020/2021"),
         (slice(None, dt.date(2021, 1, 1)), "../2021-01-01"),
-        (["2020-01-01", ".."], "2020-01-01/.."),
+        (("2020-01-01", None), "2020-01-01/.."),
+        (["2019", "2021"], "2019,2021"),
+        ([slice("2019", None), dt.date(2015, 1, 1)], "2019/..,2015-01-01"),
+        (np.array(["2019-01-01"], "datetime64[ns]"), "2019-01-01T00:00:00.000000Z"),
         (["2020-01-01"], "2020-01-01"),
     ],
 )
@@ -155,7 +158,9 @@ def test_times_are_encoded(client, daemon, box, when, text):
 def test_wrong_arguments_are_named_without_a_request(client, daemon, box):
     wrong = [
         {"bands": []},
-        {"datetime": ["a", "b", "c"]},
+        {"datetime": ("a", "b", "c")},
+        {"datetime": []},
+        {"datetime": ["2019", None]},
         {"datetime": slice(1, 2, 3)},
         {"datetime": 5},
         {"datetime": np.datetime64("NaT", "s")},

@@ -1,5 +1,6 @@
 """``/collections``: STAC Collections with the datacube extension, which are OGC API collections as well."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -10,6 +11,7 @@ from icehouse_server.api.coverage import crs_uri
 from icehouse_server.api.schemas import json_answer, link
 from icehouse_server.api.state import Spec, State, base_url
 from icehouse_server.core.collection import BandSpec, CollectionSpec
+from icehouse_server.core.time import written
 
 router = APIRouter(tags=["collections"])
 
@@ -18,7 +20,10 @@ _EXTENSIONS = [
     "https://stac-extensions.github.io/datacube/v2.3.0/schema.json",
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
     "https://stac-extensions.github.io/scientific/v1.0.0/schema.json",
+    "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
 ]
+_MOST_LISTED = 1000
+"""Time steps that are listed; of more, the extent and the step say which there are."""
 
 
 _NEXT = (
@@ -102,12 +107,12 @@ def collection_document(spec: CollectionSpec, base: str) -> dict[str, Any]:
         "keywords": list(spec.keywords),
         "extent": {
             "spatial": {"bbox": [list(spec.bbox)]},
-            "temporal": {"interval": [list(spec.interval)]},
+            "temporal": {"interval": [_interval(spec)]},
         },
         "crs": [_CRS84_URI, uri],
         "storageCrs": uri,
         "cube:dimensions": _dimensions(spec),
-        "cube:variables": {band.name: _variable(band) for band in spec.bands},
+        "cube:variables": {band.name: _variable(spec, band) for band in spec.bands},
         "bands": [_band(band) for band in spec.bands],
         "proj:code": _code(spec.grid.crs),
         "proj:shape": list(spec.grid.shape),
@@ -128,7 +133,7 @@ def _dimensions(spec: CollectionSpec) -> dict[str, Any]:
     box = spec.grid.geobox.boundingbox
     affine = spec.grid.geobox.affine
     crs: int | str = spec.grid.crs.epsg or spec.grid.crs.to_wkt()
-    return {
+    return _time_dimension(spec) | {
         name: {"type": "spatial", "axis": name, "extent": extent, "step": step, "reference_system": crs}
         for name, extent, step in (
             ("x", [box.left, box.right], affine.a),
@@ -137,9 +142,32 @@ def _dimensions(spec: CollectionSpec) -> dict[str, Any]:
     }
 
 
-def _variable(band: BandSpec) -> dict[str, Any]:
+def _interval(spec: CollectionSpec) -> list[str | None]:
+    """Return when the data were taken: what the file says, or the steps there are; None for open."""
+    axis = spec.time
+    if axis is None or spec.interval != (None, None):
+        return list(spec.interval)
+    count = axis.count(datetime.now(UTC))
+    if not count:
+        return [None, None]
+    return [written(axis.step(0).start), None if axis.rolling else written(axis.step(count - 1).end)]
+
+
+def _time_dimension(spec: CollectionSpec) -> dict[str, Any]:
+    """Return the time dimension: where each step starts, and where the last one ends."""
+    axis = spec.time
+    if axis is None:
+        return {}
+    steps = axis.steps(axis.count(datetime.now(UTC)))
+    starts = [written(step.start) for step in steps]
+    extent = [starts[0], written(steps[-1].end)] if steps else [None, None]
+    dimension = {"type": "temporal", "extent": extent, "step": None if axis.listed else str(axis.period)}
+    return {"time": dimension if len(starts) > _MOST_LISTED else {**dimension, "values": starts}}
+
+
+def _variable(spec: CollectionSpec, band: BandSpec) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "dimensions": ["y", "x"],
+        "dimensions": ["y", "x"] if spec.time is None else ["time", "y", "x"],
         "type": "data",
         "description": band.long_name or band.name,
         "data_type": band.dtype.name,
@@ -152,9 +180,15 @@ def _variable(band: BandSpec) -> dict[str, Any]:
 
 
 def _band(band: BandSpec) -> dict[str, Any]:
-    found = {"name": band.name, "data_type": band.dtype.name, "description": band.long_name or band.name}
+    found: dict[str, Any] = {
+        "name": band.name,
+        "data_type": band.dtype.name,
+        "description": band.long_name or band.name,
+    }
     if band.units:
         found["unit"] = band.units
+    if (band.scale, band.offset) != (1, 0):
+        found |= {"raster:scale": band.scale, "raster:offset": band.offset}
     return found if band.nodata is None else {**found, "nodata": _json_number(band.nodata)}
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -52,6 +53,12 @@ class JobQuery:
         WithJsonSchema(schemas.BANDS),
     ] = None
 
+    datetime: Annotated[
+        str | None,
+        Query(description=schemas.DATETIME_SAID),
+        WithJsonSchema(schemas.DATETIME),
+    ] = None
+
     @property
     def everything(self) -> bool:
         """True where the whole collection is asked for in words."""
@@ -64,6 +71,7 @@ class JobQuery:
             "bbox-crs": self.bbox_crs,
             "properties": self.properties,
             "bands": self.bands,
+            "datetime": self.datetime,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -121,7 +129,7 @@ class JobBody(RegionBody):
 
     async def ask(self, spec: CollectionSpec) -> Ask | None:
         """Return the region, or None where none is given."""
-        region = {name: value for name, value in self.given().items() if name != "bands"}
+        region = {name: value for name, value in self.given().items() if name not in {"bands", "datetime"}}
         if "bbox" not in region and "bbox-crs" not in region:
             return await CoverageBody.model_validate(region).ask(spec) if region else None
         for name in region:
@@ -157,6 +165,8 @@ async def order_of(kind: JobKind, spec: CollectionSpec, query: JobQuery, body: J
             raise BadParameterError(name, f"{name}: give query parameters or a body, not both")
         asked = body.given()
     names = query.names() if body is None else body.names()
+    with nullcontext() if body is None else in_body():
+        times = texts.parse_datetime((body or query).datetime, spec)
     ask = query.ask(spec) if body is None else await body.ask(spec)
     everything = query.everything or (body is not None and body.everything)
     if ask is None and kind is JobKind.SEED and not everything:
@@ -167,6 +177,7 @@ async def order_of(kind: JobKind, spec: CollectionSpec, query: JobQuery, body: J
         kind=kind,
         collection=spec,
         bands=_bands(kind, spec, names),
+        times=times,
         target=None if ask is None else ask.region.target,
         asked=_shown(asked),
     )
@@ -184,6 +195,7 @@ def awaited(region: Region) -> Order:
         kind=JobKind.SEED,
         collection=region.collection,
         bands=region.bands,
+        times=region.times,
         target=target,
         asked=asked,
         priority=Priority.INTERACTIVE,

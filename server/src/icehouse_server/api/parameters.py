@@ -12,7 +12,6 @@ from fastapi import Query
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic.json_schema import SkipJsonSchema
 from shapely.geometry.base import BaseGeometry
 from starlette.concurrency import run_in_threadpool
 
@@ -76,8 +75,11 @@ class CoverageQuery:
         Query(description="The same as properties; give one of them."),
         WithJsonSchema(schemas.BANDS),
     ] = None
-    # Not described while no collection has a time axis: it is read only to be refused with a reason.
-    datetime: Annotated[str | None, Query(include_in_schema=False)] = None
+    datetime: Annotated[
+        str | None,
+        Query(description=schemas.DATETIME_SAID),
+        WithJsonSchema(schemas.DATETIME),
+    ] = None
     resampling: Annotated[
         str | None,
         Query(description="GDAL resampling for all bands; each band's own by default."),
@@ -100,7 +102,7 @@ class CoverageQuery:
             BadParameterError: a parameter can't be used.
             OutsideError: the region does not touch the collection.
         """
-        texts.check_datetime(self.datetime, spec)
+        times = texts.parse_datetime(self.datetime, spec)
         if self.bbox is None and self.bbox_crs is not None:
             raise BadParameterError("bbox-crs", "bbox-crs: it is given, but no bbox")
         bbox_crs = texts.parse_crs("CRS84" if self.bbox_crs is None else self.bbox_crs, "bbox-crs")
@@ -117,7 +119,7 @@ class CoverageQuery:
         spec.select(bands)
         geobox = regions.geobox_for(spec, bounds, bbox_crs, target, size)
         return Ask(
-            region=regions.region(spec, geobox, bands, resampling),
+            region=regions.region(spec, geobox, bands, times, resampling),
             snapshot=snapshot,
             fail_on_error=self.fail_on_error == "true",
         )
@@ -142,7 +144,7 @@ def in_body() -> Iterator[None]:
 
 
 class RegionBody(Body):
-    """What every body that names a region may hold: an exact geobox, a GeoJSON polygon, bands."""
+    """What every body that names a region may hold: an exact geobox, a GeoJSON polygon, bands, times."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -156,6 +158,7 @@ class RegionBody(Body):
     shape: Annotated[list[Whole] | None, Field(alias="proj:shape"), nullable(schemas.SHAPE)] = None
     geometry: Annotated[dict[str, Any] | None, nullable(schemas.GEOMETRY)] = None
     bands: Annotated[list[str] | None, nullable(schemas.BAND_LIST)] = None
+    datetime: Annotated[str | list[str] | None, nullable(schemas.DATETIMES)] = None
 
 
 class CoverageBody(RegionBody):
@@ -163,8 +166,6 @@ class CoverageBody(RegionBody):
 
     crs: Annotated[str | None, nullable(schemas.OUTPUT_CRS)] = None
     resolution: Annotated[float | None, Field(gt=0, allow_inf_nan=False), nullable(schemas.CELL_SIZE)] = None
-    # Not described while no collection has a time axis: it is read only to be refused with a reason.
-    datetime: SkipJsonSchema[str | None] = None
     resampling: Annotated[str | dict[str, str] | None, nullable(schemas.RESAMPLING_OF_BANDS)] = None
     fail_on_error: bool = True
     snapshot: Annotated[str | None, nullable(schemas.SNAPSHOT)] = None
@@ -180,7 +181,7 @@ class CoverageBody(RegionBody):
 
     def _ask(self, spec: CollectionSpec) -> Ask:
         with in_body():
-            texts.check_datetime(self.datetime, spec)
+            times = texts.parse_datetime(self.datetime, spec)
             resampling = texts.parse_resampling(self.resampling, spec)
             snapshot = texts.parse_snapshot(self.snapshot)
             bands = None if self.bands is None else texts.check_bands(self.bands)
@@ -189,7 +190,7 @@ class CoverageBody(RegionBody):
             geobox = self._geobox() or self._geobox_around(spec, shape)
             crs = geobox.crs or spec.grid.crs
             return Ask(
-                region=regions.region(spec, geobox, bands, resampling),
+                region=regions.region(spec, geobox, bands, times, resampling),
                 geometry=None if shape is None else polygons.project(shape, crs),
                 snapshot=snapshot,
                 fail_on_error=self.fail_on_error,

@@ -42,7 +42,7 @@ class WindowDocument(BaseModel):
 
 
 class ChunksDocument(BaseModel):
-    """Chunks of the collection, counted over all bands asked for."""
+    """Chunks of the collection, counted over all bands and time steps asked for."""
 
     needed: NonNegativeInt
     present: NonNegativeInt
@@ -57,6 +57,8 @@ class PlanDocument(BaseModel):
     collection: str
     snapshot: str
     bands: list[str]
+    datetime: list[str] | None
+    """The time steps, as intervals; None where the collection has no time axis."""
     window: WindowDocument | None
     chunks: ChunksDocument
     estimated_source_bytes: NonNegativeInt
@@ -87,6 +89,7 @@ async def _plan(state: ApiState, ask: Ask) -> PlanDocument:
         collection=ask.region.collection.id,
         snapshot=snapshot,
         bands=[band.name for band in ask.region.bands],
+        datetime=None if ask.region.times is None else [str(step) for step in ask.region.steps],
         window=None
         if window is None
         else WindowDocument(row=window.row, col=window.col, height=window.height, width=window.width),

@@ -1,10 +1,10 @@
 """``/collections/{id}/point``: band values at points (titiler's ``/point``, OGC EDR's position)."""
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Query, Request
+from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
@@ -38,8 +38,10 @@ class PointDocument(BaseModel):
 
     coordinates: Annotated[tuple[float, float], WithJsonSchema(schemas.POINT)]
     crs: str
-    values: dict[str, float | int | None] | None
-    """None: the point lies outside the collection."""
+    values: dict[str, float | int | list[float | int | None] | None] | None
+    """None: the point lies outside the collection. A list along ``datetime`` where there is a time axis."""
+    datetime: list[str] | None = None
+    """The time steps, as intervals; None where the collection has no time axis."""
 
 
 class PointsBody(Body):
@@ -53,6 +55,7 @@ class PointsBody(Body):
     ]
     crs: Annotated[str, WithJsonSchema(schemas.CRS)] = "CRS84"
     bands: Annotated[list[str] | None, nullable(schemas.BAND_LIST)] = None
+    datetime: Annotated[str | list[str] | None, nullable(schemas.DATETIMES)] = None
 
 
 class PointsDocument(BaseModel):
@@ -92,10 +95,16 @@ async def get_point(
     bands: Annotated[
         str | None, Query(description="Bands, between commas."), WithJsonSchema(schemas.BANDS)
     ] = None,
+    datetime: Annotated[
+        str | None,
+        Query(description=schemas.DATETIME_SAID),
+        WithJsonSchema(schemas.DATETIME),
+    ] = None,
 ) -> PointDocument:
     """Values of the pixel that holds a point."""
     place, place_crs = _place(spec, (lon, lat), (x, y), crs)
-    work = _value(state, spec, place, place_crs, texts.parse_bands(bands))
+    layers = texts.parse_bands(bands), texts.parse_datetime(datetime, spec)
+    work = _value(state, spec, place, place_crs, *layers)
     found = await while_connected(request, work)
     if found.values is None:
         raise OutsideError("the point lies outside the collection")
@@ -109,9 +118,10 @@ async def post_points(request: Request, state: State, spec: Spec, body: PointsBo
     with in_body():
         crs = texts.parse_crs(body.crs, "crs")
         bands = None if body.bands is None else texts.check_bands(body.bands)
+        times = texts.parse_datetime(body.datetime, spec)
         for point in body.points if crs.geographic else ():
             texts.parse_lonlat(*point, ("points", "points"))
-    values = (_value(state, spec, point, crs, bands) for point in body.points)
+    values = (_value(state, spec, point, crs, bands, times) for point in body.points)
     return PointsDocument(points=await while_connected(request, together(values)))
 
 
@@ -137,18 +147,25 @@ def _place(
 
 
 async def _value(
-    state: ApiState, spec: CollectionSpec, place: tuple[float, float], crs: CRS, bands: list[str] | None
+    state: ApiState,
+    spec: CollectionSpec,
+    place: tuple[float, float],
+    crs: CRS,
+    bands: list[str] | None,
+    times: tuple[int, ...] | None,
 ) -> PointDocument:
     geobox = _pixel(spec, place, crs)
-    values: dict[str, float | int | None] | None = None
-    if geobox is not None:
-        answer = await state.service.coverage(Ask(region=regions.region(spec, geobox, bands, {})))
-        try:
-            arrays = answer.coverage.bands
-            values = {band.name: _plain(arrays[band.name][0, 0], band.nodata) for band in spec.select(bands)}
-        finally:
-            answer.close()
-    return PointDocument(coordinates=place, crs=str(crs), values=values)
+    if geobox is None:
+        return PointDocument(coordinates=place, crs=str(crs), values=None)
+    region = regions.region(spec, geobox, bands, times, {})
+    answer = await state.service.coverage(Ask(region=region))
+    try:
+        arrays = answer.coverage.bands
+        values = {band.name: _values(arrays[band.name][..., 0, 0], band.nodata) for band in region.bands}
+    finally:
+        answer.close()
+    steps = None if times is None else [str(step) for step in region.steps]
+    return PointDocument(coordinates=place, crs=str(crs), values=values, datetime=steps)
 
 
 def _pixel(spec: CollectionSpec, place: tuple[float, float], crs: CRS) -> GeoBox | None:
@@ -161,9 +178,15 @@ def _pixel(spec: CollectionSpec, place: tuple[float, float], crs: CRS) -> GeoBox
     return None if cell.intersection(spec.grid.window) is None else spec.grid.geobox_of(cell)
 
 
-def _plain(value: np.generic, nodata: float | None) -> float | int | None:
+def _values(pixels: NDArray[Any], nodata: float | None) -> float | int | list[float | int | None] | None:
+    """Return the value of a pixel, or its values along time."""
+    if pixels.ndim:
+        return [_plain(number, nodata) for number in pixels.tolist()]
+    return _plain(pixels.item(), nodata)
+
+
+def _plain(number: float, nodata: float | None) -> float | int | None:
     """Return a number as JSON has it; None where it is invalid."""
-    number: float | int = value.item()
     if number != number or (nodata is not None and number == nodata):  # noqa: PLR0124
         return None
     return number

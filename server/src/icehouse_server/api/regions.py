@@ -170,11 +170,14 @@ def region(
     spec: CollectionSpec,
     geobox: GeoBox,
     bands: Sequence[str] | None,
+    times: tuple[int, ...] | None,
     resampling: Mapping[str, str],
 ) -> Region:
-    """Return the region of a geobox.
+    """Return the region of a geobox; ``times`` are numbers of steps, or None without a time axis.
 
     Raises:
         UnknownBandError: a band that there is not.
     """
-    return Region(collection=spec, bands=spec.select(bands), target=geobox, resampling=resampling)
+    return Region(
+        collection=spec, bands=spec.select(bands), target=geobox, times=times, resampling=resampling
+    )

@@ -20,6 +20,9 @@ _CODE = "[A-Za-z]{2,10}:[A-Za-z0-9]{1,12}"
 _URI = "https?://www[.]opengis[.]net/def/crs/[A-Za-z0-9_]{2,10}/[A-Za-z0-9_.]{1,8}/[A-Za-z0-9_]{1,12}"
 _URN = "urn:ogc:def:crs:[A-Za-z0-9_]{2,10}:[A-Za-z0-9_.]{0,8}:[A-Za-z0-9_]{1,12}"
 _NAME = "[A-Za-z][A-Za-z0-9_]{0,63}"
+_CLOCK = "[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?([Zz]|[+-][0-9]{2}:[0-9]{2})?"
+_TIME = f"[0-9]{{4}}(-[0-9]{{2}}(-[0-9]{{2}}([Tt ]{_CLOCK})?)?)?"
+_RANGE = f"({_TIME}|({_TIME}|[.][.])?/({_TIME}|[.][.])?)"
 _MAX_CELLS = 1_000_000
 MAX_WKT = 20_000
 
@@ -62,6 +65,17 @@ SUFFIX: Schema = {
     "type": "string",
     "enum": [media.suffix.removeprefix(".") for media in output.FORMATS.values()],
     "examples": ["nc"],
+}
+DATETIME_SAID = "Instant, or start/end with .. for open; several between commas. All steps when left out."
+DATETIME: Schema = {
+    "type": "string",
+    "format": "datetime-ranges",
+    "pattern": f"^ *{_RANGE} *(, *{_RANGE} *)*$",
+    "examples": ["2020", "2019-06-01/..", "2018,2020"],
+}
+DATETIMES: Schema = {
+    "anyOf": [DATETIME, {"type": "array", "items": DATETIME, "minItems": 1}],
+    "description": "Instants and intervals; all time steps when left out.",
 }
 LONGITUDE: Schema = {"type": "number", "minimum": -180, "maximum": 180, "examples": [150.1]}
 LATITUDE: Schema = {"type": "number", "minimum": -90, "maximum": 90, "examples": [64.9]}

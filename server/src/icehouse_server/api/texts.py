@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from odc.geo.crs import CRS
@@ -12,6 +13,7 @@ from pyproj.exceptions import ProjError
 from icehouse_server.core.collection import RESAMPLINGS, CollectionSpec
 from icehouse_server.core.errors import BadParameterError
 from icehouse_server.core.footprint import transformer
+from icehouse_server.core.time import TimeRange
 
 _CODE = re.compile(r"(?P<open>\[)?(?P<authority>[A-Za-z]{2,10}):(?P<code>[A-Za-z0-9]{1,12})(?(open)\])")
 _URI = re.compile(r"https?://www\.opengis\.net/def/crs/(?P<authority>\w{2,10})/[\w.]{1,8}/(?P<code>\w{1,12})")
@@ -244,13 +246,32 @@ def parse_snapshot(text: str | None) -> str | None:
     return text
 
 
-def check_datetime(text: str | None, spec: CollectionSpec) -> None:
-    """Refuse a time for a collection that has none: nothing is ignored silently.
+def parse_datetime(
+    given: str | Sequence[str] | None, spec: CollectionSpec, *, now: datetime | None = None
+) -> tuple[int, ...] | None:
+    """Return the numbers of the time steps that are asked for; all where nothing is said.
+
+    Args:
+        given: instants and intervals, between commas or in a list; each must touch a step.
+        spec: of the collection; None is returned where it has no time axis.
+        now: which steps there are is a question of time.
 
     Raises:
-        BadParameterError: a time was given.
+        BadParameterError: no time, or the collection has no time axis: nothing is ignored silently.
+        UnknownTimeError: no step lies there; names the nearest.
     """
-    if text is not None:
+    axis = spec.time
+    if axis is None:
+        if given is None:
+            return None
         raise BadParameterError(
             "datetime", f"datetime: collection {spec.id!r} has no time axis", hint="leave datetime out"
         )
+    parts = ["../.."] if given is None else given.split(",") if isinstance(given, str) else list(given)
+    if not parts:
+        raise BadParameterError("datetime", "datetime: the list is empty", hint="leave it out for all steps")
+    try:
+        ranges = [TimeRange.parse(part) for part in parts]
+    except ValueError as error:
+        raise BadParameterError("datetime", f"datetime: {error}") from None
+    return axis.select(ranges, now or datetime.now(UTC))

@@ -17,11 +17,14 @@ CollectionId = Annotated[str, typer.Argument(help="Collection id; see icehouse c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where, and which bands."""
+    """Where, which bands, and when."""
 
     bbox: Annotated[str | None, typer.Option(help="minx,miny,maxx,maxy in lon/lat.")] = None
     bbox_crs: Annotated[str | None, typer.Option(help="CRS of --bbox, such as EPSG:3413.")] = None
     bands: Annotated[str | None, typer.Option(help="Bands, between commas.")] = None
+    datetime: Annotated[
+        str | None, typer.Option(help="Instant, or start/end with .. for open; several between commas.")
+    ] = None
 
     def query(self, **more: object) -> dict[str, str]:
         """Return the parameters for the daemon; what is not given is left out."""

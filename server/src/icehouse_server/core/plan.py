@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from types import MappingProxyType
 from typing import Protocol
 
@@ -12,16 +13,19 @@ from icehouse_server.core.errors import TooLargeError
 from icehouse_server.core.footprint import Footprint, footprint
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.limits import Limits
+from icehouse_server.core.time import TimeStep
 
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """What a caller asks for: a geobox and bands of a collection."""
+    """What a caller asks for: a geobox, bands and time steps of a collection."""
 
     collection: CollectionSpec
     bands: tuple[BandSpec, ...]
     target: GeoBox
     """The geobox asked for, which is the geobox returned."""
+    times: tuple[int, ...] | None = None
+    """Numbers of the time steps, ascending; None where the collection has no time axis."""
     resampling: Mapping[str, str] = field(default_factory=dict)
     """Resampling by band name, where it differs from the band's default."""
 
@@ -37,6 +41,18 @@ class Region:
         """(rows, columns) of the answer."""
         rows, cols = self.target.shape
         return int(rows), int(cols)
+
+    @property
+    def steps(self) -> tuple[TimeStep, ...]:
+        """The time steps; none where the collection has no time axis."""
+        axis = self.collection.time
+        return () if axis is None else tuple(axis.step(time) for time in self.times or ())
+
+    @property
+    def layers(self) -> tuple[tuple[BandSpec, int | None], ...]:
+        """Each band at each step: what has a chunk of its own at every place."""
+        times = (None,) if self.times is None else self.times
+        return tuple(product(self.bands, times))
 
 
 class Presence(Protocol):
@@ -76,7 +92,7 @@ class Plan:
     def output_bytes(self) -> int:
         """Bytes of the answer's pixels, uncompressed."""
         rows, cols = self.region.shape
-        return sum(rows * cols * band.dtype.itemsize for band in self.region.bands)
+        return sum(rows * cols * band.dtype.itemsize for band, _ in self.region.layers)
 
     @property
     def working_bytes(self) -> int:
@@ -105,10 +121,11 @@ def check_size(region: Region, limits: Limits) -> None:
         TooLargeError: the answer has more pixels than ``max_output_pixels``.
     """
     rows, cols = region.shape
-    pixels = rows * cols * len(region.bands)
+    pixels = rows * cols * len(region.layers)
     if pixels > limits.max_output_pixels:
+        steps = "" if region.times is None else f" at {len(region.times)} time step(s)"
         raise TooLargeError(
-            f"{rows} x {cols} pixels of {len(region.bands)} band(s) are {pixels} pixels; "
+            f"{rows} x {cols} pixels of {len(region.bands)} band(s){steps} are {pixels} pixels; "
             f"one request gets at most {limits.max_output_pixels}",
             limit=limits.max_output_pixels,
             asked=pixels,
@@ -126,10 +143,12 @@ def make_plan(region: Region, presence: Presence, limits: Limits) -> Plan:
     grid = region.collection.grid
     methods = [region.resampling_of(band) for band in region.bands]
     under = footprint(grid, region.target, methods, max_chunks=limits.max_chunks)
-    chunks = len(under.chunks) * len(region.bands)
+    chunks = len(under.chunks) * len(region.layers)
     _check_count(chunks, limits.max_chunks, "max_chunks", "reads")
     needed = tuple(
-        region.collection.key(band.name, row, col) for band in region.bands for row, col in under.chunks
+        region.collection.key(band.name, row, col, time)
+        for band, time in region.layers
+        for row, col in under.chunks
     )
     absent = tuple(key for key in needed if not presence.has(key))
     _check_count(len(absent), limits.max_fills, "max_fills", "fetches")

@@ -21,6 +21,9 @@ type Stack = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 type Mask = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
 """An array (rows, columns); True where the pixel is valid."""
 
+type Validity = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+"""The same in the shape of a ``Stack``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockRequest:

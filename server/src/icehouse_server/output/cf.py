@@ -17,12 +17,16 @@ from odc.geo.geobox import GeoBox
 
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.coverage import Coverage
-from icehouse_server.core.ports import Pixels
+from icehouse_server.core.ports import Stack
+from icehouse_server.core.time import TimeStep
 from icehouse_server.output.crs import crs_of
 from icehouse_server.output.validity import nodata_of
 
 GRID_MAPPING = "spatial_ref"
 """Name of the variable that holds the CRS: the one that odc-geo and rioxarray look for."""
+
+TIME = "time"
+TIME_BOUNDS = "time_bnds"
 
 CONVENTIONS = "CF-1.10"
 
@@ -51,7 +55,7 @@ class Description:
 
     attrs: Mapping[str, Value]
     coordinates: tuple[Variable, ...]
-    """Rows, columns, and the grid mapping, in this order."""
+    """Times and their bounds, where there is a time axis, rows, columns, the grid mapping; in this order."""
     bands: tuple[Variable, ...]
 
     @property
@@ -63,10 +67,11 @@ class Description:
 def describe(coverage: Coverage) -> Description:
     """Describe a coverage as a CF dataset; the pixels are not copied."""
     region = coverage.region
-    dims = _dims(region.target)
+    dims = _dims(region.target) if region.times is None else (TIME, *_dims(region.target))
+    times = () if region.times is None else _times(region.steps)
     return Description(
         attrs=dataset_attrs(coverage),
-        coordinates=(*_axes(region.target), _grid_mapping(region.target)),
+        coordinates=(*times, *_axes(region.target), _grid_mapping(region.target)),
         bands=tuple(_band(band, dims, coverage.bands[band.name]) for band in region.bands),
     )
 
@@ -96,18 +101,31 @@ def geo_transform(geobox: GeoBox) -> str:
     return " ".join(repr(float(number)) for number in geobox.affine.to_gdal())
 
 
+def _times(steps: Sequence[TimeStep]) -> tuple[Variable, Variable]:
+    """Return the time coordinate, which is where each step starts, and its bounds (CF 1.10, 7.1)."""
+    bounds = np.array([step.seconds for step in steps], dtype=np.int64).reshape(-1, 2)
+    units: dict[str, Value] = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"}
+    names: dict[str, Value] = {"standard_name": "time", "axis": "T", "bounds": TIME_BOUNDS}
+    return (
+        Variable(name=TIME, dims=(TIME,), values=bounds[:, 0].copy(), attrs=names | units),
+        Variable(name=TIME_BOUNDS, dims=(TIME, "bnds"), values=bounds, attrs=units),
+    )
+
+
 def _dims(geobox: GeoBox) -> tuple[str, str]:
     rows, cols = geobox.dimensions
     return str(rows), str(cols)
 
 
-def _band(band: BandSpec, dims: tuple[str, str], values: Pixels) -> Variable:
+def _band(band: BandSpec, dims: tuple[str, ...], values: Stack) -> Variable:
     nodata = nodata_of(band)
     attrs: dict[str, Value] = {"long_name": band.long_name or band.name}
     if band.units:
         attrs["units"] = band.units
     if nodata is not None:
         attrs["nodata"] = nodata.item()
+    if (band.scale, band.offset) != (1, 0):
+        attrs |= {"scale_factor": band.scale, "add_offset": band.offset}
     attrs["grid_mapping"] = GRID_MAPPING
     # xarray takes a variable for a coordinate only where one says so, and odc-geo looks among coordinates.
     attrs["coordinates"] = GRID_MAPPING

@@ -10,7 +10,8 @@ from rasterio.enums import Resampling
 from rasterio.io import DatasetWriter, MemoryFile
 
 from icehouse_server.core.coverage import Coverage
-from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.core.ports import Pixels, Stack, Validity
+from icehouse_server.core.time import written
 from icehouse_server.output.cf import dataset_attrs
 from icehouse_server.output.crs import gdal_crs
 from icehouse_server.output.validity import equal, nodata_of, same, valid
@@ -38,7 +39,14 @@ class _Raster:
 
     dtype: np.dtype[np.generic]
     nodata: np.generic | None
-    bands: tuple[Pixels, ...]
+    bands: tuple[Stack, ...]
+
+    @property
+    def layers(self) -> Iterator[Pixels]:
+        """Each band at each time step: the bands of the file."""
+        for values in self.bands:
+            rows, cols = values.shape[-2:]
+            yield from values.reshape(-1, rows, cols)
 
 
 def encode_geotiff(coverage: Coverage) -> list[bytes | memoryview]:
@@ -46,8 +54,10 @@ def encode_geotiff(coverage: Coverage) -> list[bytes | memoryview]:
 
     A GeoTIFF has one dtype and one nodata for all bands. Bands of several dtypes are promoted to one that
     holds them all, and where their nodata differ the invalid pixels get one that no valid pixel holds; the
-    tags ``icehouse_dtypes`` and ``icehouse_nodata`` then say what each band was. Overviews are averages, or
-    nearest where a band's resampling is nearest or mode, as for classes and masks.
+    tags ``icehouse_dtypes`` and ``icehouse_nodata`` then say what each band was. Where the collection has a
+    time axis, the file has a band for each of our bands at each step, the steps of one band together, and
+    describes it as ``<band> <start of the step>``. Overviews are averages, or nearest where a band's resampling
+    is nearest or mode, as for classes and masks.
 
     Returns:
         One part: the file.
@@ -63,7 +73,7 @@ def encode_geotiff(coverage: Coverage) -> list[bytes | memoryview]:
             driver="MEM",
             height=rows,
             width=cols,
-            count=len(raster.bands),
+            count=len(region.layers),
             dtype=raster.dtype.name,
             nodata=None if raster.nodata is None else raster.nodata.item(),
             crs=gdal_crs(region.target),
@@ -80,12 +90,20 @@ def _fill(dataset: DatasetWriter, coverage: Coverage, raster: _Raster) -> None:
 
     Here and not in the COG driver, which builds them through a temporary file: 46 ms instead of 86 in all.
     """
-    bands = coverage.region.bands
-    for index, (band, values) in enumerate(zip(bands, raster.bands, strict=True), 1):
+    region = coverage.region
+    for index, ((band, time), values) in enumerate(zip(region.layers, raster.layers, strict=True), 1):
+        step = region.collection.step(time)
         dataset.write(values, index)
-        dataset.set_band_description(index, band.name)
+        dataset.set_band_description(
+            index, band.name if step is None else f"{band.name} {written(step.start)}"
+        )
         dataset.update_tags(index, long_name=band.long_name or band.name)
+        if step is not None:
+            dataset.update_tags(index, datetime=str(step))
+    bands = [band for band, _ in region.layers]
     dataset.units = tuple(band.units for band in bands)
+    dataset.scales = tuple(band.scale for band in bands)
+    dataset.offsets = tuple(band.offset for band in bands)
     dataset.update_tags(AREA_OR_POINT="Area", **_tags(coverage, raster))
     methods = {coverage.region.resampling_of(band) for band in bands}
     classes = not methods.isdisjoint({"nearest", "mode"})
@@ -145,15 +163,15 @@ def _promoted(*dtypes: np.dtype[np.generic]) -> np.dtype[np.generic]:
     return np.dtype(np.float64) if dtype.kind in "iu" and dtype.itemsize > 4 else dtype  # noqa: PLR2004
 
 
-def _cast(arrays: Sequence[Pixels], dtype: np.dtype[np.generic]) -> tuple[Pixels, ...]:
+def _cast(arrays: Sequence[Stack], dtype: np.dtype[np.generic]) -> tuple[Stack, ...]:
     return tuple(values.astype(dtype, copy=False) for values in arrays)
 
 
 def _common_nodata(
     dtype: np.dtype[np.generic],
     own: Sequence[np.generic | None],
-    arrays: Sequence[Pixels],
-    masks: Sequence[Mask],
+    arrays: Sequence[Stack],
+    masks: Sequence[Validity],
 ) -> tuple[np.dtype[np.generic], np.generic]:
     """Return a dtype and a nodata that no valid pixel equals.
 

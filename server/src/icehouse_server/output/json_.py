@@ -8,7 +8,9 @@ from odc.geo.geobox import GeoBox
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.errors import TooLargeError
-from icehouse_server.core.ports import Pixels
+from icehouse_server.core.plan import Region
+from icehouse_server.core.ports import Stack
+from icehouse_server.core.time import written
 from icehouse_server.output.cf import dataset_attrs
 from icehouse_server.output.crs import crs_of
 from icehouse_server.output.validity import visible
@@ -20,7 +22,8 @@ MAX_JSON_VALUES = 1_000_000
 def encode_json(coverage: Coverage, *, max_values: int = MAX_JSON_VALUES) -> list[bytes | memoryview]:
     """Encode a coverage as CoverageJSON, ``null`` where invalid.
 
-    The axes are pixel centres, x and y, in the target's CRS. Where the geobox is rotated there are no such
+    The axes are where each time step starts, if there is a time axis, and pixel centres, x and y, in the
+    target's CRS. Where the geobox is rotated there are no such
     axes: they are then centres in pixels. ``icehouse:transform`` always holds the affine, in the order of
     ``proj:transform``.
 
@@ -31,7 +34,7 @@ def encode_json(coverage: Coverage, *, max_values: int = MAX_JSON_VALUES) -> lis
         TooLargeError: it has more than ``max_values`` values.
     """
     rows, cols = coverage.region.shape
-    values = rows * cols * len(coverage.region.bands)
+    values = rows * cols * len(coverage.region.layers)
     if values > max_values:
         raise TooLargeError(
             f"{values} values are too many for JSON, which gets at most {max_values}",
@@ -42,7 +45,7 @@ def encode_json(coverage: Coverage, *, max_values: int = MAX_JSON_VALUES) -> lis
     bands = coverage.region.bands
     document = {
         "type": "Coverage",
-        "domain": _domain(coverage.region.target),
+        "domain": _domain(coverage.region),
         "parameters": {band.name: _parameter(band) for band in bands},
         "ranges": {band.name: _range(band, coverage.bands[band.name]) for band in bands},
         "icehouse:transform": [float(number) for number in coverage.region.target.affine[:6]],
@@ -51,7 +54,8 @@ def encode_json(coverage: Coverage, *, max_values: int = MAX_JSON_VALUES) -> lis
     return [json.dumps(document, allow_nan=False, separators=(",", ":")).encode()]
 
 
-def _domain(geobox: GeoBox) -> dict[str, object]:
+def _domain(region: Region) -> dict[str, object]:
+    geobox = region.target
     affine = geobox.affine
     aligned = bool(geobox.axis_aligned)
     rows, cols = (int(size) for size in geobox.shape)
@@ -60,14 +64,20 @@ def _domain(geobox: GeoBox) -> dict[str, object]:
         if aligned
         else {"type": "IdentifierRS", "label": {"en": "pixels"}}
     )
+    times = {} if region.times is None else {"t": {"values": [written(step.start) for step in region.steps]}}
+    calendar = {"type": "TemporalRS", "calendar": "Gregorian"}
     return {
         "type": "Domain",
         "domainType": "Grid",
         "axes": {
+            **times,
             "x": _axis(affine.c, affine.a, cols) if aligned else _axis(0.0, 1.0, cols),
             "y": _axis(affine.f, affine.e, rows) if aligned else _axis(0.0, 1.0, rows),
         },
-        "referencing": [{"coordinates": ["x", "y"], "system": system}],
+        "referencing": [
+            {"coordinates": ["x", "y"], "system": system},
+            *([{"coordinates": ["t"], "system": calendar}] if times else []),
+        ],
     }
 
 
@@ -95,13 +105,13 @@ def _parameter(band: BandSpec) -> dict[str, object]:
     return parameter
 
 
-def _range(band: BandSpec, values: Pixels) -> dict[str, object]:
+def _range(band: BandSpec, values: Stack) -> dict[str, object]:
     listed = values.astype(object)
     listed[~visible(values, band)] = None
     return {
         "type": "NdArray",
         "dataType": "float" if np.issubdtype(values.dtype, np.floating) else "integer",
-        "axisNames": ["y", "x"],
+        "axisNames": ["y", "x"] if values.ndim == 2 else ["t", "y", "x"],  # noqa: PLR2004
         "shape": list(values.shape),
         "values": listed.ravel().tolist(),
     }

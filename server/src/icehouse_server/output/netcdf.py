@@ -24,7 +24,9 @@ def encode_netcdf(coverage: Coverage, *, compress: int = 0) -> list[bytes | memo
     buffer = io.BytesIO()
     with h5netcdf.File(buffer, "w") as file:
         file.dimensions = {
-            variable.dims[0]: variable.values.size for variable in description.coordinates if variable.dims
+            name: size
+            for variable in description.coordinates
+            for name, size in zip(variable.dims, variable.values.shape, strict=True)
         }
         for name, value in description.attrs.items():
             file.attrs[name] = _attribute(value)

@@ -11,6 +11,8 @@ from icehouse_server.output.zarrzip import little_endian
 def encode_npy(coverage: Coverage) -> list[bytes | memoryview]:
     """Encode the pixels of a coverage as one array (bands, rows, columns), also where there is one band.
 
+    Where the collection has a time axis it is (bands, time, rows, columns).
+
     As titiler and rio-tiler write it, without their mask. Bands of several dtypes are promoted to one that
     holds them all (``numpy.result_type``). Invalid pixels hold the fill of their band; which it is stands in
     the collection's schema.
@@ -26,7 +28,7 @@ def encode_npy(coverage: Coverage) -> list[bytes | memoryview]:
         {
             "descr": np.lib.format.dtype_to_descr(dtype.newbyteorder("<")),
             "fortran_order": False,
-            "shape": (len(region.bands), *region.shape),
+            "shape": (len(region.bands), *coverage.bands[region.bands[0].name].shape),
         },
     )
     pixels = [little_endian(coverage.bands[band.name].astype(dtype, copy=False)) for band in region.bands]

@@ -1,13 +1,15 @@
 """A quick look: bands stretched to eight bits as PNG, transparent where invalid."""
 
 import io
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from icehouse_server.core.coverage import Coverage
-from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.core.errors import BadParameterError
+from icehouse_server.core.ports import Pixels, Validity
 from icehouse_server.output.validity import visible
 
 type Samples = NDArray[np.uint8]
@@ -28,16 +30,26 @@ def encode_png(coverage: Coverage) -> list[bytes | memoryview]:
 
     Returns:
         One part: the file.
+
+    Raises:
+        BadParameterError: there is more than one time step, and a picture shows one.
     """
-    bands = coverage.region.bands
+    bands, times = coverage.region.bands, coverage.region.times
+    if times is not None and len(times) != 1:
+        raise BadParameterError(
+            "datetime",
+            f"datetime: a picture shows one time step, and {len(times)} are asked for",
+            hint="name one step, or ask for netcdf, geotiff or zarr",
+        )
     shown = bands[:_RGB] if len(bands) >= _RGB else bands[:1]
-    masks = [visible(coverage.bands[band.name], band) for band in shown]
-    samples = [stretch(coverage.bands[band.name], mask) for band, mask in zip(shown, masks, strict=True)]
+    pixels = [cast("Pixels", coverage.bands[band.name].reshape(coverage.region.shape)) for band in shown]
+    masks = [visible(values, band) for values, band in zip(pixels, shown, strict=True)]
+    samples = [stretch(values, mask) for values, mask in zip(pixels, masks, strict=True)]
     alpha = np.logical_and.reduce(masks).astype(np.uint8) * np.uint8(255)
     return [png_bytes(np.stack([*samples, alpha], axis=-1))]
 
 
-def stretch(values: Pixels, mask: Mask) -> Samples:
+def stretch(values: Pixels, mask: Validity) -> Samples:
     """Return pixels as 0 to 255, linear between two percentiles of the valid ones; 0 where invalid."""
     known = values[mask].astype(np.float64)
     if not known.size:

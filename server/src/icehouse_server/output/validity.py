@@ -3,7 +3,7 @@
 import numpy as np
 
 from icehouse_server.core.collection import BandSpec
-from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.core.ports import Stack, Validity
 
 
 def nodata_of(band: BandSpec) -> np.generic | None:
@@ -11,9 +11,9 @@ def nodata_of(band: BandSpec) -> np.generic | None:
     return None if band.nodata is None else band.fill
 
 
-def equal(values: Pixels, number: np.generic) -> Mask:
+def equal(values: Stack, number: np.generic) -> Validity:
     """Return which pixels equal a number; NaN equals NaN."""
-    found: Mask = np.isnan(values) if np.isnan(number.item()) else values == number
+    found: Validity = np.isnan(values) if np.isnan(number.item()) else values == number
     return found
 
 
@@ -25,14 +25,14 @@ def same(first: np.generic | None, second: np.generic | None) -> bool:
     return bool(one == other or (np.isnan(one) and np.isnan(other)))
 
 
-def valid(values: Pixels, nodata: np.generic | None) -> Mask:
+def valid(values: Stack, nodata: np.generic | None) -> Validity:
     """Return which pixels are valid, True = valid."""
     if nodata is None:
         return np.ones(values.shape, dtype=np.bool_)
     return ~equal(values, nodata)
 
 
-def visible(values: Pixels, band: BandSpec) -> Mask:
+def visible(values: Stack, band: BandSpec) -> Validity:
     """Return which pixels are valid and finite, True = can be drawn or written as a number."""
-    mask: Mask = valid(values, nodata_of(band)) & np.isfinite(values)
+    mask: Validity = valid(values, nodata_of(band)) & np.isfinite(values)
     return mask

@@ -40,6 +40,10 @@ _LONGEST_WAIT = 10.0
 """Seconds to wait at most before a full queue is tried again."""
 
 
+type _Layer = tuple[BandSpec, int | None]
+"""A band, and the number of a time step where there is a time axis."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
     """What a job finds when it begins."""
@@ -57,13 +61,20 @@ class Chunks:
     Args:
         store: the collection.
         area: positions.
-        bands: each position counts for each of them.
+        bands: each position counts for each of them,
+        times: and at each of these time steps; None where the collection has no time axis.
     """
 
-    def __init__(self, store: CollectionStore, area: Area, bands: Sequence[BandSpec]) -> None:
+    def __init__(
+        self,
+        store: CollectionStore,
+        area: Area,
+        bands: Sequence[BandSpec],
+        times: Sequence[int] | None = None,
+    ) -> None:
         self._store = store
         self._area = area
-        self._bands = bands
+        self._layers: list[_Layer] = list(itertools.product(bands, (None,) if times is None else times))
 
     @property
     def spec(self) -> CollectionSpec:
@@ -73,18 +84,18 @@ class Chunks:
     @property
     def size(self) -> int:
         """How many there are, cached or not."""
-        return self._area.size * len(self._bands)
+        return self._area.size * len(self._layers)
 
     async def count(self) -> Counted:
         """Count those that are cached, and the bytes of all."""
         cached = cached_bytes = 0
         for tile in self._area.squares(_TILE):
-            for band in self._bands:
-                found = int(self._cached(band, tile).sum())
+            for layer in self._layers:
+                found = int(self._cached(layer, tile).sum())
                 cached += found
-                cached_bytes += found * self.bytes_of(band)
+                cached_bytes += found * self.bytes_of(layer[0])
             await asyncio.sleep(0)
-        whole = self._area.size * sum(map(self.bytes_of, self._bands))
+        whole = self._area.size * sum(self.bytes_of(band) for band, _ in self._layers)
         return Counted(cached=cached, cached_bytes=cached_bytes, absent_bytes=whole - cached_bytes)
 
     def bytes_of(self, band: BandSpec) -> int:
@@ -94,7 +105,7 @@ class Chunks:
     def cached(self, side: int) -> Iterator[list[ChunkKey]]:
         """List the cached chunks, a square of positions at a time; squares without any are left out."""
         for tile in self._area.squares(_TILE):
-            if any(self._cached(band, tile).any() for band in self._bands):
+            if any(self._cached(layer, tile).any() for layer in self._layers):
                 for square in tiles(tile, side):
                     keys = self._keys(square, self._cached)
                     if keys:
@@ -106,19 +117,23 @@ class Chunks:
             if self._area.within(tile).any():
                 for square in tiles(tile, side):
                     keys = self._keys(square, self._absent)
-                    yield keys, int(self._area.within(square).sum()) * len(self._bands) - len(keys)
+                    yield keys, int(self._area.within(square).sum()) * len(self._layers) - len(keys)
 
-    def _cached(self, band: BandSpec, window: Window) -> NDArray[np.bool_]:
-        return self._area.within(window) & self._store.index.within(band.name, window)
+    def _cached(self, layer: _Layer, window: Window) -> NDArray[np.bool_]:
+        return self._area.within(window) & self._present(layer, window)
 
-    def _absent(self, band: BandSpec, window: Window) -> NDArray[np.bool_]:
-        return self._area.within(window) & ~self._store.index.within(band.name, window)
+    def _absent(self, layer: _Layer, window: Window) -> NDArray[np.bool_]:
+        return self._area.within(window) & ~self._present(layer, window)
 
-    def _keys(self, window: Window, mask: Callable[[BandSpec, Window], NDArray[np.bool_]]) -> list[ChunkKey]:
+    def _present(self, layer: _Layer, window: Window) -> NDArray[np.bool_]:
+        band, time = layer
+        return self._store.index.within(band.name, time, window)
+
+    def _keys(self, window: Window, mask: Callable[[_Layer, Window], NDArray[np.bool_]]) -> list[ChunkKey]:
         return [
-            self.spec.key(band.name, window.row + int(row), window.col + int(col))
-            for band in self._bands
-            for row, col in np.argwhere(mask(band, window))
+            self.spec.key(layer[0].name, window.row + int(row), window.col + int(col), layer[1])
+            for layer in self._layers
+            for row, col in np.argwhere(mask(layer, window))
         ]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
@@ -31,7 +32,7 @@ from icehouse_server.core.footprint import Piece, transformer
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.plan import Plan, Region, make_plan
-from icehouse_server.core.ports import Pixels
+from icehouse_server.core.ports import Pixels, Stack
 from icehouse_server.downloads import Downloads
 from icehouse_server.output.warp import clip, copy_piece, warp_piece
 from icehouse_server.service.budget import MemoryBudget
@@ -143,7 +144,9 @@ class CoverageService:
     async def warm_up(self, spec: CollectionSpec) -> None:
         """Plan and encode a pixel of nothing, so that the first answer does not wait for PROJ's database."""
         pixel = spec.grid.geobox_of(Window(row=0, col=0, height=1, width=1))
-        region = Region(collection=spec, bands=spec.bands, target=pixel)
+        region = Region(
+            collection=spec, bands=spec.bands, target=pixel, times=None if spec.time is None else ()
+        )
         await self.plan(region)
         transformer(CRS("EPSG:4326"), spec.grid.crs)
         arrays = {band.name: np.full((1, 1), band.fill, dtype=band.dtype) for band in spec.bands}
@@ -344,17 +347,33 @@ class CoverageService:
         trace: Trace,
     ) -> Coverage:
         out_of_reach = {failure.chunk for failure in failed}
-        keys = {
-            band.name: [key for key in plan.needed if key.band == band.name and key.path not in out_of_reach]
-            for band in plan.region.bands
-        }
-        arrays = await together(
-            self._band(ask, plan, store, lease, band, keys[band.name], trace) for band in plan.region.bands
+        keys: defaultdict[tuple[str, int | None], list[ChunkKey]] = defaultdict(list)
+        for key in plan.needed:
+            if key.path not in out_of_reach:
+                keys[key.band, key.time].append(key)
+        layers = await together(
+            self._layer(ask, plan, store, lease, band, keys[band.name, time], trace)
+            for band, time in plan.region.layers
         )
-        bands = {band.name: array for band, array in zip(plan.region.bands, arrays, strict=True)}
+        bands = await self._stacked(plan, layers)
         return Coverage(region=plan.region, bands=bands, snapshot=lease.snapshot, failed=failed)
 
-    async def _band(
+    async def _stacked(self, plan: Plan, layers: Sequence[Pixels]) -> dict[str, Stack]:
+        """Return the layers by band; those of one band as one array where there is a time axis."""
+        region = plan.region
+        if region.times is None:
+            return {band.name: layer for band, layer in zip(region.bands, layers, strict=True)}
+        each = len(region.times)
+        if each == 1:
+            return {band.name: layer[np.newaxis] for band, layer in zip(region.bands, layers, strict=True)}
+        loop = asyncio.get_running_loop()
+        stacks = [
+            await loop.run_in_executor(self._pool, np.stack, layers[first : first + each])
+            for first in range(0, len(layers), each)
+        ]
+        return {band.name: stack for band, stack in zip(region.bands, stacks, strict=True)}
+
+    async def _layer(
         self,
         ask: Ask,
         plan: Plan,
@@ -364,6 +383,7 @@ class CoverageService:
         keys: Sequence[ChunkKey],
         trace: Trace,
     ) -> Pixels:
+        """Read a band at one time step, or without one, on the target geobox."""
         shape = plan.region.shape
         pieces = plan.footprint.pieces
         if plan.footprint.aligned and (pieces[0].target.height, pieces[0].target.width) == shape:

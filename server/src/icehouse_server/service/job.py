@@ -49,11 +49,18 @@ class Order:
     collection: CollectionSpec | None = None
     """None for jobs that are about all of them."""
     bands: tuple[BandSpec, ...] = ()
+    times: tuple[int, ...] | None = None
+    """Numbers of the time steps; None where the collection has no time axis."""
     target: GeoBox | None = None
     """The chunks that a load of this geobox needs; None is the whole collection."""
     asked: Mapping[str, object] = field(default_factory=dict)
     """The region as the caller gave it, for people: JSON."""
     priority: Priority = Priority.PREFETCH
+
+    @property
+    def layers(self) -> int:
+        """How many chunks there are at each position: bands times steps, at least 1."""
+        return max(1, len(self.bands) * (1 if self.times is None else len(self.times)))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -138,7 +138,7 @@ class Jobs:
     async def _area(self, order: Order) -> Area | None:
         if order.collection is None:
             return None
-        grid, most = order.collection.grid, self.settings.max_job_chunks // max(1, len(order.bands))
+        grid, most = order.collection.grid, self.settings.max_job_chunks // order.layers
         area: Area | None = whole(grid)
         if order.target is not None:
             loop = asyncio.get_running_loop()
@@ -146,7 +146,7 @@ class Jobs:
         if area is None:
             raise OutsideError("the region lies outside the collection")
         if order.kind is JobKind.SEED:
-            check_area(area.size * len(order.bands), self.settings.max_job_chunks)
+            check_area(area.size * order.layers, self.settings.max_job_chunks)
         return area
 
     def _same(self, order: Order) -> Job | None:
@@ -198,7 +198,7 @@ class Jobs:
         if order.collection is None or area is None:
             return await collect(store)
         collection = self._service.collection(order.collection.id)
-        chunks = Chunks(collection, area, order.bands)
+        chunks = Chunks(collection, area, order.bands, order.times)
         if order.kind is JobKind.TRUNCATE:
             return await truncate(job, chunks, collection)
         fetching = Fetching(job, chunks, self._service)

@@ -19,6 +19,7 @@ from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import IcehouseError, StoreError, UnknownSnapshotError
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.ports import FilledChunk, Pixels
+from icehouse_server.store import layout
 from icehouse_server.store.codec import DamagedError, decode, encode, void_chunk
 from icehouse_server.store.decoded import DecodedCache
 from icehouse_server.store.index import Index
@@ -105,6 +106,7 @@ class CollectionStore:
         *,
         index: Index,
         session: icechunk.Session,
+        steps: int,
         shared: Shared,
     ) -> None:
         self.spec = spec
@@ -112,6 +114,8 @@ class CollectionStore:
         self.index = index
         self._repository = repository
         self._session = session
+        self._steps = steps
+        """Time steps that the repository has; 0 where the collection has no time axis."""
         self._shared = shared
         self._decoded = shared.decoded
         self._pool = shared.pool
@@ -122,7 +126,11 @@ class CollectionStore:
         self.garbage = 0
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
         self.writer = Writer(
-            repository, publish=self._publish, resume=self._resume, timeout=shared.write_timeout
+            repository,
+            prepare=self._prepare,
+            publish=self._publish,
+            resume=self._resume,
+            timeout=shared.write_timeout,
         )
 
     @classmethod
@@ -140,6 +148,7 @@ class CollectionStore:
             repository = await loop.run_in_executor(shared.pool, open_repository, spec, folder)
             session = await repository.readonly_session_async("main")
             index = await Index.load(spec, session)
+            steps = await loop.run_in_executor(shared.pool, layout.steps_in, session.store)
         except IcehouseError:
             raise
         except BaseException as error:
@@ -149,7 +158,7 @@ class CollectionStore:
                 f"the repository of collection {spec.id!r} can't be opened: {first_line(error)}",
                 hint=f"move collections/{folder.name} out of the cache folder; it will be fetched again",
             ) from error
-        return cls(spec, folder, repository, index=index, session=session, shared=shared)
+        return cls(spec, folder, repository, index=index, session=session, steps=steps, shared=shared)
 
     @property
     def snapshot(self) -> str:
@@ -203,6 +212,13 @@ class CollectionStore:
         finally:
             self._shared.room.written(size)
 
+    async def _prepare(self, session: icechunk.Session, chunks: tuple[EncodedChunk, ...]) -> None:
+        """Lengthen the time axis where a chunk is of a step that came since. Runs in the writer's turn."""
+        steps = max((entry.chunk.key.time or 0) + 1 for entry in chunks)
+        if self.spec.time is not None and steps > self._steps:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._pool, layout.lengthen, self.spec, session.store, steps)
+
     async def _publish(self, snapshot: str, chunks: tuple[EncodedChunk, ...]) -> None:
         """Let readers see a commit. Runs in the writer's turn; the swap itself is one step of the loop."""
         with refusals("what was committed can't be read back"):
@@ -212,6 +228,7 @@ class CollectionStore:
             self._decoded.drop(again)
         self.garbage += COMMIT_BYTES + len(again) * self._chunk_bytes
         self._session = session
+        self._steps = max(self._steps, *((entry.chunk.key.time or 0) + 1 for entry in chunks))
         self._shared.usage.wrote((entry.chunk.key, len(entry.data)) for entry in chunks)
         for entry in chunks:
             chunk = entry.chunk
@@ -303,6 +320,8 @@ class CollectionStore:
         latest = await self._repository.readonly_session_async("main")
         if latest.snapshot_id != self.snapshot:
             index = await Index.load(self.spec, latest)
+            loop = asyncio.get_running_loop()
+            self._steps = await loop.run_in_executor(self._pool, layout.steps_in, latest.store)
             self._decoded.drop(tuple(self.index.keys()))
             self.index.become(index)
             self._session = latest
@@ -360,7 +379,7 @@ class CollectionStore:
             lease: what to read.
             band: which band.
             window: pixels of the grid, inside it.
-            keys: the chunks to be read; elsewhere the window holds the band's fill.
+            keys: the chunks to be read, all of one time step; elsewhere the window holds the band's fill.
 
         Returns:
             (rows, columns) of the band's dtype, C-contiguous and writable.
@@ -433,9 +452,7 @@ class CollectionStore:
             return tuple(key for key in keys if not self.index.has(key))
         with refusals(_UNREADABLE):
             try:
-                kinds = await asyncio.gather(
-                    *(lease.session.chunk_type_async(f"/{key.band}", (key.row, key.col)) for key in keys)
-                )
+                kinds = await asyncio.gather(*(_kind(lease.session, key) for key in keys))
             except icechunk.NodeNotFoundError:  # a snapshot from before the cube was laid out
                 return tuple(keys)
         return tuple(
@@ -448,10 +465,16 @@ class CollectionStore:
             unknown = [key for key in keys if not self.index.is_void(key) and self._decoded.get(key) is None]
             for key in unknown:
                 with refusals(_UNREADABLE):
-                    kind = await lease.session.chunk_type_async(f"/{key.band}", (key.row, key.col))
+                    kind = await _kind(lease.session, key)
                 if kind == icechunk.ChunkType.inline:
                     await self._stored(lease, self.spec.band(key.band), [key])
         return sum(self.index.is_void(key) for key in keys)
+
+
+async def _kind(session: icechunk.Session, key: ChunkKey) -> icechunk.ChunkType:
+    """Return how a snapshot holds a chunk, if it does."""
+    place = (key.row, key.col) if key.time is None else (key.time, key.row, key.col)
+    return await session.chunk_type_async(f"/{key.band}", place)
 
 
 def _decoded(

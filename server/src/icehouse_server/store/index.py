@@ -1,5 +1,6 @@
 """The in-memory index of a repository: which chunks exist. Made from the repository, never the truth."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,23 +14,28 @@ from icehouse_server.core.grid import ChunkKey, Window
 _BATCH = 10_000
 """Chunk coordinates taken from Icechunk at a time; between batches the event loop runs."""
 
+_NONE = ChunkSet()
+
+type _Layer = tuple[str, int | None]
+"""A band, and the number of a time step where the collection has a time axis."""
+
 
 class Index:
     """Which chunks of a collection are cached, and which of them are known to be void."""
 
     def __init__(self, spec: CollectionSpec) -> None:
         self._spec = spec
-        self._present = {band.name: ChunkSet() for band in spec.bands}
-        self._void = {band.name: ChunkSet() for band in spec.bands}
+        self._present: defaultdict[_Layer, ChunkSet] = defaultdict(ChunkSet)
+        self._void: defaultdict[_Layer, ChunkSet] = defaultdict(ChunkSet)
 
     @classmethod
     async def load(cls, spec: CollectionSpec, session: Session) -> "Index":
         """Read a repository's chunk coordinates."""
         index = cls(spec)
-        for name, present in index._present.items():
-            async for position in session.chunk_coordinates(f"/{name}", batch_size=_BATCH):
-                row, col = position
-                present.add(row, col)
+        for band in spec.bands:
+            async for position in session.chunk_coordinates(f"/{band.name}", batch_size=_BATCH):
+                *time, row, col = position
+                index._present[band.name, time[0] if time else None].add(row, col)
         return index
 
     def __len__(self) -> int:
@@ -37,29 +43,33 @@ class Index:
 
     def keys(self) -> Iterator[ChunkKey]:
         """List the cached chunks. The index must not change meanwhile."""
-        for band, present in self._present.items():
+        for (band, time), present in self._present.items():
             for row, col in present:
-                yield self._spec.key(band, row, col)
+                yield self._spec.key(band, row, col, time)
 
     def has(self, key: ChunkKey) -> bool:
         """Return whether a chunk is cached."""
-        return (key.row, key.col) in self._present[key.band]
+        present = self._present.get((key.band, key.time))
+        return present is not None and (key.row, key.col) in present
 
-    def within(self, band: str, chunks: Window) -> NDArray[np.bool_]:
+    def within(self, band: str, time: int | None, chunks: Window) -> NDArray[np.bool_]:
         """Return a boolean array (rows, columns) over a rectangle of chunks: True where one is cached."""
-        return self._present[band].within(chunks)
+        present = self._present.get((band, time), _NONE)
+        return present.within(chunks)
 
     def is_void(self, key: ChunkKey) -> bool:
         """Return whether a chunk is known to be void; False also where nobody has looked."""
-        return (key.row, key.col) in self._void[key.band]
+        void = self._void.get((key.band, key.time))
+        return void is not None and (key.row, key.col) in void
 
     def add(self, key: ChunkKey, *, void: bool) -> None:
         """Note that a chunk was committed."""
-        self._present[key.band].add(key.row, key.col)
+        layer = key.band, key.time
+        self._present[layer].add(key.row, key.col)
         if void:
-            self._void[key.band].add(key.row, key.col)
-        else:
-            self._void[key.band].discard(key.row, key.col)
+            self._void[layer].add(key.row, key.col)
+        elif layer in self._void:
+            self._void[layer].discard(key.row, key.col)
 
     def become(self, other: "Index") -> None:
         """Take over what another index says; that one must not be used any more."""
@@ -67,5 +77,7 @@ class Index:
 
     def discard(self, key: ChunkKey) -> None:
         """Note that a chunk is gone."""
-        self._present[key.band].discard(key.row, key.col)
-        self._void[key.band].discard(key.row, key.col)
+        for chunks in (self._present, self._void):
+            found = chunks.get((key.band, key.time))
+            if found is not None:
+                found.discard(key.row, key.col)

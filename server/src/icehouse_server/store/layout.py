@@ -1,7 +1,9 @@
 """How a collection lies in its Icechunk repository.
 
-The root group holds one array a band (``y``, ``x``; one chunk is one cached chunk), the coordinates and
-``spatial_ref`` (CF grid mapping), so that ``xarray.open_zarr`` on the repository just works.
+The root group holds one array a band (``y``, ``x``, before them ``time`` where the collection has a time
+axis; one chunk is one cached chunk), the coordinates and ``spatial_ref`` (CF grid mapping), so that
+``xarray.open_zarr`` on the repository just works. The arrays are as long as the time axis was when a step of
+it was last written: new steps lengthen them, and nothing that is stored is written anew.
 """
 
 from typing import Any
@@ -14,12 +16,18 @@ from zarr.abc.store import Store as ZarrStore
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import RepositoryForeignError
+from icehouse_server.core.time import TimeAxis
 from icehouse_server.store.codec import zarr_compressors
 
 LAYOUT = 1
 """Number of this layout; a higher one in a repository means that a later version wrote it."""
 
 _COORDINATE_CHUNK = 1 << 16
+_TIME_CHUNK = 1024
+TIME_UNITS = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"}
+TIME_ATTRIBUTES = {**TIME_UNITS, "standard_name": "time", "axis": "T", "bounds": "time_bnds"}
+"""Of the time coordinate, which is where each step starts (CF 1.10, 4.4 and 7.1)."""
+
 _MANIFEST_SPLIT = 128
 """Chunks per side of a manifest; a commit rewrites those that it touches and lists them all.
 
@@ -39,7 +47,8 @@ def repository_config() -> icechunk.RepositoryConfig:
     split = icechunk.ManifestSplittingConfig.from_dict(
         {
             icechunk.ManifestSplitCondition.AnyArray(): {
-                icechunk.ManifestSplitDimCondition.Any(): _MANIFEST_SPLIT
+                icechunk.ManifestSplitDimCondition.DimensionName("time"): 1,
+                icechunk.ManifestSplitDimCondition.Any(): _MANIFEST_SPLIT,
             }
         }
     )
@@ -50,7 +59,9 @@ def repository_config() -> icechunk.RepositoryConfig:
 def identity(spec: CollectionSpec) -> dict[str, Any]:
     """Return what must stay the same for stored chunks to keep their meaning."""
     affine = spec.grid.geobox.affine
+    temporal = {} if spec.time is None else {"time": True}  # its steps are what time_bnds holds
     return {
+        **temporal,
         "layout": LAYOUT,
         "collection": spec.id,
         "crs": str(spec.grid.crs),
@@ -60,8 +71,8 @@ def identity(spec: CollectionSpec) -> dict[str, Any]:
     }
 
 
-def create(spec: CollectionSpec, store: ZarrStore) -> None:
-    """Write the empty cube. Blocking."""
+def create(spec: CollectionSpec, store: ZarrStore, steps: int) -> None:
+    """Write the empty cube, with so many steps of its time axis if there is one. Blocking."""
     root = zarr.create_group(store, attributes={**_dataset_attributes(spec), "icehouse": identity(spec)})
     affine = spec.grid.geobox.affine
     _coordinate(root, "y", affine.f, affine.e, spec)
@@ -72,28 +83,93 @@ def create(spec: CollectionSpec, store: ZarrStore) -> None:
         repr(float(number)) for number in (affine.c, affine.a, affine.b, affine.f, affine.d, affine.e)
     )
     root.create_array("spatial_ref", shape=(), dtype="int32", fill_value=0, attributes=attributes)[...] = 0
+    if spec.time is not None:
+        _create_time(spec.time, root, steps)
     for band in spec.bands:
         create_band(spec, band, root)
 
 
+def steps_of(root: zarr.Group) -> int:
+    """Return how many time steps a repository has; 0 where it has no time axis. Blocking."""
+    array = root.get("time")
+    return array.shape[0] if isinstance(array, zarr.Array) else 0
+
+
+def steps_in(store: ZarrStore) -> int:
+    """Return the same of a store; 0 where nothing is in it. Blocking."""
+    try:
+        return steps_of(zarr.open_group(store, mode="r"))
+    except FileNotFoundError:
+        return 0
+
+
+def lengthen(spec: CollectionSpec, store: ZarrStore, steps: int) -> None:
+    """Give a repository more time steps: metadata and coordinates, no chunk of a band. Blocking."""
+    root = zarr.open_group(store, mode="r+")
+    if spec.time is None or steps <= steps_of(root):
+        return
+    for band in spec.bands:
+        array = root[band.name]
+        if isinstance(array, zarr.Array):
+            array.resize((steps, *spec.grid.shape))
+    _write_steps(spec.time, root, steps)
+
+
+def _create_time(axis: TimeAxis, root: zarr.Group, steps: int) -> None:
+    for name, trailing, dims in (("time", (), ("time",)), ("time_bnds", (2,), ("time", "bnds"))):
+        root.create_array(
+            name,
+            shape=(0, *trailing),
+            chunks=(_TIME_CHUNK, *trailing),
+            dtype="int64",
+            fill_value=0,
+            compressors=zarr_compressors(np.dtype("int64")),
+            dimension_names=dims,
+            attributes=dict(TIME_ATTRIBUTES if name == "time" else TIME_UNITS),
+        )
+    _write_steps(axis, root, steps)
+
+
+def _write_steps(axis: TimeAxis, root: zarr.Group, steps: int) -> None:
+    """Write the coordinates that are missing: where each step starts, and its bounds."""
+    times, bounds = root["time"], root["time_bnds"]
+    if not isinstance(times, zarr.Array) or not isinstance(bounds, zarr.Array):
+        raise TypeError("time and time_bnds are arrays")
+    first = times.shape[0]
+    if steps > first:
+        new = np.array([axis.step(number).seconds for number in range(first, steps)], dtype=np.int64)
+        times.resize((steps,))
+        bounds.resize((steps, 2))
+        times[first:], bounds[first:] = new[:, 0], new
+
+
 def create_band(spec: CollectionSpec, band: BandSpec, root: zarr.Group) -> None:
     """Write the metadata of a band's array. Blocking."""
+    temporal = spec.time is not None
     attributes: dict[str, Any] = {"grid_mapping": "spatial_ref", "long_name": band.long_name or band.name}
     if band.units:
         attributes["units"] = band.units
     if band.nodata is not None:
         attributes["nodata"] = band.nodata if np.isfinite(band.nodata) else str(band.nodata)
         attributes["_FillValue"] = FillValueCoder.encode(band.fill.item(), band.dtype)
+    attributes |= _scaling(band)
     root.create_array(
         band.name,
-        shape=spec.grid.shape,
-        chunks=(spec.grid.chunk, spec.grid.chunk),
+        shape=(steps_of(root), *spec.grid.shape) if temporal else spec.grid.shape,
+        chunks=(1, spec.grid.chunk, spec.grid.chunk) if temporal else (spec.grid.chunk, spec.grid.chunk),
         dtype=band.dtype.name,
         fill_value=band.fill.item(),
         compressors=zarr_compressors(band.dtype),
-        dimension_names=("y", "x"),
+        dimension_names=("time", "y", "x") if temporal else ("y", "x"),
         attributes=attributes,
         config={"write_empty_chunks": True},
+    )
+
+
+def _scaling(band: BandSpec) -> dict[str, Any]:
+    """Return a band's CF attributes of scale and offset, where they say anything."""
+    return (
+        {} if (band.scale, band.offset) == (1, 0) else {"scale_factor": band.scale, "add_offset": band.offset}
     )
 
 
@@ -119,14 +195,34 @@ def check(spec: CollectionSpec, root: zarr.Group | None) -> tuple[BandSpec, ...]
             hint="use the Icehouse version that wrote it, or point cache_dir elsewhere",
         )
     wanted = identity(spec)
-    for name in wanted:
-        if found.get(name) != wanted[name]:
-            raise RepositoryForeignError(
-                f"collection {spec.id!r} has {name} {wanted[name]}, but its repository "
-                f"holds {found.get(name)}; it is left untouched",
-                hint="give the changed collection another id, or move the old repository away",
-            )
+    for name in {**wanted, **found}:
+        if found.get(name) != wanted.get(name):
+            raise _changed(spec, f"has {name} {wanted.get(name)}", f"{found.get(name)}")
+    if spec.time is not None:
+        _check_steps(spec, spec.time, root)
     return tuple(band for band in spec.bands if not _has_band(spec, band, root))
+
+
+def _check_steps(spec: CollectionSpec, axis: TimeAxis, root: zarr.Group) -> None:
+    """Check that the steps which are stored are those of the collection; it may have further ones."""
+    bounds = root.get("time_bnds")
+    if not isinstance(bounds, zarr.Array):
+        raise _changed(spec, "has a time axis", "none")
+    held = [(int(start), int(end)) for start, end in np.asarray(bounds[...])]
+    if axis.listed and len(held) > len(axis.listed):
+        raise _changed(spec, f"has {len(axis.listed)} time steps", f"{len(held)}")
+    for number, found in enumerate(held):
+        if axis.step(number).seconds != found:
+            raise _changed(
+                spec, f"has {axis.step(number)} as time step {number}", f"{found} (seconds since 1970)"
+            )
+
+
+def _changed(spec: CollectionSpec, now: str, held: str) -> RepositoryForeignError:
+    return RepositoryForeignError(
+        f"collection {spec.id!r} {now}, but its repository holds {held}; it is left untouched",
+        hint="give the changed collection another id, or move the old repository away",
+    )
 
 
 def _has_band(spec: CollectionSpec, band: BandSpec, root: zarr.Group) -> bool:
@@ -144,7 +240,8 @@ def _has_band(spec: CollectionSpec, band: BandSpec, root: zarr.Group) -> bool:
 
 def _same(array: zarr.Array[Any], band: BandSpec) -> bool:
     fill = bool(np.array_equal(np.asarray(array.fill_value), np.asarray(band.fill), equal_nan=True))
-    return fill and ("nodata" in array.attrs) == (band.nodata is not None)
+    scaling = {name: array.attrs[name] for name in ("scale_factor", "add_offset") if name in array.attrs}
+    return fill and ("nodata" in array.attrs) == (band.nodata is not None) and scaling == _scaling(band)
 
 
 def _coordinate(root: zarr.Group, name: str, first: float, step: float, spec: CollectionSpec) -> None:

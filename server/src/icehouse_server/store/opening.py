@@ -1,6 +1,7 @@
 """Opening a collection's repository, or creating it."""
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import icechunk
@@ -39,20 +40,30 @@ def _create_repository(spec: CollectionSpec, folder: Path) -> None:
     draft.mkdir(parents=True)
     storage = icechunk.local_filesystem_storage(str(draft))
     session = icechunk.Repository.create(storage, config=layout.repository_config()).writable_session("main")
-    layout.create(spec, session.store)
+    layout.create(spec, session.store, _steps(spec))
     session.commit(f"create {spec.id}")
     draft.replace(folder)
 
 
 def _check_layout(spec: CollectionSpec, repository: icechunk.Repository) -> None:
-    """Check what a repository holds, and add bands that it lacks."""
-    gained = layout.check(spec, _root(repository.readonly_session("main")))
+    """Check what a repository holds, and add bands and time steps that it lacks."""
+    root = _root(repository.readonly_session("main"))
+    gained = layout.check(spec, root)
+    if root is not None and layout.steps_of(root) < _steps(spec):
+        session = repository.writable_session("main")
+        layout.lengthen(spec, session.store, _steps(spec))
+        session.commit(f"{_steps(spec)} time steps")
     if gained:
         session = repository.writable_session("main")
         root = zarr.open_group(session.store, mode="r+")
         for band in gained:
             layout.create_band(spec, band, root)
         session.commit(f"add {', '.join(band.name for band in gained)}")
+
+
+def _steps(spec: CollectionSpec) -> int:
+    """Return how many time steps there are by now."""
+    return 0 if spec.time is None else spec.time.count(datetime.now(UTC))
 
 
 def _root(session: icechunk.Session) -> zarr.Group | None:

@@ -51,6 +51,9 @@ class _End:
     """The end mark of the queue."""
 
 
+type Prepare = Callable[[icechunk.Session, tuple[EncodedChunk, ...]], Awaitable[None]]
+"""Called before chunks are set in a session, to make the place that they need."""
+
 type Publish = Callable[[str, tuple[EncodedChunk, ...]], Awaitable[None]]
 """Called in the writer's turn after a commit with the new snapshot and what is in it."""
 
@@ -65,9 +68,16 @@ class Writer:
     """
 
     def __init__(
-        self, repository: icechunk.Repository, *, publish: Publish, resume: Resume, timeout: float
+        self,
+        repository: icechunk.Repository,
+        *,
+        prepare: Prepare,
+        publish: Publish,
+        resume: Resume,
+        timeout: float,
     ) -> None:
         self._repository = repository
+        self._prepare = prepare
         self._publish = publish
         self._resume = resume
         self._in_doubt = False
@@ -285,6 +295,7 @@ class Writer:
         latest = {entry.chunk.key: entry for entry in chunks}  # one that was fetched twice: what came last
         with refusals(_NOT_TAKEN):
             session = await self._repository.writable_session_async("main")
+            await self._prepare(session, chunks)
             async with asyncio.TaskGroup() as tasks:
                 for chunk in latest.values():
                     tasks.create_task(_set(session, chunk))

@@ -10,6 +10,7 @@ import numpy as np
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.ports import Block, BlockRequest, Mask, Pixels
+from icehouse_server.core.time import TimeStep
 from icehouse_server.testing.fakes import ScriptedSource, Truth, keys_of
 
 type Place = tuple[int, int]
@@ -37,7 +38,7 @@ class ChangingTruth(Truth):
         """Return whether a chunk holds nothing in a version."""
         return place in self.void and version % 2 == 0
 
-    def block(self, band: BandSpec, window: Window) -> tuple[Pixels, Mask]:
+    def block(self, band: BandSpec, window: Window, step: TimeStep | None = None) -> tuple[Pixels, Mask]:
         """Return (values, valid) of a window, each chunk of it in its version."""
         values = np.empty((window.height, window.width), dtype=band.dtype)
         valid = np.empty((window.height, window.width), dtype=np.bool_)
@@ -47,19 +48,21 @@ class ChangingTruth(Truth):
                 common = self.spec.grid.chunk_window(row, col).intersection(window)
                 assert common is not None
                 part = common.slices(window)
-                values[part], valid[part] = self._part(band, (row, col), self.version((row, col)), common)
+                values[part], valid[part] = self._part(band, (row, col), self.version((row, col)), common, step)
         return cast("Pixels", values), cast("Mask", valid)
 
-    def _part(self, band: BandSpec, place: Place, version: int, window: Window) -> tuple[Pixels, Mask]:
+    def _part(
+        self, band: BandSpec, place: Place, version: int, window: Window, step: TimeStep | None
+    ) -> tuple[Pixels, Mask]:
         void = frozenset({place} if self.is_void(place, version) else ())
-        return Truth(spec=self.spec, seed=version, void=void).block(band, window)
+        return Truth(spec=self.spec, seed=version, void=void).block(band, window, step)
 
     @lru_cache(maxsize=2000)  # noqa: B019 - as few truths as there are examples
     def chunk(self, key: ChunkKey, version: int) -> Pixels:
         """Return a whole chunk in a version as it is stored: fill beyond the grid's edge."""
         band, size = self.spec.band(key.band), self.spec.grid.chunk
         area = self.spec.grid.chunk_window(key.row, key.col)
-        values, valid = self._part(band, (key.row, key.col), version, area)
+        values, valid = self._part(band, (key.row, key.col), version, area, None)
         whole = np.full((size, size), band.fill, dtype=band.dtype)
         whole[: area.height, : area.width] = np.where(valid, values, band.fill)
         whole.flags.writeable = False

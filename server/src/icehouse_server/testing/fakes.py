@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import cast
 
 import numpy as np
@@ -17,6 +18,7 @@ from odc.geo.geobox import GeoBox
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.grid import ChunkKey, Grid, Window
 from icehouse_server.core.ports import BandBlock, Block, BlockRequest, FilledChunk, Mask, Pixels, Provenance
+from icehouse_server.core.time import TimeAxis, TimeRange, TimeStep
 
 type Fault = Callable[[BlockRequest], Exception | Block | None]
 """Looks at a request: an error to raise, a block to give instead of the truth, or None to let it pass."""
@@ -26,6 +28,10 @@ _ROW = 31
 _COL = 17
 _MODULUS = 251
 _HOLES = 11
+_STEP = 3600
+"""Seconds between starts of steps from which pixels differ."""
+
+_FAR = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def tiny_spec(
@@ -37,6 +43,7 @@ def tiny_spec(
     bands: tuple[BandSpec, ...] | None = None,
     crs: str = "EPSG:3413",
     resolution: float = 32.0,
+    time: TimeAxis | None = None,
 ) -> CollectionSpec:
     """Return a collection of a few chunks whose edges cut the last row and column."""
     chosen = bands or (
@@ -51,6 +58,7 @@ def tiny_spec(
         grid=Grid(geobox=GeoBox((rows, cols), affine, crs), chunk=chunk),
         bands=chosen,
         default_bands=(chosen[0].name,),
+        time=time,
         source_type="scripted",
         source={},
         bbox=(-180.0, 50.0, 180.0, 90.0),
@@ -59,28 +67,29 @@ def tiny_spec(
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """The remote data: every pixel follows from its place."""
+    """The remote data: every pixel follows from its place, and its time step where there is one."""
 
     spec: CollectionSpec
     seed: int = 0
     void: frozenset[tuple[int, int]] = frozenset()
     """Chunks of which the source has nothing, in every band."""
 
-    def block(self, band: BandSpec, window: Window) -> tuple[Pixels, Mask]:
+    def block(self, band: BandSpec, window: Window, step: TimeStep | None = None) -> tuple[Pixels, Mask]:
         """Return (values, valid) of a window; a pixel in eleven is invalid, and all of a void chunk."""
         rows = np.arange(window.row, window.stop_row)[:, None]
         cols = np.arange(window.col, window.stop_col)[None, :]
-        number = sum(map(ord, band.name)) * _BAND + rows * rows * _ROW + cols * cols * _COL + self.seed
+        seed = self.seed + (0 if step is None else abs(step.seconds[0]) // _STEP)
+        number = sum(map(ord, band.name)) * _BAND + rows * rows * _ROW + cols * cols * _COL + seed
         values = (1 + number % _MODULUS % 100).astype(band.dtype)
-        valid = (rows + 3 * cols + self.seed) % _HOLES != 0
+        valid = (rows + 3 * cols + seed) % _HOLES != 0
         side = self.spec.grid.chunk
         for row, col in self.void:
             valid &= ~((rows // side == row) & (cols // side == col))
         return cast("Pixels", values), cast("Mask", valid)
 
-    def pixels(self, band: BandSpec, window: Window) -> Pixels:
+    def pixels(self, band: BandSpec, window: Window, step: TimeStep | None = None) -> Pixels:
         """Return what a cache must answer for a window inside the grid: fill where nothing is valid."""
-        values, valid = self.block(band, window)
+        values, valid = self.block(band, window, step)
         return cast("Pixels", np.where(valid, values, band.fill))
 
 
@@ -122,7 +131,7 @@ class ScriptedSource:
         """Return the truth of a request."""
         bands = {}
         for band in request.bands:
-            values, valid = self.truth.block(band, request.window)
+            values, valid = self.truth.block(band, request.window, request.step)
             bands[band.name] = BandBlock(values=values, valid=valid)
         return Block(bands=bands, provenance=(Provenance(item="scripted", href="", version=""),))
 
@@ -138,12 +147,15 @@ class ScriptedSource:
 
 def keys_of(request: BlockRequest) -> Iterator[ChunkKey]:
     """List the chunks that a block request covers."""
-    spec = request.collection
+    spec, step = request.collection, request.step
+    time = None
+    if spec.time is not None and step is not None:
+        (time,) = spec.time.select([TimeRange(start=step.start, end=step.start)], _FAR)
     under = spec.grid.chunks_under(request.window)
     for band in request.bands:
         for row in range(under.row, under.stop_row):
             for col in range(under.col, under.stop_col):
-                yield spec.key(band.name, row, col)
+                yield spec.key(band.name, row, col, time)
 
 
 def touches(row: int, col: int, make: Callable[[], Exception], *, times: int | None = None) -> Fault:

@@ -10,7 +10,7 @@ import numpy as np
 from zarr.core.buffer import default_buffer_prototype
 
 from icehouse_server.core.grid import ChunkKey, Window
-from icehouse_server.core.ports import Pixels
+from icehouse_server.core.ports import Stack
 from icehouse_server.store import CollectionStore
 from icehouse_server.store.codec import DamagedError, decode
 from icehouse_server.store.index import Index
@@ -68,7 +68,7 @@ class Ledger:
         return self.truth.version((key.row, key.col))
 
     def check_pixels(
-        self, bands: Mapping[str, Pixels], window: Window, since: Since, missing: set[str]
+        self, bands: Mapping[str, Stack], window: Window, since: Since, missing: set[str]
     ) -> None:
         """Check that every chunk of an answer is one whole version that the cache may hold by now.
 
