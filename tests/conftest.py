@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 import icehouse_server.testing
 from icehouse_server.testing.earth_search import EarthSearchStandIn
+from icehouse_server.testing.earthengine.standin import EarthEngineStandIn
 from icehouse_server.testing.standins import StandIns
 
 if TYPE_CHECKING:
@@ -74,3 +75,19 @@ def fresh_earth_search(earth_search: EarthSearchStandIn) -> Iterator[EarthSearch
     yield earth_search
     earth_search.reset()
     earth_search.shape()
+
+
+@pytest.fixture(scope="session")
+def earth_engine() -> Iterator[EarthEngineStandIn]:
+    """The stand-in of Earth Engine, one a session. Read only: see `fresh_earth_engine`."""
+    with EarthEngineStandIn.start() as running:
+        yield running
+
+
+@pytest.fixture
+def fresh_earth_engine(earth_engine: EarthEngineStandIn) -> Iterator[EarthEngineStandIn]:
+    """The same with counters at zero; counters, faults, rules and shape are put back afterwards."""
+    earth_engine.reset()
+    yield earth_engine
+    earth_engine.reset()
+    earth_engine.shape()

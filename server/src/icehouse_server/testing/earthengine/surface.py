@@ -117,12 +117,12 @@ def _within(box: Box, x: Numbers, y: Numbers) -> Flags:
 
 
 def _hole(col: Numbers, row: Numbers, seed: int) -> Flags:
-    """A hole of 3 x 3 pixels in every fifth block of 64 x 64, somewhere in its 20th to 22nd row."""
-    block = _mix(col >> 6, row >> 6, seed)
-    across = (col & 63) - (block >> np.uint32(8) & np.uint32(59)).astype(np.int64)
-    down = (row & 63) - 20
+    """A hole of 3 x 3 pixels in every third block of 32 x 32 or so, in its 11th to 13th row."""
+    block = _mix(col >> 5, row >> 5, seed)
+    across = (col & 31) - (block >> np.uint32(8) & np.uint32(27)).astype(np.int64)
+    down = (row & 31) - 10
     here = (across >= 0) & (across < _HOLE) & (down >= 0) & (down < _HOLE)
-    return np.asarray((block % np.uint32(5) == 0) & here)
+    return np.asarray((block % np.uint32(3) == 0) & here)
 
 
 def _relief(col: Numbers, row: Numbers, seed: int, height: int) -> Numbers:

@@ -1,7 +1,7 @@
 """What must come out of the stand-in Earth Engine: the oracle of the tests.
 
-It merges the images' surfaces by its own few lines and knows nothing of expressions, lazy bands or strips, with
-which the server computes. They share the surfaces alone.
+It merges the images' surfaces by its own few lines and knows nothing of expressions, lazy bands or strips,
+with which the server computes. They share the surfaces alone.
 """
 
 from __future__ import annotations

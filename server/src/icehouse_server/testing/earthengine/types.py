@@ -10,7 +10,7 @@ import numpy as np
 type Precision = Literal["int", "float", "double"]
 
 _PRECISIONS: Final[tuple[Precision, ...]] = ("int", "float", "double")
-_INTEGERS: Final = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "int64")
+_INTEGERS: Final = ("uint8", "int8", "uint16", "int16", "int32", "uint32", "int64")
 
 
 @dataclass(frozen=True, slots=True)
