@@ -25,7 +25,7 @@ from icehouse_server.service import (
     ServiceSettings,
 )
 from icehouse_server.settings import Settings, read_collections, user_collections_dir
-from icehouse_server.sources import SourceContext, create_source
+from icehouse_server.sources import EarthEngineSettings, SourceContext, create_source
 from icehouse_server.store import (
     FolderLock,
     MaintenanceSettings,
@@ -185,6 +185,12 @@ def _source_context(
         max_requests_per_host=settings.max_requests_per_host,
         items_max_age=settings.items_max_age,
         user_agent=f"icehouse/{version('icehouse-server')}",
+        earthengine=EarthEngineSettings(
+            project=settings.earthengine_project,
+            credentials=settings.earthengine_credentials,
+            url=settings.earthengine_url,
+            max_requests=settings.earthengine_max_requests,
+        ),
     )
 
 

@@ -143,6 +143,22 @@ class Settings(BaseSettings):
     items_max_age: float = Field(
         default=7 * 86400.0, ge=0, description="Seconds for which an item document is believed."
     )
+    earthengine_project: str | None = Field(
+        default=None, description="Google Cloud project that is registered for Earth Engine."
+    )
+    earthengine_credentials: str = Field(
+        default="persistent",
+        min_length=1,
+        description="Credentials for Earth Engine: persistent (what `earthengine authenticate` stored), "
+        "application-default, none, or the path of a service account's key file.",
+    )
+    earthengine_url: str = Field(
+        default="https://earthengine-highvolume.googleapis.com",
+        description="Address of Earth Engine: that of the high-volume endpoint, or of another one.",
+    )
+    earthengine_max_requests: int = Field(
+        default=20, ge=1, le=1000, description="Requests that Earth Engine sees at once; the quota is 40."
+    )
     max_jobs: int = Field(
         default=100, ge=1, description="Jobs kept, finished ones included; the oldest of those are forgotten."
     )
@@ -185,6 +201,14 @@ class Settings(BaseSettings):
             if prefix.endswith("/") != replacement.endswith("/"):
                 raise ValueError(f"{prefix!r} and {replacement!r} must both end in / or both not")
         return mirrors
+
+    @field_validator("earthengine_url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.netloc or "@" in parts.netloc or parts.query:
+            raise ValueError(f"{url!r} is no address such as https://earthengine.googleapis.com")
+        return url.rstrip("/")
 
     @field_validator("token")
     @classmethod

@@ -1,7 +1,14 @@
-"""Where pixels come from: the registry of sources and the STAC source."""
+"""Where pixels come from: the registry of sources, and the sources that come built in."""
 
-from icehouse_server.sources.context import SourceContext
+from icehouse_server.sources.context import EarthEngineSettings, SourceContext
 from icehouse_server.sources.registry import SourceFactory, create_source
 from icehouse_server.sources.traffic import HostTraffic, Traffic
 
-__all__ = ["HostTraffic", "SourceContext", "SourceFactory", "Traffic", "create_source"]
+__all__ = [
+    "EarthEngineSettings",
+    "HostTraffic",
+    "SourceContext",
+    "SourceFactory",
+    "Traffic",
+    "create_source",
+]

@@ -1,12 +1,26 @@
 """What every source gets from the composition root: mirrors, time limits, the pool, the shared way out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from typing import cast
 
 from icehouse_server.core.ports import Documents
 from icehouse_server.sources.hosts import Hosts
 from icehouse_server.sources.urls import mirrored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarthEngineSettings:
+    """How Earth Engine is asked."""
+
+    project: str | None = None
+    """Google Cloud project that is registered for Earth Engine; None where the credentials name one."""
+    credentials: str = "persistent"
+    """``persistent``, ``application-default``, ``none``, or the path of a service account's key file."""
+    url: str = "https://earthengine-highvolume.googleapis.com"
+    max_requests: int = 20
+    """Requests at once, over all collections."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +48,10 @@ class SourceContext:
     absent_max_age: float = 86400.0
     """Seconds for which "there is no such item" is believed: shorter, as tiles get added to mosaics."""
     user_agent: str = "icehouse"
+    earthengine: EarthEngineSettings = field(default_factory=EarthEngineSettings)
     hosts: Hosts = field(init=False)
     """The shared way to bytes: connections, bounds and counters by host."""
+    _shared: dict[str, object] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         hosts = Hosts(
@@ -49,3 +65,9 @@ class SourceContext:
     def mirrored(self, url: str) -> str:
         """Return the URL to ask for: the same, or its counterpart under the longest prefix that fits."""
         return mirrored(url, self.mirrors) or url
+
+    def shared[T](self, kind: str, make: Callable[[], T]) -> T:
+        """Return what all sources of one kind share; the first to ask makes it."""
+        if kind not in self._shared:
+            self._shared[kind] = make()
+        return cast("T", self._shared[kind])

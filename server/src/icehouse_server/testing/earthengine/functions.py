@@ -254,6 +254,7 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "Filter.notNull": lambda properties: (
         lambda image: all(image.properties.get(name) is not None for name in properties)
     ),
+    "If": lambda condition, trueCase=None, falseCase=None: trueCase if condition else falseCase,
     "List.slice": _slice,
     "List.get": lambda list, index: list[int(index)],
     "Dictionary.get": lambda dictionary, key, defaultValue=None: dictionary.get(key, defaultValue),
