@@ -149,7 +149,7 @@ async def test_a_cold_window_costs_few_requests_and_bytes(context, fresh_standin
     header, *data = next(iter(cold.ranges.values()))
     assert header == "bytes=0-65535"
     assert len(data) <= 3
-    source.shared.max_age = -1  # as some seconds later
+    source.files.shared.max_age = -1  # as some seconds later
     fresh_standins.reset()
     await source.read(rig.request_for(spec, window, "dem"))
     warm = fresh_standins.counters()

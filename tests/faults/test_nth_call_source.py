@@ -84,7 +84,7 @@ async def test_the_nth_request_to_a_source_fails(fresh_standins, kind):
                     if KINDS[kind].strip("*") in path
                 )
                 fresh_standins.reset()
-                source.shared.max_age = -1  # as some seconds later
+                source.files.shared.max_age = -1  # as some seconds later
                 # The first may still join a request that was under way when the other item failed.
                 assert await read(source) is None or await read(source) is None, "what failed was kept"
             finally:

@@ -234,7 +234,7 @@ async def test_a_file_that_changes_under_a_remembered_header(spec, context, requ
     source = create_source(spec, context)
     assert await outcome(spec, context, request_, source) is None
     lie_about(fresh_standins, Variant(add=1.0))
-    source.shared.max_age = -1  # as some seconds later
+    source.files.shared.max_age = -1  # as some seconds later
     error = await outcome(spec, context, request_, source)
     assert named(error, SourceUnavailableError)
     assert "changed" in error.detail or "412" in error.detail

@@ -39,7 +39,8 @@ class Expectation:
 
     item: str
     href: str
-    grid: GeoBox
+    grid: GeoBox | None
+    """Whose CRS and lattice it must have; None where the file itself says where it lies."""
     band: BandSpec
     index: int
     """Band of the file, from 1."""
@@ -64,7 +65,7 @@ def check_file(geotiff: GeoTIFF, crs: str, expected: Expectation) -> Window:
     Raises:
         SourceCorruptError: CRS, lattice, dtype, number of bands, size or block sizes are not as promised.
     """
-    if not same_crs(str(expected.grid.crs), crs):
+    if expected.grid is not None and not same_crs(str(expected.grid.crs), crs):
         raise expected.corrupt(
             f"its CRS is {CRS.from_wkt(crs).name!r}, the collection's is {expected.grid.crs}"
         )
@@ -74,11 +75,7 @@ def check_file(geotiff: GeoTIFF, crs: str, expected: Expectation) -> Window:
         )
     if not 1 <= expected.index <= geotiff.count:
         raise expected.corrupt(f"it has {geotiff.count} band(s), band {expected.index} was asked for")
-    extent = place(expected.grid, geotiff.transform, geotiff.shape)
-    if extent is None:
-        raise expected.corrupt(
-            f"its pixels (transform {tuple(geotiff.transform)[:6]}) do not lie on the collection's grid"
-        )
+    extent = _extent(geotiff, expected)
     if expected.extent is not None and extent != expected.extent:
         raise expected.corrupt(
             f"it covers {extent}, but its document says {expected.extent}",
@@ -89,6 +86,30 @@ def check_file(geotiff: GeoTIFF, crs: str, expected: Expectation) -> Window:
         if ifd is not None:
             check_blocks(ifd, expected)
     return extent
+
+
+def _extent(geotiff: GeoTIFF, expected: Expectation) -> Window:
+    if expected.grid is None:
+        rows, cols = geotiff.shape
+        return Window(row=0, col=0, height=rows, width=cols)
+    extent = place(expected.grid, geotiff.transform, geotiff.shape)
+    if extent is None:
+        raise expected.corrupt(
+            f"its pixels (transform {tuple(geotiff.transform)[:6]}) do not lie on the collection's grid"
+        )
+    return extent
+
+
+def check_overview(main: ImageFileDirectory, overview: ImageFileDirectory, expected: Expectation) -> None:
+    """Check that an overview holds pixels of the same kind as the full resolution.
+
+    Raises:
+        SourceCorruptError: it does not, or its blocks are not as promised.
+    """
+    for name in ("samples_per_pixel", "bits_per_sample", "sample_format", "planar_configuration"):
+        if getattr(main, name) != getattr(overview, name):
+            raise expected.corrupt(f"an overview has another {name} than the full resolution")
+    check_blocks(overview, expected)
 
 
 def check_blocks(ifd: ImageFileDirectory, expected: Expectation) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from async_geotiff import GeoTIFF
 from async_tiff import TIFF, DecoderRegistry, ImageFileDirectory, Tile
+from odc.geo.geobox import GeoBox
 from pyproj.exceptions import CRSError
 
 from icehouse_server.core.grid import Window
@@ -19,7 +20,9 @@ from icehouse_server.sources.checks import (
     block_bytes,
     block_shape,
     block_table,
+    check_blocks,
     check_file,
+    check_overview,
     is_native,
     nodata_of,
 )
@@ -62,7 +65,9 @@ class Cog:
     geotiff: GeoTIFF
     expected: Expectation
     extent: Window
-    """Where the file lies on the collection's grid."""
+    """Where the file lies on the grid that was expected of it; all of it where none was."""
+    geobox: GeoBox
+    """The file's own grid, at full resolution."""
     version: str
     """ETag, or date and size."""
     pool: Executor
@@ -81,16 +86,43 @@ class Cog:
             raise ValueError(f"{window} does not touch {self.extent}")
         rows, cols = inside.slices(self.extent)
         local = Window.from_bounds(rows.start, cols.start, rows.stop, cols.stop)
+        values, valid = await self.read_level(0, local)
+        return Piece(window=inside, values=values, valid=valid)
+
+    @property
+    def levels(self) -> tuple[tuple[int, int], ...]:
+        """(rows, columns) of the full resolution and of each overview, from fine to coarse."""
+        overviews = self.geotiff.overviews
+        return (self.geotiff.shape, *((int(level.height), int(level.width)) for level in overviews))
+
+    async def read_level(self, level: int, local: Window) -> tuple[Pixels, Mask]:
+        """Read a window in the file's own pixels.
+
+        Args:
+            level: 0 for the full resolution, 1 for the first overview.
+            local: pixels of that level; inside it.
+
+        Returns:
+            Values (rows, columns) of the file's dtype, and True = valid.
+
+        Raises:
+            SourceError: by what happened.
+        """
         data, mask = self.geotiff.ifd, self.geotiff.mask_ifd
+        if level:
+            overview = self.geotiff.overviews[level - 1]
+            data, mask = overview.ifd, overview.mask_ifd
+            check_overview(self.geotiff.ifd, data, self.expected)
+            if mask is not None:
+                check_blocks(mask, self.expected)
         if is_native(data) and (mask is None or is_native(mask)):
             values, valid = await self._native(data, mask, local)
         else:
             values, valid = await read_with_gdal(
-                self.reader, data, local, self.expected, self.pool, has_mask=mask is not None
+                self.reader, data, local, self.expected, self.pool, has_mask=mask is not None, level=level
             )
         loop = asyncio.get_running_loop()
-        valid = await loop.run_in_executor(self.pool, self._judge, values, valid)
-        return Piece(window=inside, values=values, valid=valid)
+        return values, await loop.run_in_executor(self.pool, self._judge, values, valid)
 
     async def _native(
         self, data: ImageFileDirectory, mask: ImageFileDirectory | None, local: Window
@@ -170,10 +202,17 @@ async def open_cog(reader: RangeReader, expected: Expectation, pool: Executor) -
             geotiff = GeoTIFF(tiff)
         crs = _crs_of(geotiff) or await crs_with_gdal(reader, expected, pool)
         extent = check_file(geotiff, crs, expected)
+        geobox = GeoBox(geotiff.shape, geotiff.transform, crs)
     except (ValueError, IndexError, TypeError, AttributeError, KeyError, ArithmeticError, CRSError) as error:
         raise expected.corrupt(f"its header can't be understood: {error}") from error
     return Cog(
-        reader=reader, geotiff=geotiff, expected=expected, extent=extent, version=header.version, pool=pool
+        reader=reader,
+        geotiff=geotiff,
+        expected=expected,
+        extent=extent,
+        geobox=geobox,
+        version=header.version,
+        pool=pool,
     )
 
 

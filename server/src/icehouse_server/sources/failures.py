@@ -10,12 +10,18 @@ from icehouse_server.core.errors import (
     SourceRefusedError,
     SourceUnavailableError,
 )
-from icehouse_server.sources.urls import public
+from icehouse_server.sources.urls import expiry_of, public
 
 _RANGE_NOT_SATISFIABLE = 416
 _PRECONDITION_FAILED = 412
 _TRANSIENT = frozenset({408, 425, 429})
 _FIRST_SERVER_ERROR = 500
+_REFUSALS = frozenset({400, 401, 403})
+"""What stores answer to a signature that is over; S3 answers 400 where its token is."""
+
+
+class LinkExpiredError(SourceUnavailableError):
+    """A signed link is not accepted any more: the same file is there under a newer one."""
 
 
 def from_status(status: int, url: str, *, item: str = "", retry_after: float | None = None) -> SourceError:
@@ -29,6 +35,10 @@ def from_status(status: int, url: str, *, item: str = "", retry_after: float | N
         )
     if status == _RANGE_NOT_SATISFIABLE:
         return SourceCorruptError("the file is shorter than its header says", item=item, href=href)
+    if status in _REFUSALS and expiry_of(url) is not None:
+        return LinkExpiredError(
+            f"the source answered {status} to a signed link, which may have expired", item=item, href=href
+        )
     hints = {
         401: "the source asks for credentials",
         403: "the source does not allow this",

@@ -97,8 +97,9 @@ async def read_with_gdal(
     pool: Executor,
     *,
     has_mask: bool,
+    level: int = 0,
 ) -> tuple[Pixels, Mask]:
-    """Read a window (in the file's own pixels) of one band, with the file's mask.
+    """Read a window (in pixels of a level) of one band, with the file's mask; level 0 is full resolution.
 
     Returns:
         Values (rows, columns) of the file's dtype, and a mask, True = shown.
@@ -119,7 +120,7 @@ async def read_with_gdal(
             return values, dataset.read_masks(expected.index, window=window) != 0
         return values, np.ones(values.shape, dtype=np.bool_)
 
-    return await _with_dataset(reader, pieces, decode, expected, pool)
+    return await _with_dataset(reader, pieces, decode, expected, pool, level)
 
 
 async def crs_with_gdal(reader: RangeReader, expected: Expectation, pool: Executor) -> str:
@@ -141,14 +142,15 @@ async def _with_dataset[T](
     work: Callable[[rasterio.DatasetReader], T],
     expected: Expectation,
     pool: Executor,
+    level: int = 0,
 ) -> T:
-    """Open the file with GDAL in the pool and let ``work`` have it."""
+    """Open the file with GDAL in the pool, at a level, and let ``work`` have it."""
     header = await reader.open()
     loop = asyncio.get_running_loop()
     patience = 2 * (reader.hosts.connect_timeout + reader.hosts.read_timeout)
     file = _Pieces(reader, loop, [(0, memoryview(header.prefix)), *pieces], header.size, patience)
     try:
-        return await loop.run_in_executor(pool, _open, file, work)
+        return await loop.run_in_executor(pool, _open, file, work, level)
     except (RasterioError, OSError, ValueError) as error:
         if reader.failure is not None:
             raise reader.failure from error
@@ -157,8 +159,9 @@ async def _with_dataset[T](
         raise reader.failure or error from error
 
 
-def _open[T](file: _Pieces, work: Callable[[rasterio.DatasetReader], T]) -> T:
+def _open[T](file: _Pieces, work: Callable[[rasterio.DatasetReader], T], level: int) -> T:
     """Runs in a thread of the pool."""
+    options = {"overview_level": level - 1} if level else {}
 
     def opener(path: str, mode: str = "rb") -> _Pieces:
         if path.rpartition("/")[2] != _NAME or mode != "rb":
@@ -167,7 +170,7 @@ def _open[T](file: _Pieces, work: Callable[[rasterio.DatasetReader], T]) -> T:
 
     with (
         rasterio.Env(**_GDAL_OPTIONS),
-        rasterio.open(_NAME, driver="GTiff", opener=opener, sharing=False) as dataset,
+        rasterio.open(_NAME, driver="GTiff", opener=opener, sharing=False, **options) as dataset,
     ):
         return work(dataset)
 

@@ -13,6 +13,7 @@ from icehouse_server.core.errors import (
     SourceRefusedError,
     SourceUnavailableError,
 )
+from icehouse_server.sources.failures import LinkExpiredError
 from icehouse_server.sources.flights import Flights
 from icehouse_server.sources.hosts import Answer, Hosts
 from icehouse_server.sources.shared import SharedRanges
@@ -263,7 +264,7 @@ class RangeReader:
         ask = partial(self.hosts.fetch, start=start, stop=stop, item=self.item, trust=self.trust, etag=etag)
         try:
             return await ask(place)
-        except SourceRefusedError:
+        except (SourceRefusedError, LinkExpiredError):
             if place == self.url:
                 raise
             return await ask(self.url)

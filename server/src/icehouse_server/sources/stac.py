@@ -1,4 +1,4 @@
-"""The source for STAC APIs whose items are GeoTIFFs on the collection's own grid."""
+"""The source for STAC APIs whose items are GeoTIFFs: on the collection's own grid, or warped to it."""
 
 import asyncio
 from collections import defaultdict
@@ -15,17 +15,17 @@ from icehouse_server.core.errors import (
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Provenance, Source
 from icehouse_server.sources.checks import Expectation
-from icehouse_server.sources.cog import Cog, open_cog
+from icehouse_server.sources.cog import Cog
 from icehouse_server.sources.context import SourceContext
+from icehouse_server.sources.failures import LinkExpiredError
 from icehouse_server.sources.merge import Piece, merge
-from icehouse_server.sources.ranges import HeaderCache, RangeReader
-from icehouse_server.sources.shared import SharedRanges
+from icehouse_server.sources.remote import RemoteFiles
 from icehouse_server.sources.stac_api import StacApi
+from icehouse_server.sources.stac_composite import Composite
 from icehouse_server.sources.stac_finder import Finder
 from icehouse_server.sources.stac_items import Asset
 from icehouse_server.sources.stac_settings import BandTable, StacTable, parse_band, parse_source
 from icehouse_server.sources.together import together
-from icehouse_server.sources.trust import Trust
 from icehouse_server.sources.urls import public
 
 
@@ -37,13 +37,18 @@ def create(spec: CollectionSpec, context: SourceContext) -> Source:
     """
     settings = parse_source(spec)
     api = StacApi(settings=settings, context=context)
+    bands = {band.name: parse_band(spec, band) for band in spec.bands}
+    files = RemoteFiles(context=context, trust=api.trust)
     return StacSource(
         settings=settings,
-        bands={band.name: parse_band(spec, band) for band in spec.bands},
+        bands=bands,
         context=context,
         finder=Finder(settings=settings, context=context, grid=spec.grid, api=api),
         api=api,
-        trust=api.trust,
+        files=files,
+        composite=None
+        if settings.composite is None
+        else Composite(settings=settings, table=settings.composite, bands=bands, files=files),
     )
 
 
@@ -51,7 +56,8 @@ def create(spec: CollectionSpec, context: SourceContext) -> Source:
 class StacSource:
     """Reads blocks from the items of one STAC collection. Used from one event loop.
 
-    Overlaps merge by item id, first valid pixel wins. One attempt a call: the layer above retries.
+    Overlaps merge by item id, first valid pixel wins, unless the collection file has ``[source.composite]``.
+    One attempt a call: the layer above retries.
     """
 
     settings: StacTable
@@ -59,9 +65,8 @@ class StacSource:
     context: SourceContext
     finder: Finder
     api: StacApi
-    trust: Trust
-    headers: HeaderCache = field(default_factory=HeaderCache)
-    shared: SharedRanges = field(default_factory=SharedRanges)
+    files: RemoteFiles
+    composite: Composite | None
     _running: set[asyncio.Task[Block]] = field(default_factory=set)
     _closed: bool = False
 
@@ -90,11 +95,17 @@ class StacSource:
         try:
             return await self._block(request)
         except (SourceCorruptError, SourceRefusedError) as error:
-            self.finder.doubt(request.window, error.item)  # a remembered document may be the cause
+            # A remembered document may be the cause.
+            self.finder.doubt(request.window, error.item, request.step)
+            raise
+        except LinkExpiredError as error:
+            self.finder.doubt(request.window, error.item, request.step, at_once=True)
             raise
 
     async def _block(self, request: BlockRequest) -> Block:
-        items = await self.finder.items(request.window, request.not_before)
+        items = await self.finder.items(request.window, request.not_before, request.step)
+        if self.composite is not None:
+            return await self.composite.block(request, items)
         grid = request.collection.grid.geobox
         readers = [
             _BandReader(
@@ -104,7 +115,7 @@ class StacSource:
                 assets=[
                     asset
                     for item in items
-                    if (asset := item.asset(self.bands[band.name], grid, self.trust)) is not None
+                    if (asset := item.asset(self.bands[band.name], grid, self.files.trust)) is not None
                 ],
             )
             for band in request.bands
@@ -123,7 +134,7 @@ class StacSource:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         await self.finder.close()
-        await self.headers.flights.close()
+        await self.files.close()
         self.api.close()
         await self.context.hosts.leave(self)
 
@@ -151,8 +162,7 @@ class _BandReader:
             return await self._passes()
         except SourceError:
             for asset in self.assets:
-                self.source.headers.drop(asset.url)
-                self.source.shared.forget(asset.url)
+                self.source.files.forget(asset.url)
             raise
 
     async def _passes(self) -> BandBlock:
@@ -203,15 +213,6 @@ class _BandReader:
     async def _cog(self, number: int) -> Cog:
         if number not in self.cogs:
             asset = self.assets[number]
-            reader = RangeReader(
-                hosts=self.source.context.hosts,
-                headers=self.source.headers,
-                shared=self.source.shared,
-                url=asset.url,
-                item=asset.item,
-                trust=self.source.trust,
-                not_before=self.request.not_before,
-            )
             expected = Expectation(
                 item=asset.item,
                 href=public(asset.href),
@@ -221,5 +222,5 @@ class _BandReader:
                 extent=asset.extent,
                 place=asset.place,
             )
-            self.cogs[number] = await open_cog(reader, expected, self.source.context.pool)
+            self.cogs[number] = await self.source.files.open(asset.url, expected, self.request.not_before)
         return self.cogs[number]

@@ -20,6 +20,7 @@ from icehouse_server.core.errors import (
     SourceTimeoutError,
     SourceUnavailableError,
 )
+from icehouse_server.core.time import TimeStep
 from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.failures import told
 from icehouse_server.sources.lonlat import Box
@@ -77,19 +78,23 @@ class StacApi:
             raise SourceCorruptError("the API's answer is no JSON object", href=public(url))
         return text
 
-    async def search(self, boxes: tuple[Box, ...]) -> str:
+    async def search(self, boxes: tuple[Box, ...], step: TimeStep | None = None) -> str:
         """Return the items that touch any of some boxes, each once, as a JSON list.
+
+        Args:
+            boxes: where.
+            step: when, both ends included, as STAC has it; None for any time.
 
         Raises:
             SourceError: by what happened.
         """
         url = self.settings.api
         try:
-            return await self._in_thread(lambda: self._search(boxes), url)
+            return await self._in_thread(lambda: self._search(boxes, step), url)
         except AbsentError as error:
             raise SourceUnavailableError("the API's search answers 404", href=public(url)) from error
 
-    def _search(self, boxes: tuple[Box, ...]) -> str:
+    def _search(self, boxes: tuple[Box, ...], step: TimeStep | None) -> str:
         """Ask page by page, within a number of items, bytes and seconds: a search may have no end."""
         stac_io = self._transport()
         href = public(self.settings.api)
@@ -102,7 +107,11 @@ class StacApi:
         end = time.monotonic() + self._budget
         found: dict[str, dict[str, object]] = {}
         for box in boxes:
-            search = client.search(collections=[self.settings.collection], bbox=box)
+            search = client.search(
+                collections=[self.settings.collection],
+                bbox=box,
+                datetime=None if step is None else str(step),
+            )
             for number, item in enumerate(search.items_as_dicts()):
                 if number >= _MAX_ITEMS:
                     raise SourceRefusedError(f"more than {_MAX_ITEMS} items lie in {box}", href=href)

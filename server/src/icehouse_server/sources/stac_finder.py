@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from icehouse_server.core.errors import SourceUnavailableError
 from icehouse_server.core.grid import Grid, Window
+from icehouse_server.core.time import TimeStep
 from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.flights import Flights
 from icehouse_server.sources.lonlat import Box, search_boxes
@@ -18,7 +19,7 @@ from icehouse_server.sources.stac_items import Item, parse_item
 from icehouse_server.sources.stac_settings import StacTable
 from icehouse_server.sources.tiling import Tile, Tiling
 from icehouse_server.sources.together import together
-from icehouse_server.sources.urls import public
+from icehouse_server.sources.urls import expiry_of, public
 
 _CELL = 8
 """Chunks each way of the areas that are searched: neighbours share a question, and the answer for a place
@@ -29,6 +30,14 @@ _PARSED = 512
 
 _BELIEVED = 10.0
 """Seconds for which a document is believed although it led to an error: neighbouring reads share it."""
+
+_SETTLED = 30 * 86400.0
+"""Seconds after a step's end for which items are taken to come in still: scenes are published days later.
+
+Until then a search is believed as long as "there is no such item" is, afterwards as long as a document."""
+
+_EXPIRY_MARGIN = 120.0
+"""Seconds before its end from which on a signed link is not believed: a read that has begun must end."""
 
 _COLLECTION_MAX_AGE = 300.0
 """Seconds for which the collection is known to be there, so that a 404 means the item alone."""
@@ -63,12 +72,15 @@ class Finder:
     def __post_init__(self) -> None:
         self._tiling = None if self.settings.tiling is None else self.settings.tiling.tiling()
 
-    async def items(self, window: Window, not_before: float = -math.inf) -> tuple[Item, ...]:
+    async def items(
+        self, window: Window, not_before: float = -math.inf, step: TimeStep | None = None
+    ) -> tuple[Item, ...]:
         """Return the items that may touch a window, in the order of precedence: by id.
 
         Args:
             window: pixels of the grid.
             not_before: monotonic seconds; what is remembered from before is not believed.
+            step: only items whose time lies in it, its end excluded; None for items of any time.
 
         Raises:
             SourceError: the API could not be asked.
@@ -77,24 +89,28 @@ class Finder:
             tiles = self._tiling.tiles_under(self.grid, window)
             found = await together(self._item(tile, not_before) for tile in tiles)
         else:
-            found = await together(self._cell(cell, not_before) for cell in self._cells(window))
-        unique = {item.id: item for items in found for item in items}
+            found = await together(self._cell(cell, not_before, step) for cell in self._cells(window))
+        unique = {item.id: item for items in found for item in items if _is_in(item, step)}
         return tuple(unique[item] for item in sorted(unique))
 
-    def doubt(self, window: Window, item: str) -> None:
+    def doubt(
+        self, window: Window, item: str, step: TimeStep | None = None, *, at_once: bool = False
+    ) -> None:
         """Forget what led to an error: the next question goes to the API, not to a remembered document.
 
         Args:
             window: what was read.
             item: id of the item concerned, or an empty string.
+            step: of what was read.
+            at_once: also where the document has only just arrived.
         """
         if self._tiling is not None:
             keys = [self.settings.item_url(item)] if item else []
         else:
-            keys = [self._search_key(cell)[0] for cell in self._cells(window)]
+            keys = [self._search_key(cell, step)[0] for cell in self._cells(window)]
         for key in keys:
             parsed = self._parsed.get(key)
-            if parsed is None or time.monotonic() - parsed.born > _BELIEVED:
+            if at_once or parsed is None or time.monotonic() - parsed.born > _BELIEVED:
                 self._parsed.pop(key, None)
                 self._doubted.add(key)
 
@@ -124,14 +140,15 @@ class Finder:
         )
         return [inside for area in areas if (inside := area.intersection(self.grid.window))]
 
-    def _search_key(self, cell: Window) -> tuple[str, tuple[Box, ...]]:
+    def _search_key(self, cell: Window, step: TimeStep | None) -> tuple[str, tuple[Box, ...]]:
         """Return under which key the items of a search area are remembered, and the boxes to search."""
         boxes = search_boxes(self.grid.geobox_of(cell))
         place = ";".join(",".join(f"{number:.6f}" for number in box) for box in boxes)
-        return f"{self.settings.api}/search?collections={self.settings.collection}&bbox={place}", boxes
+        when = "" if step is None else f"&datetime={step}"
+        return f"{self.settings.api}/search?collections={self.settings.collection}&bbox={place}{when}", boxes
 
-    async def _cell(self, cell: Window, not_before: float) -> tuple[Item, ...]:
-        key, boxes = self._search_key(cell)
+    async def _cell(self, cell: Window, not_before: float, step: TimeStep | None) -> tuple[Item, ...]:
+        key, boxes = self._search_key(cell, step)
 
         def parse(body: str) -> tuple[Item, ...]:
             return tuple(
@@ -141,7 +158,7 @@ class Finder:
 
         return await self._flights.run(
             f"{not_before} {key}",
-            lambda: self._remembered(key, not_before, lambda: self.api.search(boxes), parse),
+            lambda: self._remembered(key, not_before, lambda: self.api.search(boxes, step), parse, step),
         )
 
     async def _remembered(
@@ -150,6 +167,7 @@ class Finder:
         not_before: float,
         ask: Callable[[], Coroutine[object, object, str | None]],
         parse: Callable[[str], tuple[Item, ...]],
+        step: TimeStep | None = None,
     ) -> tuple[Item, ...]:
         """Return parsed items from memory, from the document cache, or from the API."""
         now = time.monotonic()
@@ -158,27 +176,44 @@ class Finder:
             self._parsed.move_to_end(key)
             return parsed.items
         stored = None if key in self._doubted else await self.context.documents.get(key)
-        if stored is not None and stored.age <= min(self._max_age(stored.body), now - not_before):
-            body, age = stored.body, stored.age
-            items = await self._parse(body, parse)
-        else:
-            body, age = await ask(), 0.0
-            items = await self._parse(body, parse)  # first: nothing is remembered that can't be used
-            await self.context.documents.put(key, body)
-            self._doubted.discard(key)
-        self._parsed[key] = _Parsed(born=now - age, until=now + self._max_age(body) - age, items=items)
+        if stored is not None and stored.age <= min(self._max_age(stored.body, step), now - not_before):
+            items, left = await self._parse(stored.body, parse)
+            if left > 0:
+                believed = min(left, self._max_age(stored.body, step) - stored.age)
+                return self._keep(key, _Parsed(born=now - stored.age, until=now + believed, items=items))
+        body = await ask()
+        items, left = await self._parse(body, parse)  # first: nothing is remembered that can't be used
+        await self.context.documents.put(key, body)
+        self._doubted.discard(key)
+        until = now + min(left, self._max_age(body, step))
+        return self._keep(key, _Parsed(born=now, until=until, items=items))
+
+    def _keep(self, key: str, parsed: _Parsed) -> tuple[Item, ...]:
+        self._parsed[key] = parsed
         while len(self._parsed) > _PARSED:
             self._parsed.popitem(last=False)
-        return items
+        return parsed.items
 
-    async def _parse(self, body: str | None, parse: Callable[[str], tuple[Item, ...]]) -> tuple[Item, ...]:
-        """Parse in the pool: a search may find thousands of items."""
+    async def _parse(
+        self, body: str | None, parse: Callable[[str], tuple[Item, ...]]
+    ) -> tuple[tuple[Item, ...], float]:
+        """Parse in the pool, for a search may find thousands of items; say for how long links hold, too."""
         if body is None:
-            return ()
-        return await asyncio.get_running_loop().run_in_executor(self.context.pool, parse, body)
+            return (), math.inf
 
-    def _max_age(self, body: str | None) -> float:
-        return self.context.absent_max_age if body is None else self.context.items_max_age
+        def work() -> tuple[tuple[Item, ...], float]:
+            items = parse(body)
+            return items, _seconds_left(items)
+
+        return await asyncio.get_running_loop().run_in_executor(self.context.pool, work)
+
+    def _max_age(self, body: str | None, step: TimeStep | None) -> float:
+        """Return for how many seconds an answer is believed."""
+        context = self.context
+        if body is None:
+            return context.absent_max_age
+        settled = step is None or step.end.timestamp() + _SETTLED < time.time()
+        return context.items_max_age if settled else min(context.absent_max_age, context.items_max_age)
 
     async def _probe(self) -> None:
         """Make sure that a 404 is about the item: the collection itself must be there.
@@ -201,3 +236,19 @@ class Finder:
         """End questions that are under way. Safe to call twice."""
         await self._flights.close()
         await self._probes.close()
+
+
+def _is_in(item: Item, step: TimeStep | None) -> bool:
+    """Return whether an item belongs to a step; an API's search takes both ends of an interval."""
+    return step is None or step.start <= item.time < step.end
+
+
+def _seconds_left(items: tuple[Item, ...]) -> float:
+    """Return for how long the signed links of some items may be believed; infinite where none is signed."""
+    ends = (
+        end
+        for item in items
+        for asset in item.document.assets.values()
+        if (end := expiry_of(str(asset.href)))
+    )
+    return min(ends, default=math.inf) - _EXPIRY_MARGIN - time.time()

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pystac
 from affine import Affine
@@ -51,6 +52,18 @@ class Item:
         """The item's id."""
         return self.document.id
 
+    @property
+    def time(self) -> datetime:
+        """When it was taken, aware: its datetime, or where it has an interval instead, its start.
+
+        Raises:
+            SourceCorruptError: the document does not say.
+        """
+        when = self.document.datetime or self.document.common_metadata.start_datetime
+        if when is None:
+            raise self.corrupt("it has no datetime")
+        return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+
     def asset(self, band: BandTable, grid: GeoBox, trust: Trust) -> Asset | None:
         """Return the file of a band, or None where the item may lack it and does.
 
@@ -58,21 +71,10 @@ class Item:
             SourceCorruptError: the asset is missing, or its CRS or lattice is not the collection's.
             SourceRefusedError: its href points to a host that nothing vouches for.
         """
-        asset = self.document.assets.get(band.asset)
+        asset = self.found(band.asset, optional=band.optional)
         if asset is None:
-            if band.optional:
-                return None
-            raise SourceCorruptError(
-                f"item {self.id!r} has no asset {band.asset!r}",
-                item=self.id,
-                hint="set optional = true under [bands.source] if items may lack it",
-            )
-        try:
-            href = asset.get_absolute_href() or asset.href
-        except (ValueError, TypeError, AttributeError) as error:
-            raise SourceRefusedError(
-                f"item {self.id!r}: the href of asset {band.asset!r} is no URL", item=self.id
-            ) from error
+            return None
+        href = self.href(asset, band.asset)
         return Asset(
             item=self.id,
             href=href,
@@ -81,27 +83,88 @@ class Item:
             place=self.place,
         )
 
+    def found(self, name: str, *, optional: bool) -> pystac.Asset | None:
+        """Return an asset by its key, or None where the item may lack it and does.
+
+        Raises:
+            SourceCorruptError: the asset is missing.
+        """
+        asset = self.document.assets.get(name)
+        if asset is None and not optional:
+            raise SourceCorruptError(
+                f"item {self.id!r} has no asset {name!r}",
+                item=self.id,
+                hint="set optional = true under [bands.source] if items may lack it",
+            )
+        return asset
+
+    def href(self, asset: pystac.Asset, name: str) -> str:
+        """Return an asset's href, made absolute.
+
+        Raises:
+            SourceRefusedError: it is none.
+        """
+        try:
+            return asset.get_absolute_href() or asset.href
+        except (ValueError, TypeError, AttributeError) as error:
+            raise SourceRefusedError(
+                f"item {self.id!r}: the href of asset {name!r} is no URL", item=self.id
+            ) from error
+
     def _extent(self, asset: pystac.Asset, grid: GeoBox) -> Window | None:
-        """Return where the document places the file, by the projection extension."""
-        fields = {**self.document.properties, **asset.extra_fields}
-        for key in ("proj:code", "proj:epsg"):
-            if fields.get(key) is not None:
-                self._check_crs(fields[key], grid)
-        if fields.get("proj:shape") is None or fields.get("proj:transform") is None:
+        """Return where the document places the file on a grid, by the projection extension."""
+        for code in self.codes(asset):
+            self._check_crs(code, grid)
+        raster = self.raster(asset)
+        if raster is None:
             return None
-        shape = self._numbers(fields["proj:shape"], 2)
-        numbers = self._numbers(fields["proj:transform"], 6, 9)
-        if not all(1 <= side <= _MAX_SIDE and side == int(side) for side in shape):
-            raise self._corrupt("its proj:shape is malformed")
-        if numbers[6:] not in ([], [0, 0, 1]):
-            raise self._corrupt("its proj:transform is malformed")
-        affine = Affine(*numbers[:6])
-        extent = place(grid, affine, (int(shape[0]), int(shape[1])))
+        affine, shape = raster
+        extent = place(grid, affine, shape)
         if extent is None:
-            raise self._corrupt(
+            raise self.corrupt(
                 f"its proj:transform {tuple(affine)[:6]} does not lie on the collection's grid"
             )
         return extent
+
+    def codes(self, asset: pystac.Asset) -> list[str]:
+        """Return the codes of the file's CRS that the document gives: none, one, or the same in two forms.
+
+        PROJ reads files and pipelines where it is given other texts, so only codes are passed on.
+
+        Raises:
+            SourceCorruptError: one is no code.
+        """
+        found = []
+        for key in ("proj:code", "proj:epsg"):
+            code = self._field(asset, key)
+            if code is None:
+                continue
+            name = f"EPSG:{code}" if type(code) is int else code
+            if not isinstance(name, str) or not _CODE.fullmatch(name):
+                raise self.corrupt("its proj:code is no authority and code")
+            found.append(name)
+        return found
+
+    def raster(self, asset: pystac.Asset) -> tuple[Affine, tuple[int, int]] | None:
+        """Return transform and (rows, columns) of the file, or None where the document does not say.
+
+        Raises:
+            SourceCorruptError: what it says is malformed.
+        """
+        sides, transform = self._field(asset, "proj:shape"), self._field(asset, "proj:transform")
+        if sides is None or transform is None:
+            return None
+        shape = self._numbers(sides, 2)
+        numbers = self._numbers(transform, 6, 9)
+        if not all(1 <= side <= _MAX_SIDE and side == int(side) for side in shape):
+            raise self.corrupt("its proj:shape is malformed")
+        if numbers[6:] not in ([], [0, 0, 1]):
+            raise self.corrupt("its proj:transform is malformed")
+        return Affine(*numbers[:6]), (int(shape[0]), int(shape[1]))
+
+    def _field(self, asset: pystac.Asset, key: str) -> object:
+        """Return what an asset says, and else the item."""
+        return asset.extra_fields.get(key, self.document.properties.get(key))
 
     def _numbers(self, values: object, *lengths: int) -> list[float]:
         """Return a list of finite numbers of one of these lengths."""
@@ -111,25 +174,20 @@ class Item:
             and all(type(value) in {int, float} and abs(value) <= _MAX_NUMBER for value in values)
         )
         if not usable:
-            raise self._corrupt("its proj:shape or proj:transform is malformed")
+            raise self.corrupt("its proj:shape or proj:transform is malformed")
         return [float(value) for value in values]  # type: ignore[attr-defined]  # a list, seen above
 
-    def _check_crs(self, code: object, grid: GeoBox) -> None:
-        """Compare a CRS by code with the grid's.
-
-        PROJ reads files and pipelines where it is given other texts, so only codes are passed on.
-        """
-        name = f"EPSG:{code}" if type(code) is int else code
-        if not isinstance(name, str) or not _CODE.fullmatch(name):
-            raise self._corrupt("its proj:code is no authority and code")
+    def _check_crs(self, name: str, grid: GeoBox) -> None:
+        """Compare a CRS by code with the grid's."""
         try:
             same = same_crs(str(grid.crs), name)
         except CRSError as error:
-            raise self._corrupt(f"its CRS {name!r} is unknown") from error
+            raise self.corrupt(f"its CRS {name!r} is unknown") from error
         if not same:
-            raise self._corrupt(f"its CRS is {name}, the collection's is {grid.crs}")
+            raise self.corrupt(f"its CRS is {name}, the collection's is {grid.crs}")
 
-    def _corrupt(self, detail: str) -> SourceCorruptError:
+    def corrupt(self, detail: str) -> SourceCorruptError:
+        """Return the error that names the item."""
         return SourceCorruptError(f"item {self.id!r}: {detail}", item=self.id)
 
 

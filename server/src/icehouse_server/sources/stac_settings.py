@@ -136,7 +136,7 @@ class StacTable(BaseModel):
     s3_region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")] | None = None
     """Where the buckets of s3:// hrefs are, which are then asked for without credentials."""
     offset_applied: str | None = None
-    """An item property that is true where the offset which ``raster:bands`` gives is in the pixels already."""
+    """An item property that is true where the offset of ``raster:bands`` is in the pixels already."""
     tiling: TilingTable | None = None
     composite: CompositeTable | None = None
 
@@ -197,7 +197,7 @@ class BandTable(BaseModel):
     optional: bool = False
     """True where an item may lack the asset; its pixels are then invalid."""
     dtype: Literal[DTYPES] | None = None  # type: ignore[valid-type]  # a Literal of a constant
-    """Data type of the files, where it is not the band's: then values are converted, and held to its range."""
+    """Data type of the files, where it is not the band's: values are converted, and held to its range."""
     apply_scale: bool = False
     """Store quantities: each item's own scale and offset are applied. For a band of floats."""
     harmonise: bool = False
@@ -224,7 +224,7 @@ def parse_source(spec: CollectionSpec) -> StacTable:
     table = parse_table(StacTable, spec.source, f"collection {spec.id!r}: [source]")
     if table.tiling is not None and spec.time is not None:
         raise ConfigurationError(
-            f"collection {spec.id!r}: [source.tiling] finds items by place alone, so it is not for a time axis",
+            f"collection {spec.id!r}: [source.tiling] finds items by place alone, not by time",
             hint="leave [source.tiling] out; the API is then searched by place and time",
         )
     return table

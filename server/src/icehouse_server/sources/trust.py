@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urljoin
 
 from icehouse_server.core.errors import SourceRefusedError
-from icehouse_server.sources.urls import crooked, encoded, fault_of, host_of, mirrored, public
+from icehouse_server.sources.urls import crooked, encoded, fault_of, host_of, mirrored, public, s3_url
 
 _HINT = "add the host to asset_hosts under [source] if it is right"
 _SHOWN = 100
@@ -26,6 +26,8 @@ class Trust:
     """``name`` or ``name:port`` in lower case, in the spelling of ``host_of``."""
     mirrors: Mapping[str, str] = field(default_factory=dict)
     """URL prefix to the prefix to ask instead; who sets a mirror trusts it."""
+    s3_region: str | None = None
+    """Where the buckets of s3:// hrefs are; None where none are expected."""
 
     def url_of(self, href: str, *, item: str) -> str:
         """Return the URL to ask for an href of a document: mirrors applied.
@@ -33,6 +35,8 @@ class Trust:
         Raises:
             SourceRefusedError: nobody vouches for its host, or it is no plain http URL.
         """
+        if href.startswith("s3://") and mirrored(href, self.mirrors) is None:
+            href = self._of_bucket(href, item)
         url = mirrored(href, self.mirrors)
         if fault := fault_of(href) if url is None else crooked(href):
             raise SourceRefusedError(
@@ -48,6 +52,20 @@ class Trust:
                 hint=_HINT,
             )
         return encoded(href if url is None else url)
+
+    def _of_bucket(self, href: str, item: str) -> str:
+        if self.s3_region is None:
+            raise SourceRefusedError(
+                f"item {item!r}: an href is of S3, and the collection does not say in which region",
+                item=item,
+                hint='add s3_region under [source], as in s3_region = "us-west-2", or a mirror for s3://',
+            )
+        try:
+            return s3_url(href, self.s3_region)
+        except ValueError as error:
+            raise SourceRefusedError(
+                f"item {item!r}: the href of an asset can't be asked for: {error}", item=item
+            ) from error
 
     def follow(self, url: str, location: str, *, item: str = "") -> str:
         """Return where a redirect leads: on the same host, or where an href may point to.

@@ -3,11 +3,15 @@
 import ipaddress
 import re
 from collections.abc import Mapping
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from datetime import UTC, datetime
+from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 """Host names as every parser reads them. An international name is written in its ASCII form."""
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+"""Buckets that can be part of a host's name; one with a dot has no certificate there."""
 
 _ODD = re.compile(r"^ |[\x00-\x1f\x7f\\]")
 """Characters that parsers disagree about."""
@@ -75,6 +79,42 @@ def _plain_host(host: str) -> bool:
         return ipaddress.IPv6Address(host).scope_id is None
     except ValueError:
         return False
+
+
+def s3_url(url: str, region: str) -> str:
+    """Return where an object of S3, ``s3://bucket/key``, is read without credentials.
+
+    Raises:
+        ValueError: the bucket has no name of its own on the web.
+    """
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    if not _BUCKET.fullmatch(bucket):
+        raise ValueError("its bucket is no name that a host can have; a mirror can map it to https")
+    return f"https://{bucket}.s3.{region}.amazonaws.com/{quote(key, safe='/')}"
+
+
+def expiry_of(url: str) -> float | None:
+    """Return when a signed URL ends, in seconds since 1970, or None where it says nothing of it.
+
+    Understood are the presigned URLs of S3 and Google (a date and a number of seconds, or ``Expires``) and
+    the shared access signatures of Azure (``se``).
+    """
+    try:
+        query = urlsplit(url).query
+        return _expiry({key.lower(): values[-1] for key, values in parse_qs(query).items()})
+    except (KeyError, ValueError, OverflowError):
+        return None
+
+
+def _expiry(part: Mapping[str, str]) -> float | None:
+    for vendor in ("x-amz", "x-goog"):
+        if f"{vendor}-expires" in part:
+            begin = datetime.strptime(part[f"{vendor}-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            return begin.timestamp() + float(part[f"{vendor}-expires"])
+    if "sig" in part and "se" in part:
+        end = datetime.fromisoformat(part["se"])
+        return end.replace(tzinfo=end.tzinfo or UTC).timestamp()
+    return float(part["expires"]) if "expires" in part and "signature" in part else None
 
 
 def encoded(url: str) -> str:

@@ -1,0 +1,40 @@
+"""A bound on bytes that several pieces of work share."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True, kw_only=True)
+class Room:
+    """Bytes that may be held at once. Turns go by who came first. Used from one event loop."""
+
+    limit: int
+    """Bytes. Who needs more than all of it works alone."""
+    held: int = 0
+    _waiting: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
+
+    @contextlib.asynccontextmanager
+    async def take(self, size: int) -> AsyncIterator[None]:
+        """Hold some bytes for the length of a block."""
+        size = min(size, self.limit)
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, turn))
+        self._admit()
+        try:
+            await turn
+            yield
+        finally:
+            if turn.done() and not turn.cancelled():
+                self.held -= size
+            self._waiting = deque(entry for entry in self._waiting if entry[1] is not turn)
+            self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self.held + self._waiting[0][0] <= self.limit:
+            size, turn = self._waiting.popleft()
+            if not turn.done():
+                self.held += size
+                turn.set_result(None)
