@@ -25,6 +25,7 @@ _KINDS: Mapping[str, type[errors.IcehouseError]] = {
     "not-acceptable": errors.BadParameter,
     "unknown-collection": errors.NotFound,
     "unknown-band": errors.NotFound,
+    "unknown-time": errors.NotFound,
     "unknown-snapshot": errors.NotFound,
     "unknown-job": errors.NotFound,
     "not-found": errors.NotFound,
