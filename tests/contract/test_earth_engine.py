@@ -257,6 +257,24 @@ def test_the_dtype_of_a_result(make, dtype):
     assert got.dtype["landcover"] == np.dtype(dtype)
 
 
+@pytest.mark.parametrize(("year", "expected"), [("2021", {0, 1}), ("1999", {0})])
+def test_a_choice_leaves_the_other_branch_alone(year, expected):
+    dates = ee.ImageCollection(world.DATED).filterDate(f"{year}-01-01", f"{year}-12-31").select("SCL")
+    void = ee.Image.constant([0]).updateMask(0).rename("SCL")
+    image = ee.Image(ee.Algorithms.If(dates.size(), dates.mosaic().select("SCL"), void))
+    mask = compute(image.mask().gt(0).unmask(0, False), SCENE)["SCL"]
+    assert mask.dtype == np.uint8
+    assert set(np.unique(mask)) == expected
+
+
+def test_bands_are_replaced_in_their_place():
+    image = ee.Image(world.MIXED)
+    got = compute(image.addBands(image.select("change").multiply(2.0), overwrite=True), POLAR)
+    assert got.dtype.names == compute(image, POLAR[:1, :1]).dtype.names
+    assert got["change"].dtype == np.int32
+    np.testing.assert_array_equal(got["change"], 2 * truth(world.MIXED, "change", POLAR)[0].astype(int))
+
+
 def test_clip_and_arithmetic():
     image = ee.Image(world.MIXED).select(["count", "index"], ["a", "b"])
     clipped = image.clip(ee.Geometry.Rectangle([149.95, 64.99, 150, 65.02])).unmask(7, False)

@@ -60,8 +60,9 @@ def of_dtype(name: str) -> PixelType:
 
 
 def of_value(value: float) -> PixelType:
-    """The type of a constant: its range is the value itself."""
-    return PixelType("int" if isinstance(value, int) else "double", value, value)
+    """The type of a constant: its range is the value itself. JSON knows no integers: 2.0 is one too."""
+    whole = float(value).is_integer() and abs(value) < 2**63
+    return PixelType("int", int(value), int(value)) if whole else PixelType("double", value, value)
 
 
 BOOLEAN: Final = PixelType("int", 0, 1)
