@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -113,6 +114,8 @@ class CollectionSpec:
     """Entry point in the group ``icehouse.sources``."""
     source: Mapping[str, object]
     """The source's own settings, checked by the source."""
+    home: str | None = None
+    """Folder of the collection file, to which its relative paths are relative; None where it has none."""
     bbox: tuple[float, float, float, float]
     """Where there are data: west, south, east, north in degrees (CRS84)."""
     time: TimeAxis | None = None
@@ -167,6 +170,11 @@ class CollectionSpec:
             raise ValueError(f"collection {self.id!r} has no time axis")
         return self.time.step(time)
 
-    def key(self, band: str, row: int, col: int, time: int | None = None) -> ChunkKey:
-        """Return the key of a chunk at level 0; ``time`` numbers a step, where there is a time axis."""
-        return ChunkKey(collection=self.id, level=0, band=band, time=time, row=row, col=col)
+    @cached_property
+    def grids(self) -> tuple[Grid, ...]:
+        """The grid of each level, the collection's own first."""
+        return tuple(self.grid.shrunk(level) for level in range(self.grid.levels))
+
+    def key(self, band: str, row: int, col: int, time: int | None = None, level: int = 0) -> ChunkKey:
+        """Return the key of a chunk; ``time`` numbers a step, where there is a time axis."""
+        return ChunkKey(collection=self.id, level=level, band=band, time=time, row=row, col=col)

@@ -134,7 +134,7 @@ def _read_own(folder: Path) -> dict[str, CollectionSpec]:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"the collection file {path} can't be read: {error}") from None
-        spec = parse_collection(text, str(path))
+        spec = parse_collection(text, str(path), home=path.resolve().parent)
         if spec.id in found:
             raise ConfigurationError(f"{path}: another file of this folder has the id {spec.id!r} already")
         found[spec.id] = spec
@@ -146,12 +146,13 @@ def user_collections_dir(configured: Path | None) -> Path | None:
     return configured.expanduser() if configured is not None else None
 
 
-def parse_collection(text: str, name: str) -> CollectionSpec:
+def parse_collection(text: str, name: str, home: Path | None = None) -> CollectionSpec:
     """Turn the text of a collection file into a checked spec.
 
     Args:
         text: TOML.
         name: the file's name, for messages.
+        home: its folder, where it has one; relative paths are relative to it.
 
     Raises:
         ConfigurationError: names file, key and what would be right.
@@ -163,12 +164,12 @@ def parse_collection(text: str, name: str) -> CollectionSpec:
     except ValidationError as error:
         raise _explain(error, name) from None
     try:
-        return _spec(file)
+        return _spec(file, home)
     except ValueError as error:
         raise ConfigurationError(f"{name}: {error}") from None
 
 
-def _spec(file: _File) -> CollectionSpec:
+def _spec(file: _File, home: Path | None) -> CollectionSpec:
     options = dict(file.source.model_extra or {})
     return CollectionSpec(
         id=file.id,
@@ -179,6 +180,7 @@ def _spec(file: _File) -> CollectionSpec:
         default_bands=file.default_bands or (file.bands[0].name,),
         source_type=file.source.type,
         source=options,
+        home=None if home is None else str(home),
         bbox=_bbox(file.extent.bbox),
         time=None if file.time is None else _time(file.time),
         interval=tuple(None if end == ".." else end for end in file.extent.interval),  # type: ignore[arg-type]
