@@ -126,7 +126,8 @@ class Access:
 
         context = self._context
         start = context.connect_timeout + context.read_timeout
-        CALL.set(Call(time.monotonic() + start, _START_BYTES, given_up))
+        # All wait for the start, so it goes on when this one is given up.
+        CALL.set(Call(time.monotonic() + start, _START_BYTES))
         self._start(ee, start)
         CALL.set(Call(time.monotonic() + seconds, max_bytes, given_up))
         return work(ee)
@@ -189,7 +190,7 @@ class Access:
                 traffic=context.hosts.traffic,
             )
         if ee.data.is_initialized():
-            ee.Reset()
+            ee.data.reset()  # credentials of before must not be used again
         # Otherwise the library fetches a list of deprecated assets from another host, without a deadline.
         ee.deprecation.deprecated_assets = {"icehouse-asks-for-no-list": None}
         ee.data.setMaxRetries(0)  # the layer above retries
