@@ -173,9 +173,9 @@ async def test_the_index_is_what_the_repository_says(tmp_path_factory, pool, mem
         async with store.lease() as lease:
             fresh = await Index.load(SPEC, lease.session)
         for band in SPEC.bands:
-            assert set(fresh._present[band.name, None]) == set(store.index._present[band.name, None])
+            assert set(fresh._present[0, band.name, None]) == set(store.index._present[0, band.name, None])
             expected = {(c.key.row, c.key.col) for c in chunks if c.key.band == band.name}
-            assert set(fresh._present[band.name, None]) == expected
+            assert set(fresh._present[0, band.name, None]) == expected
         assert {c.key for c in chunks if store.index.is_void(c.key)} == {c.key for c in chunks if c.void}
 
 

@@ -68,20 +68,22 @@ class Daemon:
     def store(self):
         return self.service.collection(self.spec.id)
 
-    async def load(self, times, window=WINDOW, bands=("dem",), **options):
+    async def load(self, times, window=WINDOW, bands=("dem",), level=0, **options):
         region = Region(
             collection=self.spec,
             bands=self.spec.select(bands),
-            target=self.spec.grid.geobox_of(window),
+            target=self.spec.grids[level].geobox_of(window),
             times=times,
+            level=level,
         )
         answer = await self.service.coverage(Ask(region=region, **options))
         answer.close()
         return answer.coverage
 
-    def truth(self, times, band="dem", window=WINDOW):
+    def truth(self, times, band="dem", window=WINDOW, level=0):
         steps = [self.spec.time.step(time) for time in times]
-        return np.stack([self.source.truth.pixels(self.spec.band(band), window, step) for step in steps])
+        pixels = self.source.truth.pixels
+        return np.stack([pixels(self.spec.band(band), window, step, level) for step in steps])
 
 
 @asynccontextmanager
@@ -198,6 +200,39 @@ async def test_more_steps_in_the_file_lengthen_the_repository_at_the_next_start(
     async with daemon(tmp_path, pool, longer) as d:
         np.testing.assert_array_equal((await d.load((3, 7))).bands["dem"], d.truth((3, 7)))
         assert {key.time for key in d.source.reads} == {7}
+
+
+SMALL = Window(row=3, col=4, height=40, width=40)
+
+
+async def test_levels_are_kept_apart_and_each_is_a_cube(tmp_path, pool):
+    async with daemon(tmp_path, pool) as d:
+        for level in (2, 0, 1):
+            window = SMALL.intersection(SPEC.grids[level].window)
+            got = await d.load((1, 2), window, level=level)
+            np.testing.assert_array_equal(got.bands["dem"], d.truth((1, 2), window=window, level=level))
+        assert {key.level for key in d.source.reads} == {0, 1, 2}
+        assert set(d.source.reads.values()) == {1}
+        past = d.store.snapshot
+        async with d.store.lease() as lease:
+            cube = xr.open_zarr(lease.session.store, group="2", consolidated=False, mask_and_scale=False)
+            rows, cols = SPEC.grids[2].shape
+            assert dict(cube.sizes) == {"time": 4, "y": rows, "x": cols, "bnds": 2}
+            window = SMALL.intersection(SPEC.grids[2].window)
+            area = {"time": [1, 2], "y": slice(3, window.stop_row), "x": slice(4, window.stop_col)}
+            np.testing.assert_array_equal(cube["dem"].isel(area), d.truth((1, 2), window=window, level=2))
+            assert float(cube["x"][1] - cube["x"][0]) == 4 * SPEC.grid.geobox.affine.a
+        with pytest.raises(NotCachedError):  # of a level that its repository does not have
+            await d.load((1,), Window(row=0, col=0, height=5, width=5), level=3, snapshot=past)
+    async with daemon(tmp_path, pool) as d:
+        window = SMALL.intersection(SPEC.grids[2].window)
+        got = await d.load((1, 2), window, level=2)
+        np.testing.assert_array_equal(got.bands["dem"], d.truth((1, 2), window=window, level=2))
+        assert not d.source.requests
+    longer = replace(SPEC, time=replace(YEARS, end=datetime(2023, 1, 1, tzinfo=UTC)))
+    async with daemon(tmp_path, pool, longer) as d:  # a new step and a new band reach all levels
+        got = await d.load((1, 5), window, level=2)
+        np.testing.assert_array_equal(got.bands["dem"], d.truth((1, 5), window=window, level=2))
 
 
 LISTED = TimeAxis(listed=(TimeStep(start=day(1), end=day(5)), TimeStep(start=day(5), end=day(20))))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.grid import ChunkKey, Window
 
 
@@ -13,6 +14,7 @@ class ChunkBlock:
     bands: tuple[str, ...]
     time: int | None = None
     """Number of the time step, where the collection has a time axis."""
+    level: int = 0
     chunks: Window
     """Rows and columns counted in chunks."""
 
@@ -26,30 +28,34 @@ class ChunkBlock:
             for col in range(chunks.col, chunks.stop_col)
         )
 
+    def keys(self, spec: CollectionSpec, band: str) -> Iterator[ChunkKey]:
+        """The chunks of a band, row by row."""
+        return (spec.key(band, row, col, self.time, self.level) for row, col in self.positions)
+
 
 def join(
     keys: Iterable[ChunkKey], max_side: int, most: Callable[[tuple[str, ...]], int] | None = None
 ) -> tuple[ChunkBlock, ...]:
-    """Join keys of one collection and level into rectangles of at most ``max_side`` chunks each way.
+    """Join keys of one collection into rectangles of at most ``max_side`` chunks each way.
 
     Greedy from the top left: as wide as it goes, then as high. Every key is in exactly one block, and a
-    block holds nothing but keys that were given, all of one time step. Neither order nor repetition of the
-    keys matters.
+    block holds nothing but keys that were given, all of one level and time step. Neither order nor
+    repetition of the keys matters.
 
     Args:
         keys: what to join.
         max_side: chunks each way, at most.
         most: how many positions a block of these bands may hold, where that is bounded.
     """
-    bands_at: dict[tuple[int | None, int, int], set[str]] = {}
+    bands_at: dict[tuple[int, int | None, int, int], set[str]] = {}
     for key in keys:
-        bands_at.setdefault((key.time, key.row, key.col), set()).add(key.band)
-    places: dict[tuple[tuple[str, ...], int | None], set[tuple[int, int]]] = {}
-    for (time, *place), bands in bands_at.items():
-        places.setdefault((tuple(sorted(bands)), time), set()).add((place[0], place[1]))
+        bands_at.setdefault((key.level, key.time, key.row, key.col), set()).add(key.band)
+    places: dict[tuple[tuple[str, ...], int, int | None], set[tuple[int, int]]] = {}
+    for (level, time, row, col), bands in bands_at.items():
+        places.setdefault((tuple(sorted(bands)), level, time), set()).add((row, col))
     return tuple(
-        ChunkBlock(bands=bands, time=time, chunks=chunks)
-        for (bands, time), positions in places.items()
+        ChunkBlock(bands=bands, level=level, time=time, chunks=chunks)
+        for (bands, level, time), positions in places.items()
         for chunks in _rectangles(positions, max_side, max_side**2 if most is None else most(bands))
     )
 

@@ -89,11 +89,15 @@ class ChunkKey:
     col: int
 
     @property
+    def array(self) -> str:
+        """Path of the array that holds the chunk: levels above 0 are groups of their own."""
+        return f"{self.level}/{self.band}" if self.level else self.band
+
+    @property
     def path(self) -> str:
         """The chunk's key in its repository, by Zarr v3's default key encoding."""
-        prefix = f"{self.level}/{self.band}" if self.level else self.band
         step = "" if self.time is None else f"{self.time}/"
-        return f"{prefix}/c/{step}{self.row}/{self.col}"
+        return f"{self.array}/c/{step}{self.row}/{self.col}"
 
     @classmethod
     def from_path(cls, collection: str, path: str) -> "ChunkKey":
@@ -162,6 +166,23 @@ class Grid:
         """(rows, columns) of chunks at level 0."""
         rows, cols = self.shape
         return math.ceil(rows / self.chunk), math.ceil(cols / self.chunk)
+
+    @property
+    def levels(self) -> int:
+        """Number of levels, this one included: the last is the first that fits into one chunk."""
+        rows, cols = self.shape
+        return 1 + max(0, math.ceil(math.log2(max(rows, cols) / self.chunk)))
+
+    def shrunk(self, level: int) -> "Grid":
+        """Return the grid of a level: cells 2^level as wide and high, from the same top left corner.
+
+        The last row and column may stick out of this grid.
+        """
+        factor = 2**level
+        rows, cols = self.shape
+        shape = (math.ceil(rows / factor), math.ceil(cols / factor))
+        affine = self.geobox.affine * Affine.scale(factor)
+        return Grid(geobox=GeoBox(shape, affine, self.geobox.crs), chunk=self.chunk)
 
     def chunk_window(self, row: int, col: int) -> Window:
         """Return the pixels of chunk (row, col), cut at the grid's edge."""

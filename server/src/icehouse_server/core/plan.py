@@ -11,7 +11,7 @@ from odc.geo.geobox import GeoBox
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import TooLargeError
 from icehouse_server.core.footprint import Footprint, footprint
-from icehouse_server.core.grid import ChunkKey, Window
+from icehouse_server.core.grid import ChunkKey, Grid, Window
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.time import TimeStep
 
@@ -26,6 +26,8 @@ class Region:
     """The geobox asked for, which is the geobox returned."""
     times: tuple[int, ...] | None = None
     """Numbers of the time steps, ascending; None where the collection has no time axis."""
+    level: int = 0
+    """Which level is read: 0 is the full resolution."""
     resampling: Mapping[str, str] = field(default_factory=dict)
     """Resampling by band name, where it differs from the band's default."""
 
@@ -41,6 +43,11 @@ class Region:
         """(rows, columns) of the answer."""
         rows, cols = self.target.shape
         return int(rows), int(cols)
+
+    @property
+    def grid(self) -> Grid:
+        """The grid that is read: the collection's at the region's level."""
+        return self.collection.grids[self.level]
 
     @property
     def steps(self) -> tuple[TimeStep, ...]:
@@ -110,7 +117,7 @@ class Plan:
     def estimated_source_bytes(self) -> int:
         """Bytes that the absent chunks hold uncompressed: sources usually send less."""
         sizes = {band.name: band.dtype.itemsize for band in self.region.bands}
-        pixels = self.region.collection.grid.chunk**2
+        pixels = self.region.grid.chunk**2
         return sum(sizes[key.band] * pixels for key in self.absent)
 
 
@@ -140,13 +147,13 @@ def make_plan(region: Region, presence: Presence, limits: Limits) -> Plan:
         TooLargeError: it needs more than the limits allow.
     """
     check_size(region, limits)
-    grid = region.collection.grid
+    grid = region.grid
     methods = [region.resampling_of(band) for band in region.bands]
     under = footprint(grid, region.target, methods, max_chunks=limits.max_chunks)
     chunks = len(under.chunks) * len(region.layers)
     _check_count(chunks, limits.max_chunks, "max_chunks", "reads")
     needed = tuple(
-        region.collection.key(band.name, row, col, time)
+        region.collection.key(band.name, row, col, time, region.level)
         for band, time in region.layers
         for row, col in under.chunks
     )

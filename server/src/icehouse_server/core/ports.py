@@ -9,7 +9,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
-from icehouse_server.core.grid import ChunkKey, Window
+from icehouse_server.core.grid import ChunkKey, Grid, Window
 from icehouse_server.core.time import TimeStep
 
 type Pixels = np.ndarray[tuple[int, int], np.dtype[np.generic]]
@@ -33,7 +33,7 @@ class BlockRequest:
     level: int
     bands: tuple[BandSpec, ...]
     window: Window
-    """Pixels of the collection's grid; cut at the grid's edge."""
+    """Pixels of the collection's grid at the level; cut at the grid's edge."""
     geobox: GeoBox
     """The same as a GeoBox: CRS, affine, shape."""
     step: TimeStep | None = None
@@ -42,6 +42,11 @@ class BlockRequest:
     """Monotonic seconds: what the source remembers from before this moment is not believed.
 
     A refresh sets it; otherwise the source decides for how long it believes what it remembers."""
+
+    @property
+    def grid(self) -> Grid:
+        """The collection's grid at the level."""
+        return self.collection.grids[self.level]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

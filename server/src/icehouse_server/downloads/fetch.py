@@ -14,7 +14,7 @@ import stamina
 from icehouse_server.core.blocks import ChunkBlock
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import SourceCorruptError, SourceTimeoutError, SourceUnavailableError
-from icehouse_server.core.grid import ChunkKey, Window
+from icehouse_server.core.grid import ChunkKey
 from icehouse_server.core.ports import BandBlock, Block, BlockRequest, FilledChunk, Pixels, Source
 
 
@@ -131,13 +131,14 @@ def _check(block: Block, request: BlockRequest) -> None:
 
 def request_for(spec: CollectionSpec, block: ChunkBlock, not_before: float) -> BlockRequest:
     """Return what a source is asked for to fill a block of chunks; ``not_before`` as the request has it."""
-    window = spec.grid.pixels_of(block.chunks)
+    grid = spec.grids[block.level]
+    window = grid.pixels_of(block.chunks)
     return BlockRequest(
         collection=spec,
-        level=0,
+        level=block.level,
         bands=tuple(spec.band(name) for name in block.bands),
         window=window,
-        geobox=spec.grid.geobox_of(window),
+        geobox=grid.geobox_of(window),
         step=spec.step(block.time),
         not_before=not_before,
     )
@@ -151,11 +152,9 @@ def cut(
         band.name: _filled(block.bands[band.name], band) for band in request.bands
     }
     return tuple(
-        _chunk(
-            spec, band, spec.key(band.name, row, col, chunks.time), request.window, filled[band.name], block
-        )
+        _chunk(band, key, request, filled[band.name], block)
         for band in request.bands
-        for row, col in chunks.positions
+        for key in chunks.keys(spec, band.name)
     )
 
 
@@ -163,11 +162,10 @@ def _filled(got: BandBlock, band: BandSpec) -> Pixels:
     return cast("Pixels", np.where(got.valid, got.values, band.fill))
 
 
-def _chunk(
-    spec: CollectionSpec, band: BandSpec, key: ChunkKey, origin: Window, values: Pixels, block: Block
-) -> FilledChunk:
-    size = spec.grid.chunk
-    area = spec.grid.chunk_window(key.row, key.col)
+def _chunk(band: BandSpec, key: ChunkKey, request: BlockRequest, values: Pixels, block: Block) -> FilledChunk:
+    grid, origin = request.grid, request.window
+    size = grid.chunk
+    area = grid.chunk_window(key.row, key.col)
     part = values[area.slices(origin)]
     if part.shape == (size, size):
         whole = part.copy()  # a view would keep the whole block in memory as long as one chunk is cached

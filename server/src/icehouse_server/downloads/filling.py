@@ -1,6 +1,7 @@
 """Filling: a job's block on its way from the source into the repository, and what becomes of its flights."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -167,7 +168,7 @@ class Filling:
 
 def keys_of(spec: CollectionSpec, block: ChunkBlock) -> Iterator[ChunkKey]:
     """List the chunks of a block."""
-    return (spec.key(band, row, col, block.time) for row, col in block.positions for band in block.bands)
+    return itertools.chain.from_iterable(block.keys(spec, band) for band in block.bands)
 
 
 def _may_be_local(error: IcehouseError) -> bool:

@@ -106,6 +106,7 @@ def fetch_noted(
                 col=block.chunks.col,
                 rows=block.chunks.height,
                 cols=block.chunks.width,
+                level=block.level,
                 **({} if block.time is None else {"step": str(spec.step(block.time))}),
                 source_requests=tally.requests,
                 source_bytes=tally.bytes,

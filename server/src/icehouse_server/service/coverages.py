@@ -411,7 +411,7 @@ class CoverageService:
         out: Pixels,
         trace: Trace,
     ) -> None:
-        under = store.spec.grid.chunks_under(piece.source)
+        under = plan.region.grid.chunks_under(piece.source)
         inside = [
             key
             for key in keys
@@ -446,7 +446,7 @@ def _write_piece(plan: Plan, band: BandSpec, values: Pixels, piece: Piece, out: 
     warp_piece(
         values,
         piece,
-        grid=plan.region.collection.grid,
+        grid=plan.region.grid,
         target=plan.region.target,
         band=band,
         method=plan.region.resampling_of(band),

@@ -23,6 +23,7 @@ from icehouse_server.store import layout
 from icehouse_server.store.codec import DamagedError, decode, encode, void_chunk
 from icehouse_server.store.decoded import DecodedCache
 from icehouse_server.store.index import Index
+from icehouse_server.store.layout import Extent
 from icehouse_server.store.opening import open_repository
 from icehouse_server.store.refusals import ends, first_line, refusals
 from icehouse_server.store.room import COMMIT_BYTES, Room
@@ -106,7 +107,7 @@ class CollectionStore:
         *,
         index: Index,
         session: icechunk.Session,
-        steps: int,
+        extent: Extent,
         shared: Shared,
     ) -> None:
         self.spec = spec
@@ -114,8 +115,7 @@ class CollectionStore:
         self.index = index
         self._repository = repository
         self._session = session
-        self._steps = steps
-        """Time steps that the repository has; 0 where the collection has no time axis."""
+        self._extent = extent
         self._shared = shared
         self._decoded = shared.decoded
         self._pool = shared.pool
@@ -147,8 +147,8 @@ class CollectionStore:
         try:
             repository = await loop.run_in_executor(shared.pool, open_repository, spec, folder)
             session = await repository.readonly_session_async("main")
-            index = await Index.load(spec, session)
-            steps = await loop.run_in_executor(shared.pool, layout.steps_in, session.store)
+            extent = await loop.run_in_executor(shared.pool, Extent.of, session.store)
+            index = await Index.load(spec, session, extent.levels)
         except IcehouseError:
             raise
         except BaseException as error:
@@ -158,7 +158,7 @@ class CollectionStore:
                 f"the repository of collection {spec.id!r} can't be opened: {first_line(error)}",
                 hint=f"move collections/{folder.name} out of the cache folder; it will be fetched again",
             ) from error
-        return cls(spec, folder, repository, index=index, session=session, steps=steps, shared=shared)
+        return cls(spec, folder, repository, index=index, session=session, extent=extent, shared=shared)
 
     @property
     def snapshot(self) -> str:
@@ -213,11 +213,11 @@ class CollectionStore:
             self._shared.room.written(size)
 
     async def _prepare(self, session: icechunk.Session, chunks: tuple[EncodedChunk, ...]) -> None:
-        """Lengthen the time axis where a chunk is of a step that came since. Runs in the writer's turn."""
-        steps = max((entry.chunk.key.time or 0) + 1 for entry in chunks)
-        if self.spec.time is not None and steps > self._steps:
+        """Make place where a chunk is of a level or a time step that is new. Runs in the writer's turn."""
+        extent = self._extent.holding(entry.chunk.key for entry in chunks)
+        if extent != self._extent:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._pool, layout.lengthen, self.spec, session.store, steps)
+            await loop.run_in_executor(self._pool, layout.reach, self.spec, session.store, extent)
 
     async def _publish(self, snapshot: str, chunks: tuple[EncodedChunk, ...]) -> None:
         """Let readers see a commit. Runs in the writer's turn; the swap itself is one step of the loop."""
@@ -228,7 +228,7 @@ class CollectionStore:
             self._decoded.drop(again)
         self.garbage += COMMIT_BYTES + len(again) * self._chunk_bytes
         self._session = session
-        self._steps = max(self._steps, *((entry.chunk.key.time or 0) + 1 for entry in chunks))
+        self._extent = self._extent.holding(entry.chunk.key for entry in chunks)
         self._shared.usage.wrote((entry.chunk.key, len(entry.data)) for entry in chunks)
         for entry in chunks:
             chunk = entry.chunk
@@ -319,9 +319,9 @@ class CollectionStore:
         """Go by the latest snapshot that there is: a commit may have landed that was reported as failed."""
         latest = await self._repository.readonly_session_async("main")
         if latest.snapshot_id != self.snapshot:
-            index = await Index.load(self.spec, latest)
             loop = asyncio.get_running_loop()
-            self._steps = await loop.run_in_executor(self._pool, layout.steps_in, latest.store)
+            self._extent = await loop.run_in_executor(self._pool, Extent.of, latest.store)
+            index = await Index.load(self.spec, latest, self._extent.levels)
             self._decoded.drop(tuple(self.index.keys()))
             self.index.become(index)
             self._session = latest
@@ -378,8 +378,9 @@ class CollectionStore:
         Args:
             lease: what to read.
             band: which band.
-            window: pixels of the grid, inside it.
-            keys: the chunks to be read, all of one time step; elsewhere the window holds the band's fill.
+            window: pixels of the grid at the level of the chunks, inside it.
+            keys: the chunks to be read, all of one level and time step; elsewhere the window holds the band's
+                fill.
 
         Returns:
             (rows, columns) of the band's dtype, C-contiguous and writable.
@@ -474,7 +475,7 @@ class CollectionStore:
 async def _kind(session: icechunk.Session, key: ChunkKey) -> icechunk.ChunkType:
     """Return how a snapshot holds a chunk, if it does."""
     place = (key.row, key.col) if key.time is None else (key.time, key.row, key.col)
-    return await session.chunk_type_async(f"/{key.band}", place)
+    return await session.chunk_type_async(f"/{key.array}", place)
 
 
 def _decoded(

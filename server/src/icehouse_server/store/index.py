@@ -1,7 +1,8 @@
 """The in-memory index of a repository: which chunks exist. Made from the repository, never the truth."""
 
+import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from icechunk import Session
@@ -16,8 +17,8 @@ _BATCH = 10_000
 
 _NONE = ChunkSet()
 
-type _Layer = tuple[str, int | None]
-"""A band, and the number of a time step where the collection has a time axis."""
+type _Layer = tuple[int, str, int | None]
+"""A level, a band, and the number of a time step where the collection has a time axis."""
 
 
 class Index:
@@ -29,13 +30,14 @@ class Index:
         self._void: defaultdict[_Layer, ChunkSet] = defaultdict(ChunkSet)
 
     @classmethod
-    async def load(cls, spec: CollectionSpec, session: Session) -> "Index":
-        """Read a repository's chunk coordinates."""
+    async def load(cls, spec: CollectionSpec, session: Session, levels: Iterable[int] = (0,)) -> "Index":
+        """Read a repository's chunk coordinates, of the levels that it has."""
         index = cls(spec)
-        for band in spec.bands:
-            async for position in session.chunk_coordinates(f"/{band.name}", batch_size=_BATCH):
+        for level, band in itertools.product(levels, spec.bands):
+            path = spec.key(band.name, 0, 0, level=level).array
+            async for position in session.chunk_coordinates(f"/{path}", batch_size=_BATCH):
                 *time, row, col = position
-                index._present[band.name, time[0] if time else None].add(row, col)
+                index._present[level, band.name, time[0] if time else None].add(row, col)
         return index
 
     def __len__(self) -> int:
@@ -43,28 +45,28 @@ class Index:
 
     def keys(self) -> Iterator[ChunkKey]:
         """List the cached chunks. The index must not change meanwhile."""
-        for (band, time), present in self._present.items():
+        for (level, band, time), present in self._present.items():
             for row, col in present:
-                yield self._spec.key(band, row, col, time)
+                yield self._spec.key(band, row, col, time, level)
 
     def has(self, key: ChunkKey) -> bool:
         """Return whether a chunk is cached."""
-        present = self._present.get((key.band, key.time))
+        present = self._present.get((key.level, key.band, key.time))
         return present is not None and (key.row, key.col) in present
 
-    def within(self, band: str, time: int | None, chunks: Window) -> NDArray[np.bool_]:
+    def within(self, band: str, time: int | None, chunks: Window, level: int = 0) -> NDArray[np.bool_]:
         """Return a boolean array (rows, columns) over a rectangle of chunks: True where one is cached."""
-        present = self._present.get((band, time), _NONE)
+        present = self._present.get((level, band, time), _NONE)
         return present.within(chunks)
 
     def is_void(self, key: ChunkKey) -> bool:
         """Return whether a chunk is known to be void; False also where nobody has looked."""
-        void = self._void.get((key.band, key.time))
+        void = self._void.get((key.level, key.band, key.time))
         return void is not None and (key.row, key.col) in void
 
     def add(self, key: ChunkKey, *, void: bool) -> None:
         """Note that a chunk was committed."""
-        layer = key.band, key.time
+        layer = key.level, key.band, key.time
         self._present[layer].add(key.row, key.col)
         if void:
             self._void[layer].add(key.row, key.col)
@@ -78,6 +80,6 @@ class Index:
     def discard(self, key: ChunkKey) -> None:
         """Note that a chunk is gone."""
         for chunks in (self._present, self._void):
-            found = chunks.get((key.band, key.time))
+            found = chunks.get((key.level, key.band, key.time))
             if found is not None:
                 found.discard(key.row, key.col)

@@ -3,9 +3,12 @@
 The root group holds one array a band (``y``, ``x``, before them ``time`` where the collection has a time
 axis; one chunk is one cached chunk), the coordinates and ``spatial_ref`` (CF grid mapping), so that
 ``xarray.open_zarr`` on the repository just works. The arrays are as long as the time axis was when a step of
-it was last written: new steps lengthen them, and nothing that is stored is written anew.
+it was last written: new steps lengthen them, and nothing that is stored is written anew. Level k above 0 is
+the group ``k``, laid out alike; it is there from when its first chunk was written.
 """
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import icechunk
@@ -16,6 +19,7 @@ from zarr.abc.store import Store as ZarrStore
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import RepositoryForeignError
+from icehouse_server.core.grid import ChunkKey, Grid
 from icehouse_server.core.time import TimeAxis
 from icehouse_server.store.codec import zarr_compressors
 
@@ -73,20 +77,55 @@ def identity(spec: CollectionSpec) -> dict[str, Any]:
 
 def create(spec: CollectionSpec, store: ZarrStore, steps: int) -> None:
     """Write the empty cube, with so many steps of its time axis if there is one. Blocking."""
-    root = zarr.create_group(store, attributes={**_dataset_attributes(spec), "icehouse": identity(spec)})
-    affine = spec.grid.geobox.affine
-    _coordinate(root, "y", affine.f, affine.e, spec)
-    _coordinate(root, "x", affine.c, affine.a, spec)
-    crs = spec.grid.crs.proj
+    attributes = {**_dataset_attributes(spec), "icehouse": identity(spec)}
+    _create_group(spec, 0, zarr.create_group(store, attributes=attributes), steps)
+
+
+def _create_group(spec: CollectionSpec, level: int, group: zarr.Group, steps: int) -> None:
+    """Write the arrays of a level: coordinates and bands."""
+    grid = spec.grids[level]
+    affine = grid.geobox.affine
+    _coordinate(group, "y", affine.f, affine.e, grid)
+    _coordinate(group, "x", affine.c, affine.a, grid)
+    crs = grid.crs.proj
     attributes = {**crs.to_cf(), "spatial_ref": crs.to_wkt()}
     attributes["GeoTransform"] = " ".join(
         repr(float(number)) for number in (affine.c, affine.a, affine.b, affine.f, affine.d, affine.e)
     )
-    root.create_array("spatial_ref", shape=(), dtype="int32", fill_value=0, attributes=attributes)[...] = 0
+    group.create_array("spatial_ref", shape=(), dtype="int32", fill_value=0, attributes=attributes)[...] = 0
     if spec.time is not None:
-        _create_time(spec.time, root, steps)
+        _create_time(spec.time, group, steps)
     for band in spec.bands:
-        create_band(spec, band, root)
+        _create_array(spec, band, level, group)
+
+
+def levels_of(root: zarr.Group) -> tuple[int, ...]:
+    """Return which levels a repository has; 0 always. Blocking."""
+    return (0, *sorted(int(name) for name, _ in root.groups() if name.isdecimal()))
+
+
+def add_levels(spec: CollectionSpec, store: ZarrStore, levels: Iterable[int]) -> None:
+    """Give a repository further levels, empty: each is a group of its own. Blocking."""
+    root = zarr.open_group(store, mode="r+")
+    for level in sorted(set(levels) - set(levels_of(root))):
+        attributes = _dataset_attributes(spec)
+        _create_group(spec, level, root.create_group(str(level), attributes=attributes), steps_of(root))
+
+
+def add_band(spec: CollectionSpec, band: BandSpec, store: ZarrStore) -> None:
+    """Give a repository a further band, at every level that it has. Blocking."""
+    root = zarr.open_group(store, mode="r+")
+    for level, group in _groups(root):
+        _create_array(spec, band, level, group)
+
+
+def _groups(root: zarr.Group) -> Iterator[tuple[int, zarr.Group]]:
+    """Yield the groups of the levels that a repository has."""
+    yield 0, root
+    for level in levels_of(root)[1:]:
+        group = root[str(level)]
+        if isinstance(group, zarr.Group):
+            yield level, group
 
 
 def steps_of(root: zarr.Group) -> int:
@@ -95,12 +134,36 @@ def steps_of(root: zarr.Group) -> int:
     return array.shape[0] if isinstance(array, zarr.Array) else 0
 
 
-def steps_in(store: ZarrStore) -> int:
-    """Return the same of a store; 0 where nothing is in it. Blocking."""
-    try:
-        return steps_of(zarr.open_group(store, mode="r"))
-    except FileNotFoundError:
-        return 0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """How far a repository reaches."""
+
+    steps: int
+    """Time steps; 0 where there is no time axis."""
+    levels: tuple[int, ...]
+
+    @classmethod
+    def of(cls, store: ZarrStore) -> "Extent":
+        """Read it; of a store with nothing in it, too. Blocking."""
+        try:
+            root = zarr.open_group(store, mode="r")
+        except FileNotFoundError:
+            return cls(steps=0, levels=())
+        return cls(steps=steps_of(root), levels=levels_of(root))
+
+    def holding(self, keys: Iterable[ChunkKey]) -> "Extent":
+        """Return the extent that has place for these chunks as well."""
+        steps, levels = self.steps, set(self.levels)
+        for key in keys:
+            levels.add(key.level)
+            steps = max(steps, 0 if key.time is None else key.time + 1)
+        return Extent(steps=steps, levels=tuple(sorted(levels)))
+
+
+def reach(spec: CollectionSpec, store: ZarrStore, extent: Extent) -> None:
+    """Make a repository reach as far: what is missing is added empty, what is there stays. Blocking."""
+    add_levels(spec, store, extent.levels)
+    lengthen(spec, store, extent.steps)
 
 
 def lengthen(spec: CollectionSpec, store: ZarrStore, steps: int) -> None:
@@ -108,11 +171,12 @@ def lengthen(spec: CollectionSpec, store: ZarrStore, steps: int) -> None:
     root = zarr.open_group(store, mode="r+")
     if spec.time is None or steps <= steps_of(root):
         return
-    for band in spec.bands:
-        array = root[band.name]
-        if isinstance(array, zarr.Array):
-            array.resize((steps, *spec.grid.shape))
-    _write_steps(spec.time, root, steps)
+    for level, group in _groups(root):
+        for band in spec.bands:
+            array = group[band.name]
+            if isinstance(array, zarr.Array):
+                array.resize((steps, *spec.grids[level].shape))
+        _write_steps(spec.time, group, steps)
 
 
 def _create_time(axis: TimeAxis, root: zarr.Group, steps: int) -> None:
@@ -143,9 +207,9 @@ def _write_steps(axis: TimeAxis, root: zarr.Group, steps: int) -> None:
         times[first:], bounds[first:] = new[:, 0], new
 
 
-def create_band(spec: CollectionSpec, band: BandSpec, root: zarr.Group) -> None:
-    """Write the metadata of a band's array. Blocking."""
-    temporal = spec.time is not None
+def _create_array(spec: CollectionSpec, band: BandSpec, level: int, group: zarr.Group) -> None:
+    """Write the metadata of a band's array."""
+    temporal, shape = spec.time is not None, spec.grids[level].shape
     attributes: dict[str, Any] = {"grid_mapping": "spatial_ref", "long_name": band.long_name or band.name}
     if band.units:
         attributes["units"] = band.units
@@ -153,9 +217,9 @@ def create_band(spec: CollectionSpec, band: BandSpec, root: zarr.Group) -> None:
         attributes["nodata"] = band.nodata if np.isfinite(band.nodata) else str(band.nodata)
         attributes["_FillValue"] = FillValueCoder.encode(band.fill.item(), band.dtype)
     attributes |= _scaling(band)
-    root.create_array(
+    group.create_array(
         band.name,
-        shape=(steps_of(root), *spec.grid.shape) if temporal else spec.grid.shape,
+        shape=(steps_of(group), *shape) if temporal else shape,
         chunks=(1, spec.grid.chunk, spec.grid.chunk) if temporal else (spec.grid.chunk, spec.grid.chunk),
         dtype=band.dtype.name,
         fill_value=band.fill.item(),
@@ -244,7 +308,7 @@ def _same(array: zarr.Array[Any], band: BandSpec) -> bool:
     return fill and ("nodata" in array.attrs) == (band.nodata is not None) and scaling == _scaling(band)
 
 
-def _coordinate(root: zarr.Group, name: str, first: float, step: float, spec: CollectionSpec) -> None:
+def _coordinate(root: zarr.Group, name: str, first: float, step: float, grid: Grid) -> None:
     """Write the centres of the pixels along an axis, slice by slice: at 2 m they are 30 MB."""
     words = {
         ("y", False): ("projection_y_coordinate", "m"),
@@ -252,8 +316,8 @@ def _coordinate(root: zarr.Group, name: str, first: float, step: float, spec: Co
         ("y", True): ("latitude", "degrees_north"),
         ("x", True): ("longitude", "degrees_east"),
     }
-    standard_name, units = words[name, spec.grid.crs.geographic]
-    size = spec.grid.shape[0 if name == "y" else 1]
+    standard_name, units = words[name, grid.crs.geographic]
+    size = grid.shape[0 if name == "y" else 1]
     array = root.create_array(
         name,
         shape=(size,),

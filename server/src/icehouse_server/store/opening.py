@@ -55,9 +55,8 @@ def _check_layout(spec: CollectionSpec, repository: icechunk.Repository) -> None
         session.commit(f"{_steps(spec)} time steps")
     if gained:
         session = repository.writable_session("main")
-        root = zarr.open_group(session.store, mode="r+")
         for band in gained:
-            layout.create_band(spec, band, root)
+            layout.add_band(spec, band, session.store)
         session.commit(f"add {', '.join(band.name for band in gained)}")
 
 

@@ -38,7 +38,9 @@ class ChangingTruth(Truth):
         """Return whether a chunk holds nothing in a version."""
         return place in self.void and version % 2 == 0
 
-    def block(self, band: BandSpec, window: Window, step: TimeStep | None = None) -> tuple[Pixels, Mask]:
+    def block(
+        self, band: BandSpec, window: Window, step: TimeStep | None = None, level: int = 0
+    ) -> tuple[Pixels, Mask]:
         """Return (values, valid) of a window, each chunk of it in its version."""
         values = np.empty((window.height, window.width), dtype=band.dtype)
         valid = np.empty((window.height, window.width), dtype=np.bool_)
@@ -48,21 +50,23 @@ class ChangingTruth(Truth):
                 common = self.spec.grid.chunk_window(row, col).intersection(window)
                 assert common is not None
                 part = common.slices(window)
-                values[part], valid[part] = self._part(band, (row, col), self.version((row, col)), common, step)
+                values[part], valid[part] = self._part(
+                    band, (row, col), self.version((row, col)), common, step, level
+                )
         return cast("Pixels", values), cast("Mask", valid)
 
     def _part(
-        self, band: BandSpec, place: Place, version: int, window: Window, step: TimeStep | None
+        self, band: BandSpec, place: Place, version: int, window: Window, step: TimeStep | None, level: int
     ) -> tuple[Pixels, Mask]:
         void = frozenset({place} if self.is_void(place, version) else ())
-        return Truth(spec=self.spec, seed=version, void=void).block(band, window, step)
+        return Truth(spec=self.spec, seed=version, void=void).block(band, window, step, level)
 
     @lru_cache(maxsize=2000)  # noqa: B019 - as few truths as there are examples
     def chunk(self, key: ChunkKey, version: int) -> Pixels:
         """Return a whole chunk in a version as it is stored: fill beyond the grid's edge."""
         band, size = self.spec.band(key.band), self.spec.grid.chunk
         area = self.spec.grid.chunk_window(key.row, key.col)
-        values, valid = self._part(band, (key.row, key.col), version, area, None)
+        values, valid = self._part(band, (key.row, key.col), version, area, None, key.level)
         whole = np.full((size, size), band.fill, dtype=band.dtype)
         whole[: area.height, : area.width] = np.where(valid, values, band.fill)
         whole.flags.writeable = False

@@ -28,6 +28,7 @@ _ROW = 31
 _COL = 17
 _MODULUS = 251
 _HOLES = 11
+_LEVEL = 53
 _STEP = 3600
 """Seconds between starts of steps from which pixels differ."""
 
@@ -67,18 +68,20 @@ def tiny_spec(
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """The remote data: every pixel follows from its place, and its time step where there is one."""
+    """The remote data: every pixel follows from its place, its level, and its time step if there is one."""
 
     spec: CollectionSpec
     seed: int = 0
     void: frozenset[tuple[int, int]] = frozenset()
     """Chunks of which the source has nothing, in every band."""
 
-    def block(self, band: BandSpec, window: Window, step: TimeStep | None = None) -> tuple[Pixels, Mask]:
+    def block(
+        self, band: BandSpec, window: Window, step: TimeStep | None = None, level: int = 0
+    ) -> tuple[Pixels, Mask]:
         """Return (values, valid) of a window; a pixel in eleven is invalid, and all of a void chunk."""
         rows = np.arange(window.row, window.stop_row)[:, None]
         cols = np.arange(window.col, window.stop_col)[None, :]
-        seed = self.seed + (0 if step is None else abs(step.seconds[0]) // _STEP)
+        seed = self.seed + level * _LEVEL + (0 if step is None else abs(step.seconds[0]) // _STEP)
         number = sum(map(ord, band.name)) * _BAND + rows * rows * _ROW + cols * cols * _COL + seed
         values = (1 + number % _MODULUS % 100).astype(band.dtype)
         valid = (rows + 3 * cols + seed) % _HOLES != 0
@@ -87,9 +90,9 @@ class Truth:
             valid &= ~((rows // side == row) & (cols // side == col))
         return cast("Pixels", values), cast("Mask", valid)
 
-    def pixels(self, band: BandSpec, window: Window, step: TimeStep | None = None) -> Pixels:
+    def pixels(self, band: BandSpec, window: Window, step: TimeStep | None = None, level: int = 0) -> Pixels:
         """Return what a cache must answer for a window inside the grid: fill where nothing is valid."""
-        values, valid = self.block(band, window, step)
+        values, valid = self.block(band, window, step, level)
         return cast("Pixels", np.where(valid, values, band.fill))
 
 
@@ -131,7 +134,7 @@ class ScriptedSource:
         """Return the truth of a request."""
         bands = {}
         for band in request.bands:
-            values, valid = self.truth.block(band, request.window, request.step)
+            values, valid = self.truth.block(band, request.window, request.step, request.level)
             bands[band.name] = BandBlock(values=values, valid=valid)
         return Block(bands=bands, provenance=(Provenance(item="scripted", href="", version=""),))
 
@@ -151,11 +154,11 @@ def keys_of(request: BlockRequest) -> Iterator[ChunkKey]:
     time = None
     if spec.time is not None and step is not None:
         (time,) = spec.time.select([TimeRange(start=step.start, end=step.start)], _FAR)
-    under = spec.grid.chunks_under(request.window)
+    under = request.grid.chunks_under(request.window)
     for band in request.bands:
         for row in range(under.row, under.stop_row):
             for col in range(under.col, under.stop_col):
-                yield spec.key(band.name, row, col, time)
+                yield spec.key(band.name, row, col, time, request.level)
 
 
 def touches(row: int, col: int, make: Callable[[], Exception], *, times: int | None = None) -> Fault:
