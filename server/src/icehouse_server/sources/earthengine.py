@@ -34,7 +34,7 @@ _REMEMBERED = 600.0
 _BLOCK_SIDE = 4096
 """Pixels each way of a block: large, as a block is cut into requests that Earth Engine's limit fills."""
 
-_HEADER = 1024 * 1024
+_HEADER = 64 * 1024
 """Bytes of an answer beside its pixels, at most."""
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import httplib2
 import requests
 import structlog
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from icehouse_server.core.errors import SourceError, SourceTimeoutError, SourceUnavailableError
@@ -117,16 +118,11 @@ class Transport:
                 method, uri, data=body, headers=headers, timeout=timeouts, stream=True, allow_redirects=False
             ) as response:
                 return response, _content(response, call)
-        except requests.exceptions.Timeout as error:
+        except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
             raise SourceTimeoutError("Earth Engine did not answer in time") from error
-        except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-            # urllib3 words a read that times out in the middle of a body as a broken connection.
-            if "timed out" in str(error).lower():
-                raise SourceTimeoutError("Earth Engine did not answer in time") from error
-            raise SourceUnavailableError("the connection to Earth Engine broke off") from error
-        except (requests.exceptions.RequestException, OSError) as error:
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise SourceUnavailableError(
-                f"the request to Earth Engine failed: {type(error).__name__}"
+                f"the connection to Earth Engine broke off: {type(error).__name__}"
             ) from error
 
     def close(self) -> None:
@@ -135,8 +131,9 @@ class Transport:
 
 
 def _content(response: requests.Response, call: Call) -> bytes:
+    """Read a body in the pieces in which it comes: one that drips must not hide the deadline."""
     content = bytearray()
-    for piece in response.iter_content(_PIECE):
+    while piece := response.raw.read1(_PIECE, decode_content=True):
         call.left()
         content += piece
         if len(content) > call.max_bytes:
