@@ -181,7 +181,7 @@ def decode(answer: bytes, layout: Layout, shape: tuple[int, int]) -> NDArray[np.
             np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         )
         got, by_columns, dtype = read(file)
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # a header is Python: its parser raises whatever it likes
         raise SourceCorruptError("Earth Engine's answer has no readable header") from error
     if dtype.names != layout.names:
         raise SourceCorruptError(f"Earth Engine sent the layers {dtype.names}, not {layout.names}"[:300])
