@@ -10,7 +10,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from icehouse_server.core.errors import TooLargeError
-from icehouse_server.core.footprint import KERNEL_RADIUS, footprint
+from icehouse_server.core.footprint import KERNEL_RADIUS, MOST_TURNS, footprint
 from icehouse_server.core.grid import Grid
 
 MANY = 1_000_000
@@ -75,7 +75,11 @@ def places_on_grid(grid, target):
         x, y = Transformer.from_crs(str(target.crs), str(grid.crs), always_xy=True).transform(x, y)
     back = ~grid.geobox.affine
     x, y = np.where(np.isfinite(x), x, 1e30), np.where(np.isfinite(y), y, 1e30)
-    return back.d * x + back.e * y + back.f, back.a * x + back.b * y + back.c
+    rows, cols = back.d * x + back.e * y + back.f, back.a * x + back.b * y + back.c
+    if grid.crs.geographic:  # longitudes go around
+        turn = 360 / grid.geobox.affine.a
+        cols = np.where(np.abs(cols) < MOST_TURNS * turn, np.mod(cols, turn), 1e30)
+    return rows, cols
 
 
 @given(case=cases())
@@ -114,8 +118,13 @@ def test_every_pixel_finds_what_it_is_made_from(case):
 
 
 def check_pieces(grid, target, found, grid_rows, grid_cols, inside, radius):
-    """Pieces lie on the target without overlap, hold every pixel on the grid, and read what they need."""
+    """Pieces lie on the target, hold every pixel on the grid, and read what they need.
+
+    They do not overlap, but for those that are made from the two sides of the antimeridian.
+    """
+    held = np.zeros(target.shape, bool)
     covered = np.zeros(target.shape, int)
+    sides = {}
     height, width = grid.shape
     for piece in found.pieces:
         rows, cols = (
@@ -127,13 +136,18 @@ def check_pieces(grid, target, found, grid_rows, grid_cols, inside, radius):
         assert piece.target.col >= 0
         assert piece.target.stop_col <= target.shape[1]
         covered[rows, cols] += 1
-        part = inside[rows, cols]
-        down, along = grid_rows[rows, cols][part], grid_cols[rows, cols][part]
+        sides.setdefault(piece.turn, np.zeros(target.shape, int))[rows, cols] += 1
+        if covered[rows, cols].max() > 1:
+            assert piece.shared or found.aligned
+        down, along = grid_rows[rows, cols], grid_cols[rows, cols]
         source = piece.source
         assert source.intersection(grid.window) == source
-        assert (np.maximum(down - radius, 0) >= source.row).all()
-        assert (np.minimum(down + radius, height - 1) < source.stop_row).all()
-        assert (np.maximum(along - radius, 0) >= source.col).all()
-        assert (np.minimum(along + radius, width - 1) < source.stop_col).all()
-    assert covered.max(initial=0) <= 1, "no pixel is written twice"
-    assert (covered[inside] == 1).all(), "every pixel on the grid is written"
+        held[rows, cols] |= (
+            (np.maximum(down - radius, 0) >= source.row)
+            & (np.minimum(down + radius, height - 1) < source.stop_row)
+            & (np.maximum(along - radius, 0) >= source.col)
+            & (np.minimum(along + radius, width - 1) < source.stop_col)
+        )
+    assert all(side.max() <= 1 for side in sides.values()), "no pixel is written twice from one side"
+    assert grid.crs.geographic or set(sides) <= {0}
+    assert held[inside].all(), "every pixel on the grid is written"

@@ -145,6 +145,16 @@ def test_a_target_in_the_grids_crs_equals_one_reproject(data):
     assert_same(got, oracle(values, grid, target, band, method), exact=method == "nearest")
 
 
+def test_a_pixel_that_has_little_of_the_grid_under_it_is_averaged_as_gdal_does():
+    grid = Grid(geobox=GRIDS["degrees"], chunk=64)
+    band = band_of("float32", float("nan"))
+    target = GeoBox((4, 4), Affine(0.0, -0.07, 5.01, -0.07, 0.0, 50.0), "EPSG:4326")
+    values = ramp((ROWS, COLS))
+    got, _ = ours(values, grid, target, band, "average")
+    assert np.isfinite(got[0]).all()
+    assert_same(got, oracle(values, grid, target, band, "average"), exact=True)
+
+
 OTHERS = [
     ("polar", "EPSG:4326"),
     ("polar", "EPSG:3857"),

@@ -9,7 +9,7 @@ from odc.geo.geobox import GeoBox
 
 from icehouse_server.core.chunkset import ChunkSet
 from icehouse_server.core.errors import TooLargeError
-from icehouse_server.core.footprint import windows_under
+from icehouse_server.core.footprint import aligned_windows, windows_under
 from icehouse_server.core.grid import Grid, Window, tiles
 
 _WIDEST = ("lanczos",)
@@ -63,14 +63,13 @@ def area_under(grid: Grid, target: GeoBox, most: int) -> Area | None:
     Raises:
         TooLargeError: it needs more than that.
     """
-    aligned = grid.aligned_window(target) is not None
-    chosen = target if aligned else _coarser(target)
+    copies = aligned_windows(grid, target)
+    if copies is not None and len(copies) == 1:
+        return Area(bounds=grid.chunks_under(copies[0]))
     members, bounds = ChunkSet(), None
-    for window in windows_under(grid, chosen, _WIDEST):
+    for window in windows_under(grid, _coarser(target), _WIDEST) if copies is None else copies:
         under = grid.chunks_under(window)
         bounds = under if bounds is None else bounds.union(under)
-        if aligned:
-            return Area(bounds=under)
         check_area(under.pixels, most)
         for row in range(under.row, under.stop_row):
             for col in range(under.col, under.stop_col):

@@ -1,9 +1,9 @@
 """Which pixels of a grid lie under a geobox: the geometry of a plan."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from itertools import pairwise, product
 
 import numpy as np
@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from icehouse_server.core.errors import TooLargeError
-from icehouse_server.core.grid import Grid, Window
+from icehouse_server.core.grid import LATTICE_TOLERANCE, Grid, Window
 
 NODE_STEP = 32
 """Most pixels of the target between two points whose place on the grid is computed exactly."""
@@ -32,7 +32,14 @@ WASTE = 4
 """How much more than its cells need a piece may read; a turned square needs up to twice as much."""
 
 KERNEL_RADIUS = {"nearest": 0, "bilinear": 1, "cubic": 2, "cubic_spline": 2, "lanczos": 3}
-"""Radius of GDAL's resampling kernels in source pixels at scale 1; the others average what they cover (1)."""
+"""Radius of GDAL's resampling kernels in source pixels at scale 1."""
+
+AREA_RADIUS = 2
+"""The same of the methods that look at what a pixel covers.
+
+That is half a pixel each way; but where hardly a pixel of the target lies on the grid, GDAL gives nothing
+unless the source is about two wide (*measured*: GDAL 3.12, ``average`` by 7, 12 columns of source against 14).
+"""
 
 KERNEL_SPREAD = 2.0
 """Most that a kernel is widened, in true scales.
@@ -43,6 +50,10 @@ followed.
 """
 
 
+MOST_TURNS = 4
+"""Longitudes are followed so many times around the earth, each way."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
     """A piece of the target, and the window of the grid that it is made from."""
@@ -51,6 +62,10 @@ class Piece:
     """Pixels of the target geobox."""
     source: Window
     """Pixels of the grid, kernel and margin included; cut at the grid's edge."""
+    turn: int = 0
+    """Turns of the earth by which a grid in lon/lat is moved to the east to lie under the target."""
+    shared: bool = False
+    """True when another piece, of another turn, has a part in the same pixels of the target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,34 +91,79 @@ def _transformer(source: str, target: str) -> Transformer:
     return Transformer.from_crs(source, target, always_xy=True)
 
 
-def footprint(grid: Grid, target: GeoBox, resamplings: Sequence[str], *, max_chunks: int) -> Footprint:
+def footprint(
+    grid: Grid, target: GeoBox, resamplings: Sequence[str], *, max_chunks: int, around: bool = True
+) -> Footprint:
     """Return what a target geobox needs of a grid.
+
+    Longitudes go on beyond 180 degrees: on a grid in lon/lat, a target across the antimeridian, or moved by
+    360 degrees, is made from both ends of the grid.
 
     Args:
         grid: the collection's grid.
         target: any geobox: other CRS, scale, rotation.
         resamplings: the resampling methods in use, by GDAL's names; the widest kernel counts.
         max_chunks: a footprint of more chunks is refused before they are listed.
+        around: False for a grid that lies where it lies, and not 360 degrees beside it.
 
     Raises:
         TooLargeError: it touches more chunks than that.
     """
+    turn = turn_pixels(grid) if around else None
+    copies = _copies(grid, target, turn)
+    if copies is not None:
+        return _aligned(grid, copies, max_chunks)
+    return _warped(grid, target, resamplings, max_chunks, turn)
+
+
+def turn_pixels(grid: Grid) -> float | None:
+    """Return how many columns of a grid in lon/lat go around the earth; None on other grids."""
+    return 360.0 / grid.geobox.affine.a if grid.crs.geographic else None
+
+
+def aligned_windows(grid: Grid, target: GeoBox) -> list[Window] | None:
+    """Return the windows of the grid whose pixels a target copies; None where it must be warped."""
+    copies = _copies(grid, target, turn_pixels(grid))
+    return None if copies is None else [piece.source for piece in copies]
+
+
+def _copies(grid: Grid, target: GeoBox, turn: float | None) -> list[Piece] | None:
+    """Return the pieces of a target that lies on the grid's lattice, also a turn of the earth away."""
     window = grid.aligned_window(target)
-    if window is not None:
-        return _aligned(grid, window, max_chunks)
-    return _warped(grid, target, resamplings, max_chunks)
+    if window is None:
+        return None
+    turns: Sequence[int] = (0,)
+    if turn is not None and window.intersection(grid.window) != window:
+        turns = _turns(window.col, window.stop_col, grid.window.width, turn)
+    pieces = []
+    for number in turns:
+        moved = 0 if turn is None else round(number * turn)
+        if turn is not None and abs(number * turn - moved) > LATTICE_TOLERANCE:
+            return None  # the other end of the grid lies between the target's pixels
+        there = replace(window, col=window.col - moved)
+        inside = there.intersection(grid.window)
+        if inside is not None:
+            rows, cols = inside.slices(there)
+            part = Window.from_bounds(rows.start, cols.start, rows.stop, cols.stop)
+            pieces.append(Piece(target=part, source=inside, turn=number))
+    return pieces
 
 
-def _aligned(grid: Grid, window: Window, max_chunks: int) -> Footprint:
-    inside = window.intersection(grid.window)
-    if inside is None:
-        return Footprint(pieces=(), chunks=(), aligned=True)
-    rows, cols = inside.slices(window)
-    part = Window.from_bounds(rows.start, cols.start, rows.stop, cols.stop)
-    under = grid.chunks_under(inside)
-    _check_chunks(under.pixels, max_chunks)
-    chunks = tuple(_positions(under))
-    return Footprint(pieces=(Piece(target=part, source=inside),), chunks=chunks, aligned=True)
+def _turns(first: float, last: float, width: int, turn: float) -> range:
+    """Return the turns by which a grid has to be moved to lie under columns from ``first`` to ``last``."""
+    slack, limit = LATTICE_TOLERANCE, (MOST_TURNS + 1) * turn
+    first, last = max(first, -limit), min(last, limit)
+    return range(math.floor((first - width + slack) / turn) + 1, math.ceil((last - slack) / turn))
+
+
+def _aligned(grid: Grid, pieces: Sequence[Piece], max_chunks: int) -> Footprint:
+    chunks: set[tuple[int, int]] = set()
+    for piece in pieces:
+        under = grid.chunks_under(piece.source)
+        _check_chunks(under.pixels, max_chunks)
+        chunks.update(_positions(under))
+    _check_chunks(len(chunks), max_chunks)
+    return Footprint(pieces=tuple(pieces), chunks=tuple(sorted(chunks)), aligned=True)
 
 
 def _positions(chunks: Window) -> Iterator[tuple[int, int]]:
@@ -121,43 +181,62 @@ def _check_chunks(asked: int, max_chunks: int) -> None:
         )
 
 
-def _warped(grid: Grid, target: GeoBox, resamplings: Sequence[str], max_chunks: int) -> Footprint:
-    scale, found = _sources(grid, target, resamplings)
+def _warped(
+    grid: Grid, target: GeoBox, resamplings: Sequence[str], max_chunks: int, turn: float | None
+) -> Footprint:
+    scale, found = _sources(grid, target, resamplings, turn)
     side = max(1, min(WARP_TILE, int(WARP_SOURCE / max(1.0, scale))) // (NODE_STEP * CELL_NODES))
-    cells: dict[tuple[int, int], list[Piece]] = {}
+    cells: dict[tuple[int, int], dict[int, list[Piece]]] = {}
     chunks: set[tuple[int, int]] = set()
-    for (row, col), part, source in found:
-        cells.setdefault((row // side, col // side), []).append(Piece(target=part, source=source))
-        under = grid.chunks_under(source)
+    for (row, col), piece in found:
+        block = cells.setdefault((row // side, col // side), {})
+        block.setdefault(piece.turn, []).append(piece)
+        under = grid.chunks_under(piece.source)
         _check_chunks(under.pixels, max_chunks)
         chunks.update(_positions(under))
         _check_chunks(len(chunks), max_chunks)
-    pieces = tuple(piece for group in cells.values() for piece in _joined(group))
+    pieces = tuple(piece for block in cells.values() for piece in _pieces(block))
     return Footprint(pieces=pieces, chunks=tuple(sorted(chunks)), aligned=False)
 
 
-type _Cell = tuple[tuple[int, int], Window, Window]
-"""Number of a cell, its pixels of the target, its pixels of the grid."""
+def _pieces(block: dict[int, list[Piece]]) -> Iterator[Piece]:
+    """Yield the pieces of neighbouring cells, given by turn."""
+    for group in block.values():
+        for piece in _joined(group):
+            yield replace(piece, shared=len(block) > 1)
 
 
-def _sources(grid: Grid, target: GeoBox, resamplings: Sequence[str]) -> tuple[float, Iterator[_Cell]]:
+type _Cell = tuple[tuple[int, int], Piece]
+"""Number of a cell, and what it is made from."""
+
+
+def _sources(
+    grid: Grid, target: GeoBox, resamplings: Sequence[str], turn: float | None
+) -> tuple[float, Iterator[_Cell]]:
     """Return how many grid pixels a target pixel spans at most, and the cells that lie on the grid."""
     rows, cols = _nodes(int(target.shape[0])), _nodes(int(target.shape[1]))
-    grid_rows, grid_cols = _on_grid(grid, target, rows, cols)
-    scale = _scale(grid_rows, grid_cols, rows, cols)
-    kernel = max(KERNEL_RADIUS.get(name, 1) for name in resamplings)
-    widened = min(_extent(grid_rows, rows[-1], grid_cols, cols[-1]), KERNEL_SPREAD * max(1.0, scale))
-    pad = math.ceil(kernel * max(1.0, scale, widened)) + 2
-    return scale, _cells(grid, rows, cols, (grid_rows, grid_cols), pad)
+    places = _on_grid(grid, target, rows, cols)
+    kernel = max(KERNEL_RADIUS.get(name, AREA_RADIUS) for name in resamplings)
+    nodes = _Nodes(rows=rows, cols=cols, grid_rows=places[0], grid_cols=places[1])
+    scale = _scale(nodes, turn)
+    widest = KERNEL_SPREAD * max(1.0, scale)
+    extents = _extents(nodes, turn)
+    pad = math.ceil(kernel * max(1.0, scale, min(max(extents), widest))) + 2
+    if turn is None:
+        return scale, _cells(grid, nodes, partial(_cell, pad))
+    pads: _Pads = lambda _: (pad, pad)  # noqa: E731
+    if _polar(nodes, turn):  # there the scale says nothing of the other cells
+        pads = partial(_pads, turn, kernel, (min(extents[0], widest), min(extents[1], widest)))
+    return scale, _cells(grid, nodes, partial(_cell_around, grid.window.width, turn, pads))
 
 
 def windows_under(grid: Grid, target: GeoBox, resamplings: Sequence[str]) -> Iterator[Window]:
     """Yield windows of the grid, inside it, that together hold all that a target needs; they overlap."""
-    window = grid.aligned_window(target)
-    if window is None:
-        yield from (source for *_, source in _sources(grid, target, resamplings)[1])
-    elif (inside := window.intersection(grid.window)) is not None:
-        yield inside
+    copies = aligned_windows(grid, target)
+    if copies is None:
+        yield from (piece.source for _, piece in _sources(grid, target, resamplings, turn_pixels(grid))[1])
+    else:
+        yield from copies
 
 
 def _joined(cells: list[Piece]) -> list[Piece]:
@@ -171,28 +250,45 @@ def _joined(cells: list[Piece]) -> list[Piece]:
         target, source = target.union(cell.target), source.union(cell.source)
     if source.pixels > WASTE * sum(cell.source.pixels for cell in cells):
         return cells
-    return [Piece(target=target, source=source)]
+    return [replace(cells[0], target=target, source=source)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Nodes:
+    """Places of the target, in its pixels, and where they lie on the grid, in the grid's pixels."""
+
+    rows: NDArray[np.float64]
+    cols: NDArray[np.float64]
+    grid_rows: NDArray[np.float64]
+    """(rows, columns); not finite where the place is undefined."""
+    grid_cols: NDArray[np.float64]
+
+    def part(self, row: int, col: int) -> "_Nodes":
+        """Return the nodes of the cell that begins at a node."""
+        down, along = slice(row, row + CELL_NODES + 1), slice(col, col + CELL_NODES + 1)
+        return _Nodes(
+            rows=self.rows[down],
+            cols=self.cols[along],
+            grid_rows=self.grid_rows[down, along],
+            grid_cols=self.grid_cols[down, along],
+        )
 
 
 def _cells(
-    grid: Grid,
-    rows: NDArray[np.float64],
-    cols: NDArray[np.float64],
-    places: tuple[NDArray[np.float64], NDArray[np.float64]],
-    pad: int,
+    grid: Grid, nodes: _Nodes, under: Callable[[_Nodes], Iterable[tuple[int, Window]]]
 ) -> Iterator[_Cell]:
-    """Yield the cells that lie on the grid."""
-    grid_rows, grid_cols = places
-    for row in range(0, len(rows) - 1, CELL_NODES):
-        for col in range(0, len(cols) - 1, CELL_NODES):
-            stop_row, stop_col = row + CELL_NODES, col + CELL_NODES
-            nodes = slice(row, stop_row + 1), slice(col, stop_col + 1)
-            source = _cell(grid, grid_rows[nodes], grid_cols[nodes], pad)
-            if source is not None:
-                part = Window.from_bounds(
-                    int(rows[row]), int(cols[col]), int(rows[stop_row]), int(cols[stop_col])
-                )
-                yield (row // CELL_NODES, col // CELL_NODES), part, source
+    """Yield the cells that lie on the grid; ``under`` says by turn what of it lies under one."""
+    for row in range(0, len(nodes.rows) - 1, CELL_NODES):
+        for col in range(0, len(nodes.cols) - 1, CELL_NODES):
+            part = nodes.part(row, col)
+            target = Window.from_bounds(
+                int(part.rows[0]), int(part.cols[0]), int(part.rows[-1]), int(part.cols[-1])
+            )
+            for turn, window in under(part):
+                source = window.intersection(grid.window)
+                if source is not None:
+                    number = row // CELL_NODES, col // CELL_NODES
+                    yield number, Piece(target=target, source=source, turn=turn)
 
 
 def _nodes(size: int) -> NDArray[np.float64]:
@@ -226,58 +322,158 @@ def _apply(
     return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
 
 
-def _scale(
-    grid_rows: NDArray[np.float64],
-    grid_cols: NDArray[np.float64],
-    rows: NDArray[np.float64],
-    cols: NDArray[np.float64],
-) -> float:
-    """Return how many grid pixels a target pixel spans at most (GDAL widens its kernels by this)."""
+def _steps(nodes: _Nodes, places: NDArray[np.float64], turn: float | None) -> tuple[NDArray[np.float64], ...]:
+    """Return grid pixels by target pixel between neighbouring nodes, down and along; the short way around."""
     with np.errstate(invalid="ignore"):
-        down = np.hypot(np.diff(grid_rows, axis=0), np.diff(grid_cols, axis=0)) / np.diff(rows)[:, None]
-        along = np.hypot(np.diff(grid_rows, axis=1), np.diff(grid_cols, axis=1)) / np.diff(cols)[None, :]
-    steps = np.concatenate([down.ravel(), along.ravel()])
+        down, along = np.diff(places, axis=0), np.diff(places, axis=1)
+        if turn is not None:
+            down, along = _shortest(down, turn), _shortest(along, turn)
+    return down / np.diff(nodes.rows)[:, None], along / np.diff(nodes.cols)[None, :]
+
+
+def _shortest(steps: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
+    """Return steps of longitude, in columns, without the turns of the earth in them."""
+    return np.where(np.abs(steps) > turn / 2, steps - turn * np.round(steps / turn), steps)
+
+
+def _scale(nodes: _Nodes, turn: float | None) -> float:
+    """Return how many grid pixels a target pixel spans at most (GDAL widens its kernels by this)."""
+    by_rows, by_cols = _steps(nodes, nodes.grid_rows, None), _steps(nodes, nodes.grid_cols, turn)
+    with np.errstate(invalid="ignore"):
+        steps = np.concatenate([np.hypot(*axis).ravel() for axis in zip(by_rows, by_cols, strict=True)])
     steps = steps[np.isfinite(steps)]
     return float(steps.max()) if steps.size else 1.0
 
 
-def _extent(
-    grid_rows: NDArray[np.float64], rows: float, grid_cols: NDArray[np.float64], cols: float
-) -> float:
-    """Return how many grid pixels lie under the target by its own pixels, along the axis that has more."""
-    finite = np.isfinite(grid_rows) & np.isfinite(grid_cols)
+def _extents(nodes: _Nodes, turn: float | None) -> tuple[float, float]:
+    """Return how many grid pixels lie under the target by its own pixels: along rows, along columns."""
+    finite = np.isfinite(nodes.grid_rows) & np.isfinite(nodes.grid_cols)
     if not finite.any():
-        return 1.0
-    return max(float(np.ptp(grid_rows[finite])) / rows, float(np.ptp(grid_cols[finite])) / cols)
+        return 1.0, 1.0
+    known = nodes.grid_cols[finite]
+    width = float(np.ptp(known))
+    if turn is not None and width > turn / 2:  # the jump between 180 and -180 is no way
+        width = min(width, float(np.ptp(_nearest(known, known[known.size // 2], turn))))
+    return float(np.ptp(nodes.grid_rows[finite])) / nodes.rows[-1], width / nodes.cols[-1]
 
 
-def _cell(grid: Grid, rows: NDArray[np.float64], cols: NDArray[np.float64], pad: int) -> Window | None:
-    """Return the grid pixels under one cell of nodes, cut at the grid's edge, or None.
+def _nearest(cols: NDArray[np.float64], around: float, turn: float) -> NDArray[np.float64]:
+    """Return columns moved by whole turns, each to where it is nearest to ``around``."""
+    moved: NDArray[np.float64] = cols - turn * np.round((cols - around) / turn)
+    return moved
+
+
+type _Bounds = tuple[float, float]
+"""First and last place along an axis of the grid, in pixels."""
+
+
+def _bounds(places: NDArray[np.float64]) -> _Bounds | None:
+    """Return between which places one cell of nodes lies along an axis of the grid; None where undefined.
 
     Between nodes the place is bounded by the second differences. A smooth curve strays from its chord by an
     eighth of them; they are taken whole, because around a pole, or where longitudes jump, nothing is smooth.
     """
-    finite = np.isfinite(rows) & np.isfinite(cols)
+    finite = np.isfinite(places)
     if not finite.any():
         return None
-    stray_rows, stray_cols = _stray(rows), _stray(cols)
-    known_rows, known_cols = rows[finite], cols[finite]
+    stray, known = _stray(places), places[finite]
     if not finite.all():  # beyond the CRS's validity: let what is known reach over the gap
-        stray_rows += float(np.ptp(known_rows)) + NODE_STEP
-        stray_cols += float(np.ptp(known_cols)) + NODE_STEP
+        stray += float(np.ptp(known)) + NODE_STEP
+    return float(known.min()) - stray, float(known.max()) + stray
+
+
+def _window(rows: _Bounds, cols: _Bounds, pad: tuple[int, int]) -> Window:
+    """Return the pixels between places, with so many more rows and columns on each side."""
     limit = float(2**40)  # far outside every grid, and safe for int()
-    bounds = np.clip(
-        [
-            known_rows.min() - stray_rows - pad,
-            known_cols.min() - stray_cols - pad,
-            known_rows.max() + stray_rows + pad,
-            known_cols.max() + stray_cols + pad,
-        ],
-        -limit,
-        limit,
+    row, stop_row = (
+        int(place) for place in np.floor(np.clip([rows[0] - pad[0], rows[1] + pad[0]], -limit, limit))
     )
-    row, col, stop_row, stop_col = (int(value) for value in np.floor(bounds))
-    return Window.from_bounds(row, col, stop_row + 1, stop_col + 1).intersection(grid.window)
+    col, stop_col = (
+        int(place) for place in np.floor(np.clip([cols[0] - pad[1], cols[1] + pad[1]], -limit, limit))
+    )
+    return Window.from_bounds(row, col, stop_row + 1, stop_col + 1)
+
+
+def _defined(nodes: _Nodes) -> _Nodes:
+    """Return the nodes with both places undefined where one is."""
+    finite = np.isfinite(nodes.grid_rows) & np.isfinite(nodes.grid_cols)
+    return replace(
+        nodes,
+        grid_rows=np.where(finite, nodes.grid_rows, np.nan),
+        grid_cols=np.where(finite, nodes.grid_cols, np.nan),
+    )
+
+
+def _cell(pad: int, nodes: _Nodes) -> Iterator[tuple[int, Window]]:
+    """Yield what lies under one cell of nodes, as turn 0 and a window."""
+    defined = _defined(nodes)
+    rows, cols = _bounds(defined.grid_rows), _bounds(defined.grid_cols)
+    if rows is not None and cols is not None:
+        yield 0, _window(rows, cols, (pad, pad))
+
+
+type _Pads = Callable[[_Nodes], tuple[int, int]]
+"""Says how many more rows and columns a cell needs on each side."""
+
+
+def _pads(turn: float, kernel: int, widened: tuple[float, float], nodes: _Nodes) -> tuple[int, int]:
+    """Return the pads of one cell, each axis for itself: around a pole they have nothing in common."""
+    rows = max(1.0, widened[0], _span(nodes, nodes.grid_rows, None))
+    cols = max(1.0, widened[1], _span(nodes, nodes.grid_cols, turn))
+    return math.ceil(kernel * rows) + 2, math.ceil(kernel * cols) + 2
+
+
+def _cell_around(width: int, turn: float, pads: _Pads, nodes: _Nodes) -> Iterator[tuple[int, Window]]:
+    """Yield what lies under one cell of nodes on a grid in lon/lat, by turn.
+
+    Args:
+        width: of the grid, in columns.
+        turn: columns around the earth.
+        pads: how many more rows and columns it needs on each side.
+        nodes: of the cell.
+    """
+    defined = _defined(nodes)
+    rows = _bounds(defined.grid_rows)
+    if rows is None:
+        return
+    smooth = _unwrapped(defined, turn)
+    cols = _bounds(defined.grid_cols if smooth is None else smooth)
+    if cols is None:
+        return
+    # The ends of a grid that goes all around belong to what lies beyond them: no kernel reaches across.
+    pad = pads(defined)
+    reach = 0 if width >= turn - 1 else pad[1]
+    for number in _turns(cols[0] - reach, cols[1] + reach, width, turn):
+        moved = (0.0, float(width)) if smooth is None else (cols[0] - number * turn, cols[1] - number * turn)
+        yield number, _window(rows, moved, pad)
+
+
+_SMOOTH = 0.2
+"""Turns between two nodes from which a cell may hold a pole: of the four around one, a step is a quarter."""
+
+
+def _polar(nodes: _Nodes, turn: float) -> bool:
+    """Return whether a pole may lie among the nodes."""
+    steps = np.concatenate([_shortest(np.diff(nodes.grid_cols, axis=axis), turn).ravel() for axis in (0, 1)])
+    return bool((np.abs(steps[np.isfinite(steps)]) > _SMOOTH * turn).any())
+
+
+def _unwrapped(nodes: _Nodes, turn: float) -> NDArray[np.float64] | None:
+    """Return the columns of a cell's nodes without the jump at 180 degrees; None where a pole may be near."""
+    cols = nodes.grid_cols
+    for found in (cols, _nearest(cols, float(cols[np.isfinite(cols)][0]), turn)):
+        steps = np.concatenate([np.diff(found, axis=axis).ravel() for axis in (0, 1)])
+        if not (np.abs(steps[np.isfinite(steps)]) > _SMOOTH * turn).any():
+            return found
+    return None
+
+
+def _span(nodes: _Nodes, places: NDArray[np.float64], turn: float | None) -> float:
+    """Return how many grid pixels a target pixel of a cell spans at most along an axis of the grid."""
+    span = 0.0
+    for steps in _steps(nodes, places, turn):
+        span += float(np.abs(steps[np.isfinite(steps)]).max(initial=0.0))
+    return span
 
 
 def _stray(places: NDArray[np.float64]) -> float:

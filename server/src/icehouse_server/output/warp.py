@@ -27,7 +27,7 @@ from rasterio.enums import Resampling
 from shapely.geometry.base import BaseGeometry
 
 from icehouse_server.core.collection import BandSpec
-from icehouse_server.core.footprint import KERNEL_SPREAD, Piece, transformer
+from icehouse_server.core.footprint import KERNEL_SPREAD, Piece, transformer, turn_pixels
 from icehouse_server.core.grid import Grid
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.output.crs import crs_of, gdal_crs
@@ -72,14 +72,19 @@ def warp_piece(
         band: its nodata is not interpolated; without one every value is valid.
         method: resampling by GDAL's name, one of ``RESAMPLINGS``.
         out: (rows, columns) of ``target``, the band's dtype; only ``piece.target`` is written. Pixels of it
-            that get no valid pixel are set to the band's fill.
+            that get no valid pixel are set to the band's fill; of a shared piece they stay as they are.
 
     Raises:
         ValueError: ``values`` or ``out`` has not the shape that the piece and the target say.
     """
     _check_shape(values, (piece.source.height, piece.source.width), "values")
     _check_shape(out, (int(target.shape[0]), int(target.shape[1])), "out")
-    out[_rows_and_cols(piece)] = _reproject(values, piece, grid=grid, target=target, band=band, method=method)
+    part = out[_rows_and_cols(piece)]
+    warped = _reproject(values, piece, grid=grid, target=target, band=band, method=method)
+    if piece.shared:
+        np.copyto(part, warped, where=(warped != band.fill) & (warped == warped))  # noqa: PLR0124 - NaN
+    else:
+        part[...] = warped
 
 
 def _reproject(
@@ -92,7 +97,9 @@ def _reproject(
     rasterio.warp.reproject(
         values,
         warped,
-        src_transform=grid.geobox.affine * Affine.translation(piece.source.col, piece.source.row),
+        src_transform=Affine.translation(360.0 * piece.turn, 0)
+        * grid.geobox.affine
+        * Affine.translation(piece.source.col, piece.source.row),
         src_crs=gdal_crs(grid.geobox),
         src_nodata=nodata,
         dst_transform=target.affine * Affine.translation(piece.target.col, piece.target.row),
@@ -102,6 +109,8 @@ def _reproject(
         init_dest_nodata=True,
         num_threads=_THREADS if values.size > _LARGE else 1,
         warp_mem_limit=WARP_MEMORY_MB,
+        # Both sides of the antimeridian must agree on which of them a pixel belongs to.
+        **({"tolerance": 0.0} if piece.shared else {}),
         **(_scales(piece, grid, target) if method in _KERNELS else {}),
     )
     return warped
@@ -190,7 +199,12 @@ def _scales(piece: Piece, grid: Grid, target: GeoBox) -> dict[str, float]:
     cols, rows = _edge_on_grid(grid, target)
     if not (np.isfinite(cols).all() and np.isfinite(rows).all()):
         return {}
+    turn = turn_pixels(grid)
+    if turn is not None:
+        cols = _continuous(cols, turn)
     width, on_width, cut_width = _covered(cols, grid.window.width)
+    if turn is not None and grid.window.width >= turn - 1:  # it goes on beyond its ends
+        on_width = cut_width = width
     height, on_height, cut_height = _covered(rows, grid.window.height)
     if on_width * on_height < _FILL_RATIO * width * height:
         cut_width, cut_height = width, height
@@ -215,6 +229,15 @@ def _edge_on_grid(grid: Grid, target: GeoBox) -> tuple[NDArray[np.float64], NDAr
     if source != wanted:
         x, y = transformer(wanted, source).transform(x, y)
     return _apply(~grid.geobox.affine, x, y)
+
+
+def _continuous(cols: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
+    """Return the columns of ``_edge_on_grid`` without the jump at 180 degrees."""
+    top, bottom, left, right = np.unwrap(cols.reshape(4, -1), period=turn)
+    left += turn * np.round((top[0] - left[0]) / turn)
+    right += turn * np.round((top[-1] - right[0]) / turn)
+    bottom += turn * np.round((left[-1] - bottom[0]) / turn)
+    return np.concatenate([top, bottom, left, right])
 
 
 def _apply(
