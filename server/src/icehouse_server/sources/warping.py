@@ -27,8 +27,10 @@ from icehouse_server.sources.georeference import place
 TILE = 512
 """Pixels of the collection's grid along the side of a tile at most; smaller where chunks are."""
 
-TOLERANCE = 0.01
-"""Pixels of the file by which GDAL may be off when it interpolates places along a row of a tile."""
+TOLERANCE = 0.001
+"""Pixels of the file by which GDAL may be off when it interpolates places along a row of a tile.
+
+Measured on tiles of 512: 22 to 37 ms where 0 takes 100 to 320 ms, and GDAL's default of 0.125 no less."""
 
 _MEMORY_MB = 1024
 """GDAL's memory limit for one tile: more than a tile can need, so that GDAL never cuts it again."""
@@ -44,6 +46,13 @@ _NEARLY = 1.01
 
 _MARGIN = 4
 """Pixels around a window of the file that happens to lie on a tile's lattice."""
+
+_NUDGE = 1e-6
+"""Pixels of the file by which places are moved down and to the right.
+
+A place exactly on the edge between two pixels, or two files, belongs to the one below or to the right of it.
+Without this the noise of floats decides, and a place between two files may belong to neither.
+"""
 
 _CIRCLE = 360.0
 
@@ -201,7 +210,7 @@ def _warps(file: Scaled, grid: Grid, tile: Window, shift: float, method: str) ->
     geobox = _shifted(file.geobox, shift)
     rows, cols = (int(side) for side in geobox.shape)
     source = Grid(geobox=geobox, chunk=max(rows, cols))
-    under = footprint(source, grid.geobox_of(tile), (method,), max_chunks=1)
+    under = footprint(source, grid.geobox_of(tile), (method,), max_chunks=1, around=False)
     for found in under.pieces:
         piece = found
         if under.aligned:  # a tile may lie on the lattice of a file that as a whole does not
@@ -240,7 +249,8 @@ def warped(
     rasterio.warp.reproject(
         np.where(valid, values.astype(working, copy=False), working.type(missing)),
         found,
-        src_transform=_shifted(file.geobox, part.shift).affine * Affine.translation(source.col, source.row),
+        src_transform=_shifted(file.geobox, part.shift).affine
+        * Affine.translation(source.col - _NUDGE, source.row - _NUDGE),
         src_crs=_gdal_crs(file.geobox.crs),
         src_nodata=missing,
         dst_transform=geobox.affine * Affine.translation(target.col, target.row),
