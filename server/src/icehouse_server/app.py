@@ -14,10 +14,12 @@ from icehouse_server.api import ApiState, Metrics, TokenRule, create_api
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.limits import Limits
-from icehouse_server.core.ports import Source
+from icehouse_server.core.ports import Documents, Source
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
 from icehouse_server.service import (
     CoverageService,
+    CubeService,
+    CubeSettings,
     FolderWatch,
     Jobs,
     JobSettings,
@@ -87,7 +89,7 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         waiting = _pool(stack, _IO_THREADS, "io")
         notes = Notes(folder / "notes.sqlite", waiting)
         stack.callback(notes.close)
-        context = _source_context(settings, SqliteDocuments(notes), waiting)
+        context = source_context(settings, SqliteDocuments(notes), waiting)
         sources = {name: create_source(spec, context) for name, spec in specs.items()}
         for source in sources.values():
             stack.push_async_callback(source.close)
@@ -119,6 +121,7 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         )
         yield ApiState(
             service=service,
+            cubes=CubeService(service, _cube_settings(settings), pool=compute),
             jobs=jobs,
             metrics=Metrics(
                 service,
@@ -173,9 +176,8 @@ def _pool(stack: AsyncExitStack, threads: int, name: str) -> ThreadPoolExecutor:
     return pool
 
 
-def _source_context(
-    settings: Settings, documents: SqliteDocuments, pool: ThreadPoolExecutor
-) -> SourceContext:
+def source_context(settings: Settings, documents: Documents, pool: ThreadPoolExecutor) -> SourceContext:
+    """Make what sources get, from the settings."""
     return SourceContext(
         documents=documents,
         pool=pool,
@@ -233,6 +235,10 @@ def _job_settings(settings: Settings) -> JobSettings:
         jobs_at_once=settings.jobs_at_once,
         max_job_chunks=settings.max_job_chunks,
     )
+
+
+def _cube_settings(settings: Settings) -> CubeSettings:
+    return CubeSettings(fetches=settings.cube_fetches, window=settings.cube_window)
 
 
 def _service_settings(settings: Settings) -> ServiceSettings:

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from icehouse_server.cli import config, demo, jobs, queries, serve, takeover
+from icehouse_server.cli import collections, config, demo, jobs, queries, serve, takeover
 from icehouse_server.core.errors import IcehouseError
 
 app = typer.Typer(
@@ -17,7 +17,6 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
-app.command("collections")(queries.collections)
 app.command("load")(queries.load)
 app.command("plan")(queries.plan)
 app.command("seed")(jobs.seed)
@@ -27,6 +26,7 @@ app.command("jobs")(jobs.jobs)
 app.command("gc")(jobs.gc)
 app.command("status")(queries.status)
 app.command("import-smart-geocubes")(takeover.import_smart_geocubes)
+app.add_typer(collections.app, name="collections")
 app.add_typer(config.app, name="config")
 
 

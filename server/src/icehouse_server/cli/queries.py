@@ -1,4 +1,4 @@
-"""``icehouse collections | plan | load | status``: questions to a running daemon."""
+"""``icehouse plan | load | status``: questions to a running daemon."""
 
 import json
 import sys
@@ -15,23 +15,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 
 from icehouse_server.cli.daemon import Daemon
 from icehouse_server.cli.options import AsJson, CollectionId, Target, Url, with_groups
 from icehouse_server.core.errors import BadParameterError
-
-
-def collections(url: Url = None, as_json: AsJson = False) -> None:  # noqa: FBT002 - typer's way
-    """List the collections that the daemon serves."""
-    found = Daemon(url).get("/collections")["collections"]
-    if as_json:
-        print(json.dumps(found))
-        return
-    table = Table("id", "title", "CRS", "bands", box=None)
-    for entry in found:
-        table.add_row(entry["id"], entry["title"], entry["proj:code"], ", ".join(entry["cube:variables"]))
-    Console().print(table)
 
 
 def status(url: Url = None, as_json: AsJson = False) -> None:  # noqa: FBT002

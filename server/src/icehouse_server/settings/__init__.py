@@ -1,6 +1,6 @@
 """Settings: one TOML file plus ``ICEHOUSE_*`` environment variables, and the collection files."""
 
-from icehouse_server.settings.files import read_collections, user_collections_dir
+from icehouse_server.settings.files import own_collections_dir, read_collections, user_collections_dir
 from icehouse_server.settings.model import Settings
 from icehouse_server.settings.sources import Origin, SettingsInForce, load_settings
 
@@ -9,6 +9,7 @@ __all__ = [
     "Settings",
     "SettingsInForce",
     "load_settings",
+    "own_collections_dir",
     "read_collections",
     "user_collections_dir",
 ]

@@ -17,7 +17,7 @@ from icehouse_server.core.collection import DTYPES, BandSpec, CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.grid import LATTICE_TOLERANCE, Grid
 from icehouse_server.core.time import Period, TimeAxis, TimeStep, parse_moment
-from icehouse_server.settings.sources import NotTomlError, guess, read_toml, shortened
+from icehouse_server.settings.sources import NotTomlError, guess, read_toml, shortened, user_config_dir
 
 _GRID_TOLERANCE = LATTICE_TOLERANCE
 """Share of a pixel by which the bounds may miss a whole number of pixels, however many they are."""
@@ -125,6 +125,30 @@ def read_collections(own: Path | None, only: Iterable[str] | None = None) -> dic
     return {name: found[name] for name in found if name in wanted}
 
 
+def collection_text(name: str, own: Path | None) -> str:
+    """Return the text of a collection file by its id: the user's own, a built-in one, or a template's.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if own is not None:
+        for path in sorted(own.glob("*.toml")):
+            text = path.read_text(encoding="utf-8")
+            if parse_collection(text, str(path)).id == name:
+                return text
+    built_in = resources.files("icehouse_server.collections")
+    known = {}
+    for folder in (built_in / "templates", built_in):
+        known.update(
+            {entry.name.removesuffix(".toml"): entry for entry in folder.iterdir() if entry.is_file()}
+        )
+    if name not in known or not known[name].name.endswith(".toml"):
+        raise ConfigurationError(
+            f"there is no collection {name!r}", hint=guess(name, [word for word in known if "." not in word])
+        )
+    return known[name].read_text(encoding="utf-8")
+
+
 def _read_own(folder: Path) -> dict[str, CollectionSpec]:
     if not folder.is_dir():
         raise ConfigurationError(f"collections_dir {folder} is not a folder")
@@ -142,8 +166,14 @@ def _read_own(folder: Path) -> dict[str, CollectionSpec]:
 
 
 def user_collections_dir(configured: Path | None) -> Path | None:
-    """Return the user's folder of collection files: the one set, or none."""
-    return configured.expanduser() if configured is not None else None
+    """Return the user's folder of collection files: the one set, else the usual one if there is one."""
+    folder = own_collections_dir(configured)
+    return folder if configured is not None or folder.is_dir() else None
+
+
+def own_collections_dir(configured: Path | None) -> Path:
+    """Return where the user's collection files belong: in the folder set, else beside the user's settings."""
+    return (configured or user_config_dir() / "collections").expanduser()
 
 
 def parse_collection(text: str, name: str, home: Path | None = None) -> CollectionSpec:
@@ -208,7 +238,7 @@ def _grid(table: _GridTable) -> Grid:
         raise ValueError(f"grid.crs: {table.crs!r} is no CRS; give a code such as EPSG:3413") from None
     west, south, east, north = table.bounds
     sizes = ((east - west) / table.resolution, (north - south) / table.resolution)
-    if not all(math.isfinite(size) and size >= 1 for size in sizes):
+    if not all(math.isfinite(size) and size >= 1 - _GRID_TOLERANCE for size in sizes):
         raise ValueError(
             "grid.bounds: they are minx, miny, maxx, maxy in units of the CRS, and hold a pixel at least"
         )

@@ -28,7 +28,8 @@ class Settings(BaseSettings):
     )
     collections_dir: Path | None = Field(
         default=None,
-        description="Folder of your own collection files (*.toml), read beside the built-in ones.",
+        description="Folder of your own collection files (*.toml), read beside the built-in ones; "
+        "when not set, the folder collections in the user's configuration folder, if there is one.",
     )
     collections: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         default=None, description="Ids of the collections to serve; all that there are when not set."
@@ -77,6 +78,15 @@ class Settings(BaseSettings):
     )
     max_chunks: int = Field(default=4096, ge=1, description="Chunks that one request reads.")
     max_fills: int = Field(default=2048, ge=1, description="Absent chunks that one request has fetched.")
+    cube_fetches: int = Field(
+        default=4096,
+        ge=0,
+        description="Absent chunks that one client has fetched by reading cube.zarr, within cube_window; "
+        "429 beyond.",
+    )
+    cube_window: float = Field(
+        default=3600.0, gt=0, description="Seconds for which cube_fetches counts; they begin with a fetch."
+    )
     max_body_bytes: int = Field(default=1 * MIB, ge=1024, description="Length of a request body, in bytes.")
     max_connections: int = Field(default=1024, ge=1, description="Connections served at once; 503 beyond.")
     request_timeout: float = Field(

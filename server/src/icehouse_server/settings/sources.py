@@ -80,13 +80,18 @@ def load_settings(
         raise _explain(error, origins) from None
 
 
+def user_config_dir() -> Path:
+    """Return the user's configuration folder."""
+    return Path(platformdirs.user_config_dir("icehouse", appauthor=False))
+
+
 def _find_file(config: Path | None) -> Path | None:
     named = config or (Path(os.environ["ICEHOUSE_CONFIG"]) if os.environ.get("ICEHOUSE_CONFIG") else None)
     if named is not None:
         if not named.is_file():
             raise ConfigurationError(f"there is no settings file {named}")
         return named
-    usual = (Path(FILE_NAME), Path(platformdirs.user_config_dir("icehouse", appauthor=False)) / FILE_NAME)
+    usual = (Path(FILE_NAME), user_config_dir() / FILE_NAME)
     return next((path for path in usual if path.is_file()), None)
 
 

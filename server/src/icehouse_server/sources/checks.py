@@ -49,9 +49,9 @@ class Expectation:
     place: Window | None = None
     """Where the tiling puts the item, if there is one: the file lies within."""
 
-    def corrupt(self, detail: str) -> SourceCorruptError:
+    def corrupt(self, detail: str, *, hint: str = "") -> SourceCorruptError:
         """Return the error that names item and file."""
-        return SourceCorruptError(f"item {self.item!r}: {detail}", item=self.item, href=self.href)
+        return SourceCorruptError(f"item {self.item!r}: {detail}", item=self.item, href=self.href, hint=hint)
 
 
 def check_file(geotiff: GeoTIFF, crs: str, expected: Expectation) -> Window:
@@ -71,7 +71,8 @@ def check_file(geotiff: GeoTIFF, crs: str, expected: Expectation) -> Window:
         )
     if geotiff.dtype != expected.band.dtype:
         raise expected.corrupt(
-            f"its data type is {geotiff.dtype}, band {expected.band.name!r} has {expected.band.dtype}"
+            f"its data type is {geotiff.dtype}, band {expected.band.name!r} has {expected.band.dtype}",
+            hint=f'write dtype = "{geotiff.dtype}" for the band',
         )
     if not 1 <= expected.index <= geotiff.count:
         raise expected.corrupt(f"it has {geotiff.count} band(s), band {expected.index} was asked for")
@@ -95,7 +96,9 @@ def _extent(geotiff: GeoTIFF, expected: Expectation) -> Window:
     extent = place(expected.grid, geotiff.transform, geotiff.shape)
     if extent is None:
         raise expected.corrupt(
-            f"its pixels (transform {tuple(geotiff.transform)[:6]}) do not lie on the collection's grid"
+            f"its pixels (transform {tuple(geotiff.transform)[:6]}) do not lie on the collection's grid",
+            hint=f"write resolution = {geotiff.transform.a:.15g}, and bounds that are whole pixels away "
+            f"from x {geotiff.transform.c:.15g}, y {geotiff.transform.f:.15g}",
         )
     return extent
 

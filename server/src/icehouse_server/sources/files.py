@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
-from icehouse_server.core.errors import SourceError, SourceRefusedError, SourceUnavailableError
+from icehouse_server.core.errors import SourceError, SourceUnavailableError
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Mask, Pixels, Provenance, Source
 from icehouse_server.sources.composite import fitted
@@ -16,7 +16,7 @@ from icehouse_server.sources.files_index import FolderIndex
 from icehouse_server.sources.files_reading import Entry, Header, read_bands
 from icehouse_server.sources.files_settings import parse_band, parse_source
 from icehouse_server.sources.together import together
-from icehouse_server.sources.warping import Part, parts_of, tiles_under, warped
+from icehouse_server.sources.warping import Part, Scaled, parts_of, tiles_under, warped
 
 type Layers = dict[str, tuple[Pixels, Mask]]
 """Name of a band to values and True = valid."""
@@ -60,8 +60,6 @@ class FilesSource:
         """Read a block; see ``Source.read``."""
         if self._closed:
             raise SourceUnavailableError("this source is closed")
-        if request.level != 0:
-            raise SourceRefusedError(f"this source reads level 0, not {request.level}")
         task = asyncio.ensure_future(self._block(request))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -100,11 +98,11 @@ class FilesSource:
                 files,
                 bands,
                 request.window,
-                request.collection.grid,
+                request.grid,
                 found,
             )
 
-        used = await together(fill(tile) for tile in tiles_under(request.collection.grid, request.window))
+        used = await together(fill(tile) for tile in tiles_under(request.grid, request.window))
         return Block(
             bands={name: BandBlock(values=values, valid=valid) for name, (values, valid) in found.items()},
             provenance=tuple(
@@ -128,18 +126,20 @@ class FilesSource:
         """
         used: set[Entry] = set()
         for header in files:
+            file = header.at(grid)
             missing = [(band, index) for band, index in bands if not _settled(found[band.name], tile, window)]
             for method in sorted({band.resampling for band, _ in missing}):
                 some = [(band, index) for band, index in missing if band.resampling == method]
-                for part in parts_of(header.file, grid, [tile], method):
+                for part in parts_of(file, grid, [tile], method):
                     if _target(part).intersection(window) is not None:
-                        self._add(header, part, some, method, window, grid, found)
+                        self._add(header, file, part, some, method, window, grid, found)
                         used.add(header.entry)
         return used
 
     def _add(
         self,
         header: Header,
+        file: Scaled,
         part: Part,
         bands: Sequence[tuple[BandSpec, int]],
         method: str,
@@ -152,10 +152,10 @@ class FilesSource:
         common = target.intersection(window)
         if common is None:
             return
-        read = read_bands(self.folder.root, header, part.piece.source, bands)
+        read = read_bands(self.folder.root, header, file, part.piece.source, bands)
         for (band, _), (values, valid) in zip(bands, read, strict=True):
-            made, shown = warped(values, valid, part, file=header.file, grid=grid, method=method)
-            if not header.file.exact:
+            made, shown = warped(values, valid, part, file=file, grid=grid, method=method)
+            if not file.exact:
                 block = fitted(made.astype(np.float64), shown, band)  # a result may equal nodata by chance
                 made, shown = block.values, block.valid
             all_values, all_valid = found[band.name]

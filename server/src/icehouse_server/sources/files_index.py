@@ -138,7 +138,7 @@ class FolderIndex:
         if failure is None and moment is None and self.table.datetime is not None:
             place = "TIFFTAG_DATETIME" if self.table.datetime == "tag" else "name"
             failure = corrupt(entry, f"its {place} holds no date", hint="see datetime under [source]")
-        cap = _EVERYWHERE if header is None else cap_of(header.file.geobox)
+        cap = _EVERYWHERE if header is None else cap_of(header.geobox)
         return Known(entry=entry, header=header, failure=failure, moment=moment, cap=cap)
 
 

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -57,10 +58,22 @@ class Header:
     entry: Entry
     dtypes: tuple[str, ...]
     """Of the bands, by numpy's names."""
-    file: Scaled
-    """Where it lies, at the level that suits the grid."""
+    geobox: GeoBox
+    """Where it lies, at full resolution."""
+    shapes: tuple[tuple[int, int], ...]
+    """(rows, columns) of full resolution and of each overview."""
     tag: str | None
     """TIFFTAG_DATETIME."""
+
+    def at(self, grid: Grid) -> Scaled:
+        """Return the file at the level that suits a grid."""
+        return _scaled(self.shapes, self.geobox, grid)
+
+
+@lru_cache(maxsize=4096)
+def _scaled(shapes: tuple[tuple[int, int], ...], geobox: GeoBox, grid: Grid) -> Scaled:
+    """Do once for a file what every tile asks for."""
+    return scaled(shapes, geobox, grid)
 
 
 def list_folder(root: Path, pattern: str) -> list[Entry]:
@@ -115,19 +128,21 @@ def read_header(root: Path, entry: Entry, grid: Grid) -> Header:
         return Header(
             entry=entry,
             dtypes=dataset.dtypes,
-            file=scaled(shapes, geobox, grid),
+            geobox=geobox,
+            shapes=tuple(shapes),
             tag=dataset.tags().get("TIFFTAG_DATETIME"),
         )
 
 
 def read_bands(
-    root: Path, header: Header, window: Window, wanted: Sequence[tuple[BandSpec, int]]
+    root: Path, header: Header, file: Scaled, window: Window, wanted: Sequence[tuple[BandSpec, int]]
 ) -> list[tuple[Pixels, Mask]]:
     """Read a window of some bands.
 
     Args:
         root: the folder.
         header: of the file.
+        file: the same at the level that suits the grid.
         window: pixels of the file at its level.
         wanted: bands of the collection, and the file's band of each, from 1.
 
@@ -147,9 +162,9 @@ def read_bands(
             f"{window.height} x {window.width} of its pixels are needed at once, which is too much",
             hint="give it overviews (gdaladdo), or let the collection have finer pixels",
         )
-    level = header.file.level
+    level = file.level
     with _opened(root, entry, level=level) as dataset:
-        if dataset.shape != tuple(header.file.geobox.shape):
+        if dataset.shape != tuple(file.geobox.shape):
             raise corrupt(entry, f"its overview {level} has not the size that it should have")
         area = RasterWindow(window.col, window.row, window.width, window.height)
         return [_read(dataset, area, band, index, entry) for band, index in wanted]

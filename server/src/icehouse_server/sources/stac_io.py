@@ -32,6 +32,7 @@ from icehouse_server.core.tally import request_headers
 from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.failures import from_status, seconds_of
 from icehouse_server.sources.traffic import Traffic
+from icehouse_server.sources.trust import hint_for
 from icehouse_server.sources.urls import host_of, is_http, public
 
 log = structlog.get_logger(__name__)
@@ -116,7 +117,7 @@ class _Adapter(HTTPAdapter):
             raise SourceRefusedError(
                 f"the API sent us to {where}, which the collection does not name",
                 href=public(url) if is_http(url) else "",
-                hint="add the host to asset_hosts under [source] if it is right",
+                hint=hint_for(url) if is_http(url) else "",
             )
         host = host_of(url)
         self._traffic.request(host)

@@ -1,7 +1,9 @@
 """STAC item documents: what an item says of the file of one band."""
 
+import itertools
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,6 +23,9 @@ from icehouse_server.sources.urls import public
 _MAX_NUMBER = 1e15
 _MAX_SIDE = 2**31
 _MAX_ID = 256
+_ASSETS = 20
+"""Assets of an item that a message names, each by so many characters."""
+_SHOWN = 40
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,15}:[A-Za-z0-9_.]{1,32}")
 
 
@@ -94,7 +99,8 @@ class Item:
             raise SourceCorruptError(
                 f"item {self.id!r} has no asset {name!r}",
                 item=self.id,
-                hint="set optional = true under [bands.source] if items may lack it",
+                hint=f"it has {_listed(self.document.assets)}; correct asset under [bands.source], or set "
+                "optional = true if items may lack it",
             )
         return asset
 
@@ -122,7 +128,10 @@ class Item:
         extent = place(grid, affine, shape)
         if extent is None:
             raise self.corrupt(
-                f"its proj:transform {tuple(affine)[:6]} does not lie on the collection's grid"
+                f"its proj:transform {tuple(affine)[:6]} does not lie on the collection's grid",
+                hint=f"write resolution = {affine.a:.15g}, and bounds that are whole pixels away from x "
+                f"{affine.c:.15g}, y {affine.f:.15g}; or give a rule under [source.composite]: "
+                "then items are warped",
             )
         return extent
 
@@ -184,11 +193,21 @@ class Item:
         except CRSError as error:
             raise self.corrupt(f"its CRS {name!r} is unknown") from error
         if not same:
-            raise self.corrupt(f"its CRS is {name}, the collection's is {grid.crs}")
+            raise self.corrupt(
+                f"its CRS is {name}, the collection's is {grid.crs}",
+                hint=f'write crs = "{name}" under [grid], or give a rule under [source.composite]: '
+                "then items are warped",
+            )
 
-    def corrupt(self, detail: str) -> SourceCorruptError:
+    def corrupt(self, detail: str, *, hint: str = "") -> SourceCorruptError:
         """Return the error that names the item."""
-        return SourceCorruptError(f"item {self.id!r}: {detail}", item=self.id)
+        return SourceCorruptError(f"item {self.id!r}: {detail}", item=self.id, hint=hint)
+
+
+def _listed(assets: Iterable[str]) -> str:
+    """Return the first names of assets, as a message repeats them."""
+    shown = [repr(name[:_SHOWN]) for name in itertools.islice(assets, _ASSETS)]
+    return ", ".join(shown) or "none"
 
 
 def parse_item(body: str, url: str, *, expected_id: str | None = None, place: Window | None = None) -> Item:

@@ -13,7 +13,6 @@ from urllib.parse import urljoin
 from icehouse_server.core.errors import SourceRefusedError
 from icehouse_server.sources.urls import crooked, encoded, fault_of, host_of, mirrored, public, s3_url
 
-_HINT = "add the host to asset_hosts under [source] if it is right"
 _SHOWN = 100
 """Characters of a host that an error repeats."""
 
@@ -49,7 +48,7 @@ class Trust:
                 f"item {item!r} points to {host_of(href)[:_SHOWN]!r}, which the collection does not name",
                 item=item,
                 href=public(href),
-                hint=_HINT,
+                hint=hint_for(href),
             )
         return encoded(href if url is None else url)
 
@@ -91,12 +90,17 @@ class Trust:
             + (fault or "which the collection does not name"),
             item=item,
             href=public(url),
-            hint=_HINT,
+            hint="" if fault else hint_for(target),
         )
 
     def reaches(self, url: str) -> bool:
         """Return whether the host of a URL is named."""
         return not fault_of(url) and host_of(url) in self.hosts
+
+
+def hint_for(url: str) -> str:
+    """Return what to write where the host of a URL is right."""
+    return f'if that is right, add the host under [source]: asset_hosts = ["{host_of(url)[:_SHOWN]}"]'
 
 
 def _joined(url: str, location: str) -> str:

@@ -1,0 +1,315 @@
+"""``icehouse collections check | add | show`` against the stand-ins: what is told, and what of mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tomllib
+from importlib import resources
+
+import numpy as np
+import pytest
+import rasterio
+import structlog
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from odc.geo.crs import CRS
+from rasterio.warp import transform
+
+from icehouse_server.cli import main
+from icehouse_server.settings import templates
+from icehouse_server.settings.files import parse_collection
+
+ARCTICDEM = (resources.files("icehouse_server.collections") / "arcticdem-32m.toml").read_text()
+SEARCHED = ARCTICDEM[: ARCTICDEM.index("# An item's id")] + ARCTICDEM[ARCTICDEM.index("[[bands]]") :]
+"""Without the tiling: items are searched for."""
+AT = ("--at", "150.5,65.1")
+
+
+@pytest.fixture
+def alone(tmp_path, monkeypatch, standins):
+    """An empty home; the stand-ins as mirrors."""
+    for name in [name for name in os.environ if name.startswith("ICEHOUSE_")]:
+        monkeypatch.delenv(name)
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("ICEHOUSE_MIRRORS", json.dumps(standins.mirrors))
+    monkeypatch.chdir(tmp_path)
+    kept = structlog.get_config()
+    yield tmp_path
+    structlog.configure(**kept)
+
+
+@pytest.fixture
+def ask(alone, monkeypatch, capsys):  # noqa: ARG001 - for its environment
+    """Runs a command: exit status, stdout, stderr."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["icehouse", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def file(alone):
+    """Writes a collection file."""
+
+    def make(text):
+        path = alone / "mine.toml"
+        path.write_text(text)
+        return path
+
+    return make
+
+
+# check
+
+
+def test_a_chunk_is_tried_and_told(ask, file, standins):
+    code, out, err = ask("collections", "check", file(ARCTICDEM), *AT, "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["items"] == ["67_33_32m_v4.1"]
+    assert found["requests"] > 0 < found["bytes"]
+    assert (found["width"], found["height"], found["step"]) == (256, 256, None)
+    spec = parse_collection(ARCTICDEM, "x")
+    x, y = (values[0] for values in transform("OGC:CRS84", "EPSG:3413", [150.5], [65.1]))
+    col, row = (int(place) // 256 for place in ~spec.grid.geobox.affine * (x, y))
+    geobox = spec.grid.geobox_of(spec.grid.chunk_window(row, col))
+    values, valid = standins.truth("arcticdem", "32m", "dem", geobox.affine, geobox.shape)
+    dem = found["bands"]["dem"]
+    assert (dem["min"], dem["max"], dem["valid"]) == (values[valid].min(), values[valid].max(), valid.mean())
+
+
+def test_it_is_told_to_people_too(ask, file):
+    code, out, _ = ask("collections", "check", file(ARCTICDEM), *AT)
+    assert code == 0
+    for word in (
+        "the file is right",
+        "231256 x 234381",
+        "256 x 256",
+        "requests",
+        "dem",
+        "float32",
+        "started again",
+    ):
+        assert word in out
+
+
+def test_a_void_place_is_said_to_be_one(ask, file):
+    code, out, _ = ask("collections", "check", file(ARCTICDEM), "--at", "0,89.9")
+    assert code == 0
+    assert "Nothing is valid there" in out
+    assert "none" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "said"),
+    [
+        (ARCTICDEM.replace("[grid]", "[grid"), (), ["mine.toml is not TOML", "line"]),
+        (ARCTICDEM.replace("chunk =", "chunks ="), (), ["unknown key 'grid.chunks'", "mean 'grid.chunk'"]),
+        (ARCTICDEM.replace('title = "ArcticDEM v4.1 mosaic, 32 m"', ""), (), ["'title' is missing"]),
+        (ARCTICDEM.replace('"uint8"', '"byte"'), (), ["'byte' is not one of uint8"]),
+        (ARCTICDEM.replace("EPSG:3413", "EPSG:99"), (), ["'EPSG:99' is no CRS"]),
+        (ARCTICDEM.replace("3400096, 4100096", "3400090, 4100096"), (), ["grid.bounds", "not whole numbers"]),
+        (ARCTICDEM.replace('type = "stac"', 'type = "stak"'), (), ["'stak' is not installed", "stac"]),
+        (SEARCHED.replace("api/v1", "api/v2"), (), ["there is no STAC API at", "correct api"]),
+        (SEARCHED.replace('v4.1-32m"\nasset', 'v9-32m"\nasset'), (), ["no collection 'arcticdem-mosa"]),
+        (ARCTICDEM.replace('v4.1-32m"\nasset', 'v9-32m"\nasset'), (), ["no collection 'arcticdem-mosa"]),
+        (SEARCHED.replace('asset = "dem"', 'asset = "dam"'), AT, ["no asset 'dam'", "it has 'hillshade'"]),
+        (SEARCHED.replace('"uint8"', '"uint16"'), AT, ["its data type is uint8", 'dtype = "uint8"']),
+        (SEARCHED.replace("resolution = 32", "resolution = 16"), AT, ["-800096.0", "resolution = 32"]),
+        (
+            SEARCHED.replace("-4000096, -3400096, 3400096, 4100096", "-4000080, -3400080, 3400080, 4100080"),
+            AT,
+            ["does not lie on the collection's grid", "x -800096", "composite"],
+        ),
+        (SEARCHED.replace("EPSG:3413", "EPSG:3995"), AT, ["its CRS is EPSG:3413", 'crs = "EPSG:3413"']),
+        (ARCTICDEM, ("--at", "0,-80"), ["outside the collection's grid", "-180.0, 49.9, 180.0, 90.0"]),
+        (ARCTICDEM, ("--at", "here"), ["--at", "longitude,latitude"]),
+        (ARCTICDEM, ("--datetime", "2020"), ["no time axis"]),
+    ],
+)  # fmt: skip
+def test_mistakes_are_answered_with_what_would_be_right(ask, file, text, options, said):
+    assert text != ARCTICDEM or options
+    code, out, err = ask("collections", "check", file(text), *options)
+    assert (code, out) == (1, "")
+    for word in said:
+        assert word in err
+    assert "Traceback" not in err
+
+
+def test_a_host_that_is_not_listed_is_named_with_the_line_to_add(ask, file, standins, monkeypatch):
+    only = {url: to for url, to in standins.mirrors.items() if "stac" in url}
+    monkeypatch.setenv("ICEHOUSE_MIRRORS", json.dumps(only))
+    text = SEARCHED.replace('["pgc-opendata-dems.s3.us-west-2.amazonaws.com"]', "[]")
+    code, _, err = ask("collections", "check", file(text), *AT)
+    assert code == 1
+    assert 'asset_hosts = ["pgc-opendata-dems.s3.us-west-2.amazonaws.com"]' in err
+
+
+def test_an_api_that_does_not_answer(ask, file, monkeypatch):
+    monkeypatch.setenv("ICEHOUSE_MIRRORS", '{"https://stac.pgc.umn.edu/": "http://127.0.0.1:9/"}')
+    code, _, err = ask("collections", "check", file(SEARCHED), *AT)
+    assert code == 1
+    assert "the API did not answer" in err
+
+
+def test_no_file(ask):
+    code, _, err = ask("collections", "check", "none.toml")
+    assert code == 1
+    assert "none.toml can't be read" in err
+
+
+LAKE = """
+id = "lake"
+title = "A lake"
+[grid]
+crs = "EPSG:32633"
+resolution = 10
+bounds = [400000, 5200000, 402000, 5201000]
+[extent]
+bbox = [13.6, 46.9, 13.8, 47.0]
+[time]
+start = "2020"
+period = "P1Y"
+end = "2023"
+[source]
+type = "files"
+folder = "tifs"
+datetime = { pattern = "(\\\\d{4})", format = "%Y" }
+[[bands]]
+name = "depth"
+dtype = "float32"
+[bands.source]
+"""
+
+
+def test_steps_of_time_and_folders_beside_the_file(ask, file, alone):
+    (alone / "tifs").mkdir()
+    for year in (2020, 2021, 2022):
+        with rasterio.open(
+            alone / "tifs" / f"{year}.tif", "w", driver="GTiff", count=1, width=200, height=100,
+            dtype="float32", crs="EPSG:32633", transform=Affine(10, 0, 400_000, 0, -10, 5_201_000),
+        ) as made:  # fmt: skip
+            made.write(np.full((1, 100, 200), year, dtype="float32"))
+    for options, year in (((), 2022), (("--datetime", "2021-05"), 2021)):
+        code, out, err = ask("collections", "check", file(LAKE), "--json", *options)
+        assert (code, err) == (0, "")
+        found = json.loads(out)
+        assert found["step"].startswith(str(year))
+        assert found["bands"]["depth"] == {"valid": 1.0, "min": year, "max": year}
+    code, _, err = ask("collections", "check", file(LAKE), "--datetime", "2030")
+    assert code == 1
+    assert "the nearest steps are 2022" in err
+    code, _, err = ask("collections", "check", file(LAKE), "--datetime", "soon")
+    assert code == 1
+    assert "--datetime" in err
+
+
+# add and show
+
+ADD = ("collections", "add", "sentinel-2-l2a-monthly", "--crs", "EPSG:32633", "--resolution", "10")
+
+
+def test_a_template_gets_a_grid_and_a_place_in_the_users_folder(ask, alone):
+    code, out, _ = ask(*ADD, "--bbox", "12.0,47.5,12.2,47.6", "--id", "alps", "--chunk", "256")
+    path = alone / "icehouse" / "collections" / "alps.toml"
+    assert code == 0
+    assert str(path) in out
+    assert "started again" in out
+    spec = parse_collection(path.read_text(), "alps.toml")
+    assert spec.id == "alps"
+    assert spec.grid.chunk == 256
+    left, bottom, right, top = spec.grid.geobox.boundingbox.bbox
+    assert all(edge % 10 == 0 for edge in (left, bottom, right, top))
+    x, y = transform("OGC:CRS84", "EPSG:32633", [12.0, 12.2, 12.0, 12.2], [47.5, 47.5, 47.6, 47.6])
+    assert left <= min(x) < left + 100
+    assert bottom <= min(y) < bottom + 100
+    assert right - 100 < max(x) <= right
+    west, south, east, north = spec.bbox
+    assert 11.9 < west <= 12.0
+    assert 12.2 <= east < 12.3
+    assert 47.4 < south <= 47.5
+    assert 47.6 <= north < 47.7
+    code, out, _ = ask("collections", "show", "alps")
+    assert (code, out) == (0, path.read_text())
+
+
+def test_a_file_that_is_there_is_kept_unless_told_otherwise(ask, alone):
+    assert ask(*ADD, "--bbox", "12.0,47.5,12.2,47.6")[0] == 0
+    path = alone / "icehouse" / "collections" / "sentinel-2-l2a-monthly.toml"
+    before = path.read_text()
+    code, _, err = ask(*ADD, "--bbox", "13.0,47.5,13.2,47.6")
+    assert code == 1
+    assert "--force" in err
+    assert path.read_text() == before
+    assert ask(*ADD, "--bbox", "13.0,47.5,13.2,47.6", "--force")[0] == 0
+    assert path.read_text() != before
+
+
+def test_the_folder_that_is_set_is_used(ask, alone, monkeypatch):
+    monkeypatch.setenv("ICEHOUSE_COLLECTIONS_DIR", str(alone / "mine"))
+    assert ask(*ADD, "--bbox", "300000,5260000,301000,5261000", "--bbox-crs", "EPSG:32633")[0] == 0
+    text = (alone / "mine" / "sentinel-2-l2a-monthly.toml").read_text()
+    assert tomllib.loads(text)["grid"]["bounds"] == [300000, 5260000, 301000, 5261000]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--bbox", "12,47"), ["--bbox", "minx,miny,maxx,maxy"]),
+        (("--bbox", "12,48,13,47"), ["--bbox"]),
+        (("--bbox", "300000,5260000,301000,5261000"), ["--bbox", "--bbox-crs"]),
+        (("--bbox", "12.0,47.5,12.2,47.6", "--crs", "EPSG:0"), ["--crs", "'EPSG:0' is no CRS"]),
+        (("--bbox", "12.0,47.5,12.2,47.6", "--bbox-crs", "x"), ["--bbox-crs", "'x' is no CRS"]),
+        (("--bbox", "12.0,47.5,12.2,47.6", "--id", "../x"), ["'../x'", "id"]),
+    ],
+)
+def test_what_can_not_be_added_is_said(ask, alone, words, said):
+    code, _, err = ask(*ADD, *words)
+    assert code == 1
+    for word in said:
+        assert word in err
+    assert not (alone / "icehouse").exists()
+
+
+def test_names_that_there_are_not(ask):
+    code, _, err = ask("collections", "add", "sentinel-2", *ADD[3:], "--bbox", "12.0,47.5,12.2,47.6")
+    assert code == 1
+    assert "did you mean 'sentinel-2-l2a-monthly'" in err
+    code, _, err = ask("collections", "show", "rema-32")
+    assert code == 1
+    assert "did you mean 'rema-32m'" in err
+
+
+def test_built_in_files_and_templates_are_shown(ask):
+    assert ask("collections", "show", "arcticdem-32m")[1] == ARCTICDEM
+    assert "[source.composite]" in ask("collections", "show", "sentinel-2-l2a-monthly")[1]
+
+
+@given(
+    st.floats(-179, 179), st.floats(-80, 80), st.floats(0.001, 1), st.floats(0.001, 1),
+    st.sampled_from([("EPSG:3857", 10.0), ("EPSG:3857", 0.3), ("EPSG:4326", 0.1), ("EPSG:4326", 1 / 3600)]),
+)  # fmt: skip
+def test_bounds_are_whole_pixels_and_hold_the_box(west, south, width, height, target):
+    name, resolution = target
+    crs, box = CRS(name), templates.Bounds(west, south, west + width, south + height)
+    bounds = templates.snapped(box, CRS("OGC:CRS84"), crs, resolution)
+    for edge in bounds:
+        assert abs(edge / resolution - round(edge / resolution)) < 1e-4
+    x, y = transform("OGC:CRS84", name, [box.minx, box.maxx], [box.miny, box.maxy])
+    slack = resolution * 1e-5
+    assert bounds.minx - slack <= x[0] < bounds.minx + 1.01 * resolution
+    assert bounds.maxy - 1.01 * resolution < y[1] <= bounds.maxy + slack
+    text = templates.template_text("sentinel-2-l2a-monthly")
+    made = templates.filled(
+        text, id_="a", crs=name, resolution=resolution, bounds=bounds, chunk=512, bbox=(0, 0, 1, 1)
+    )
+    assert parse_collection(made, "a.toml").grid.crs == crs
