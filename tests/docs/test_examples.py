@@ -7,10 +7,12 @@ import tomllib
 
 from icehouse_server.settings import load_settings
 from icehouse_server.settings.files import parse_collection
-from icehouse_server.sources.stac_settings import parse_band, parse_source
+from icehouse_server.sources import earthengine_settings, stac_settings
 
 LANGUAGES = {"python", "sh", "toml", "json", "yaml", "text"}
 """Of the last three nothing is run: they show answers, and files of other programs."""
+TABLES = {"earthengine": earthengine_settings, "stac": stac_settings}
+"""Which module checks the tables of a kind of source."""
 ELSEWHERE = {
     "docs/how-to/docker.md": "needs Docker",
     "docs/explanation/benchmarks.md": "the benchmarks run for minutes",
@@ -44,9 +46,10 @@ def test_toml_is_what_the_daemon_reads(page, tmp_path, monkeypatch):
         place = f"{page}:{block.line}"
         if "grid" in tomllib.loads(block.code):
             spec = parse_collection(block.code, place)
-            parse_source(spec)
+            tables = TABLES[spec.source_type]
+            tables.parse_source(spec)
             for band in spec.bands:
-                parse_band(spec, band)
+                tables.parse_band(spec, band)
         else:
             file = tmp_path / "icehouse.toml"
             file.write_text(block.code)

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import json
 import re
+import typing
 import urllib.request
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from icehouse_server.cli.commands import app as command_line
 from icehouse_server.core import errors
 from icehouse_server.output import FORMATS
 from icehouse_server.settings import Settings, files
-from icehouse_server.sources import stac_settings
+from icehouse_server.sources import earthengine_settings, stac_settings
 
 ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -284,6 +285,24 @@ def test_keys_of_collection_files(page_of):
 
 
 # Client
+
+def test_keys_of_collection_files_of_earth_engine(page_of):
+    text = sections(page_of("docs/reference/earth-engine-source.md"))
+    table, band = earthengine_settings.EarthEngineTable, earthengine_settings.BandTable
+    assert set(rows(text["Table source"])) == set(table.model_fields)
+    assert set(rows(text["Table bands.source"])) == set(band.model_fields)
+    operations = {
+        typing.get_args(cls.model_fields["op"].annotation)[0]: cls
+        for cls in (
+            *(earthengine_settings.Select, earthengine_settings.Cast),
+            *(earthengine_settings.Scale, earthengine_settings.MaskBy),
+        )
+    }
+    documented = rows(text["Operations"])
+    assert set(documented) == set(operations)
+    for name, cells in documented.items():
+        assert set(re.findall(r"`(\w+)`", cells[0])) == set(operations[name].model_fields) - {"op"}
+
 
 
 def test_names_of_the_client(page_of):
