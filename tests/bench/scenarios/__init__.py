@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from scenarios import cold, growth, output, together, warm
+from scenarios import cold, composites, earthengine, growth, output, together, warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,4 +27,7 @@ SCENARIOS: Final[dict[str, Callable[[Bench], list[Result]]]] = {
     "reprojected": output.reprojected,
     "geotiff": output.geotiff,
     "png-tile": output.png_tile,
+    "tctrend": earthengine.trends,
+    "alphaearth": earthengine.embeddings,
+    "sentinel-2": composites.monthly_median,
 }

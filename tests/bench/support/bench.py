@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from icehouse_server.testing.earth_search import EarthSearchStandIn
+from icehouse_server.testing.earthengine.standin import EarthEngineStandIn
 from icehouse_server.testing.standins import StandIns
 from support import places
 from support.environments import python_of
@@ -84,10 +86,13 @@ class Bench:
         return {"ICEHOUSE_COLLECTIONS_DIR": str(folder), **self.tried}
 
     @contextlib.contextmanager
-    def daemon(self, cache: Path | None = None, **settings: str) -> Iterator[Daemon]:
-        """A daemon on a cache folder, by default a fresh one."""
+    def daemon(
+        self, cache: Path | None = None, *, mirrors: Mapping[str, str] | None = None, **settings: str
+    ) -> Iterator[Daemon]:
+        """A daemon on a cache folder, by default a fresh one; its mirrors lead to the PGC's by default."""
         folder = self.folder("cache") if cache is None else cache
-        with daemon(folder, self.standins.mirrors, {**self.settings, **settings}) as running:
+        led = self.standins.mirrors if mirrors is None else mirrors
+        with daemon(folder, led, {**self.settings, **settings}) as running:
             yield running
 
     @functools.cached_property
@@ -106,6 +111,16 @@ class Bench:
 
     def client_config(self, running: Daemon, resolution: str = "32m") -> dict[str, Any]:
         return {"url": running.url, "collection": self.collection(resolution)}
+
+    # Other stand-ins
+
+    @functools.cached_property
+    def earthengine(self) -> EarthEngineStandIn:
+        return self.stack.enter_context(EarthEngineStandIn.start())
+
+    @functools.cached_property
+    def earth_search(self) -> EarthSearchStandIn:
+        return self.stack.enter_context(EarthSearchStandIn.start(folder=self.objects))
 
     # The peer
 

@@ -37,8 +37,21 @@ GEOGRAPHIC: Place = {
 }
 """(150, 65, 151, 65.5): the quickstart of smart-geocubes."""
 
+_EARTH_ENGINE = {
+    "tctrend": (0.00026949458523585647, -180.00001488697754, 90.00014219078139),
+    "alphaearth": (8.98315284e-05, -180.00001486302838, 90.0000523472784),
+}
+"""Dataset to pixel size, left and top of its grid, which is the peer's too."""
+
 TILE_2M = "67_33_1_2"
 SMALL_2M = native(-716_000, 2_648_000, 1000, 1000, 2)
+
+
+def geographic(dataset: str, row: int, column: int, size: int) -> Place:
+    """A square of pixels of a dataset of Earth Engine, by its first row and column."""
+    pixel, left, top = _EARTH_ENGINE[dataset]
+    affine = [pixel, 0, left + pixel * column, 0, -pixel, top - pixel * row]
+    return {"crs": "EPSG:4326", "affine": affine, "shape": [size, size]}
 
 
 def scattered(number: int, size: int, seed: int = 20) -> list[Place]:

@@ -9,11 +9,13 @@ import icehouse._load  # what the first load would import: part of getting ready
 
 config = protocol.setup()
 client = icehouse.Client(config["url"], config["collection"])
+bands = config.get("bands", ["dem"])
 
 
 def load(place):
     geobox = icehouse.GeoBox(crs=place["crs"], transform=place["affine"], shape=place["shape"])
-    return client.load(geobox, bands=config.get("band", "dem"), timeout=120)["dem"].values
+    loaded = client.load(geobox, bands=bands, datetime=config.get("datetime"), timeout=120)
+    return loaded[bands[0]].values
 
 
 if config.get("first"):

@@ -35,7 +35,7 @@ def memory() -> dict[str, float]:
 def serve(load: Any) -> None:
     """Answer commands; `load(place)` loads one place wholly into memory and returns its float32 pixels.
 
-    - {"do": "load", "places": [...]}: loads each once -> seconds of each, the sum of some pixels, memory
+    - {"do": "load", "places": [...]}: loads each once -> seconds of each, a mean and some pixels, memory
     - {"do": "rate", "places": [...], "at": time, "seconds": s}: loads in turn from a moment on -> number
     - {"do": "at", "place": ..., "at": time}: one load at a moment -> its begin and end on the common clock
     """
@@ -61,6 +61,7 @@ def _load(load: Any, places: list[Any]) -> dict[str, Any]:
         "ends": ends,
         "shape": list(pixels.shape),
         "mean": float(values[values > -9000].mean()) if (values > -9000).any() else None,
+        "sample": [float(value) for value in values[::5]],
         **memory(),
     }
 
