@@ -227,6 +227,8 @@ def test_formats(page_of):
 def commands(command, name="icehouse"):
     """(name, click command) of every command that does something."""
     if hasattr(command, "commands"):
+        if command.invoke_without_command:
+            yield name, command
         for word, sub in command.commands.items():
             yield from commands(sub, f"{name} {word}")
     else:
@@ -254,28 +256,35 @@ def fields(model, prefix):
 
 def test_keys_of_collection_files(page_of):
     documented = rows(page_of("docs/reference/collection-file.md").text)
-    tables = {"grid", "extent", "links", "source", "bands"}
+    tables = {"grid", "extent", "time", "links", "source", "bands"}
     real = fields(files._File, "") - tables
     real |= fields(files._GridTable, "grid.") | fields(files._ExtentTable, "extent.")
+    real |= fields(files._TimeTable, "time.")
     real |= fields(files._LinkTable, "links.") | (fields(files._BandTable, "bands.") - {"bands.source"})
     real |= fields(files._SourceTable, "source.")
-    real |= fields(stac_settings.StacTable, "source.") - {"source.tiling"}
+    real |= fields(stac_settings.StacTable, "source.") - {"source.tiling", "source.composite"}
     real |= fields(stac_settings.TilingTable, "source.tiling.")
+    real |= fields(stac_settings.CompositeTable, "source.composite.") - {"source.composite.mask"}
+    real |= fields(stac_settings.MaskTable, "source.composite.mask.")
     real |= fields(stac_settings.BandTable, "bands.source.")
     assert set(documented) == real
     required = {
         *("id", "title", "grid.crs", "grid.resolution", "grid.bounds", "extent.bbox", "links.title"),
         *("links.href", "bands.name", "bands.dtype", "bands.source.asset", "source.type", "source.api"),
         *("source.collection", "source.tiling.origin", "source.tiling.size", "source.tiling.rows"),
-        *("source.tiling.columns", "source.tiling.item"),
+        *("source.tiling.columns", "source.tiling.item", "source.composite.rule"),
+        *("source.composite.mask.asset", "source.composite.mask.classes"),
     }
     models = {
         "": files._File,
         "grid": files._GridTable,
         "extent": files._ExtentTable,
+        "time": files._TimeTable,
         "links": files._LinkTable,
         "bands": files._BandTable,
         "source.tiling": stac_settings.TilingTable,
+        "source.composite": stac_settings.CompositeTable,
+        "source.composite.mask": stac_settings.MaskTable,
         "bands.source": stac_settings.BandTable,
     }
     for name, cells in documented.items():
@@ -283,8 +292,6 @@ def test_keys_of_collection_files(page_of):
         model = files._SourceTable if name == "source.type" else models.get(table, stac_settings.StacTable)
         assert model.model_fields[key].is_required() == (name in required) == (cells[0] == "required"), name
 
-
-# Client
 
 def test_keys_of_collection_files_of_earth_engine(page_of):
     text = sections(page_of("docs/reference/earth-engine-source.md"))
@@ -303,6 +310,8 @@ def test_keys_of_collection_files_of_earth_engine(page_of):
     for name, cells in documented.items():
         assert set(re.findall(r"`(\w+)`", cells[0])) == set(operations[name].model_fields) - {"op"}
 
+
+# Client
 
 
 def test_names_of_the_client(page_of):
