@@ -63,8 +63,6 @@ async def load(standin, policy=QUICK, **overrides):
 )
 @pytest.mark.parametrize("path", [COMPUTE_PIXELS, DISCOVERY, ALGORITHMS])
 async def test_once_is_tried_again(standin, action, path):
-    if path == DISCOVERY and isinstance(action, Page):
-        pytest.skip("covered by the algorithms: the library reads both as JSON")
     standin.faults([Fault(action=action, path=path)])
     await load(standin)
 
