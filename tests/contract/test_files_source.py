@@ -252,6 +252,10 @@ async def test_files_across_the_antimeridian_and_at_the_pole_are_found(tmp_path,
     two = np.flatnonzero((found.values == 2).any(axis=0))
     assert two[0] == 0
     assert two[-1] == 1439
+    for part in (Window(row=0, col=3, height=4, width=5), Window(row=60, col=1430, height=30, width=10)):
+        piece = (await read(spec, context, part)).bands["height"]
+        np.testing.assert_array_equal(piece.values, found.values[part.slices(spec.grid.window)])
+        assert piece.valid.any()
 
 
 async def test_an_overview_is_used_where_the_grid_is_coarser(tmp_path, context):

@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,10 +118,18 @@ for line in sys.stdin:
 class Runner:
     """Runs the blocks of one page, in one folder: one Python from top to bottom, a shell for each block."""
 
-    def __init__(self, folder, url, mirrors):
+    def __init__(self, folder, url, mirrors, earth_engine=None):
         self.folder = folder
         self.url = url
-        self.mirrors = mirrors
+        self.world = {"ICEHOUSE_MIRRORS": json.dumps(mirrors)}
+        """Settings of those that ask sources: the stand-ins in place of the real services."""
+        if earth_engine is not None:
+            self.world |= {
+                "ICEHOUSE_EARTHENGINE_URL": earth_engine.url,
+                "ICEHOUSE_EARTHENGINE_CREDENTIALS": "none",
+            }
+        self.packages = {}
+        """Where packages of the page are found, once there is one."""
         self.daemon = None
         self.python = None
         self.home = folder / "home"
@@ -134,7 +143,7 @@ class Runner:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ICEHOUSE_")}
         places = {"HOME": str(self.home), "XDG_CACHE_HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
-        return {**kept, **places, "PATH": path, "ICEHOUSE_URL": self.url, **more}
+        return {**kept, **places, "PATH": path, "ICEHOUSE_URL": self.url, **self.packages, **more}
 
     def run(self, block, place):
         """Run one block as its mark says.
@@ -145,6 +154,9 @@ class Runner:
         if block.mark == "the daemon is stopped here":
             self.stop()
         elif block.mark.startswith("not run:"):
+            return
+        elif block.mark == "installed as pip would":
+            self.install(tomllib.loads(block.code))
             return
         if block.file:
             (self.folder / block.file).parent.mkdir(exist_ok=True)
@@ -157,6 +169,18 @@ class Runner:
             self.start(block.code)
         elif block.language == "sh":
             self.run_shell(block, place)
+
+    def install(self, project):
+        """Let a package's entry points be found: what pip leaves beside its modules, in the page's folder."""
+        name, version = project["project"]["name"], project["project"]["version"]
+        lines = [f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n"]
+        for group, points in project["project"]["entry-points"].items():
+            lines.append("\n".join([f"[{group}]", *(f"{key} = {place}" for key, place in points.items())]))
+        info = self.folder / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(lines[0])
+        (info / "entry_points.txt").write_text("\n".join(lines[1:]))
+        self.packages = {"PYTHONPATH": str(self.folder)}
 
     def run_python(self, block, place):
         if self.python is None:
@@ -179,10 +203,11 @@ class Runner:
 
     def run_shell(self, block, place):
         refused = block.mark == "refused"
+        world = self.world if "collections check" in block.code else {}
         done = subprocess.run(
             ["sh", "-eu", "-c", self.addressed(block.code)],
             cwd=self.folder,
-            env=self.environment(**({} if refused else {"CURL_HOME": str(self.strict)})),
+            env=self.environment(**({} if refused else {"CURL_HOME": str(self.strict)}), **world),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -204,12 +229,11 @@ class Runner:
         if "--port" in words:
             del words[words.index("--port") : words.index("--port") + 2]
         log = self.folder / "daemon.log"
-        more = {"ICEHOUSE_MIRRORS": json.dumps(self.mirrors)}
         with log.open("w") as stderr:
             self.daemon = subprocess.Popen(
                 [sys.executable, "-m", "icehouse_server", "serve", *words, "--port", "0"],
                 cwd=self.folder,
-                env=self.environment(**more),
+                env=self.environment(**self.world),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -258,8 +282,8 @@ def daemon_url(tmp_path_factory, standins):
 
 
 @pytest.fixture
-def runner(tmp_path, daemon_url, standins):
+def runner(tmp_path, daemon_url, standins, earth_engine):
     """Runs the blocks of one page."""
-    made = Runner(tmp_path, daemon_url, standins.mirrors)
+    made = Runner(tmp_path, daemon_url, standins.mirrors, earth_engine)
     yield made
     made.close()

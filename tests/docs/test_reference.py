@@ -22,7 +22,7 @@ from icehouse_server.cli.commands import app as command_line
 from icehouse_server.core import errors
 from icehouse_server.output import FORMATS
 from icehouse_server.settings import Settings, files
-from icehouse_server.sources import earthengine_settings, stac_settings
+from icehouse_server.sources import earthengine_settings, files_settings, stac_settings
 
 ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -291,6 +291,19 @@ def test_keys_of_collection_files(page_of):
         table, _, key = name.rpartition(".")
         model = files._SourceTable if name == "source.type" else models.get(table, stac_settings.StacTable)
         assert model.model_fields[key].is_required() == (name in required) == (cells[0] == "required"), name
+
+
+def test_keys_of_collection_files_of_a_folder(page_of):
+    text = sections(page_of("docs/reference/files-source.md"))
+    for heading, model in (
+        ("Table source", files_settings.FilesTable),
+        ("Table source.datetime", files_settings.NameTable),
+        ("Table bands.source", files_settings.BandTable),
+    ):
+        documented = rows(text[heading])
+        assert set(documented) == set(model.model_fields)
+        for name, cells in documented.items():
+            assert model.model_fields[name].is_required() == (cells[0] == "required"), name
 
 
 def test_keys_of_collection_files_of_earth_engine(page_of):

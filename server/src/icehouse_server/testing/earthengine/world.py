@@ -33,6 +33,8 @@ TCTREND: Final[dict[str, str]] = {
 }
 """Last year to the id of the collection."""
 EMBEDDINGS: Final = "GOOGLE/SATELLITE_EMBEDDING/V1/ANNUAL"
+SRTM: Final = "USGS/SRTMGL1_003"
+"""One image of heights in EPSG:4326."""
 MIXED: Final = "projects/standin/assets/mixed"
 """One image in EPSG:3413, bands of six dtypes with masks of their own."""
 DATED: Final = "projects/standin/assets/dated"
@@ -115,7 +117,7 @@ def short(name: str) -> str:
 @functools.cache
 def assets() -> dict[str, Asset]:
     """All assets by id, `FORBIDDEN` too."""
-    made = (*_trends(), _embeddings(), _mixed(), _dated())
+    made = (*_trends(), _embeddings(), _srtm(), _mixed(), _dated())
     found = {asset.id: asset for asset in made}
     return {**found, FORBIDDEN: found[DATED]}
 
@@ -194,6 +196,19 @@ def _mixed() -> Asset:
         bands=tuple(Band(name=name, type=of_dtype(dtype), mask=name) for name, dtype in dtypes.items()),
         tiles=(Tile(index="", box=(-750_000.0, 2_610_000.0, -690_000.0, 2_670_000.0)),),
         seed=29,
+    )
+
+
+def _srtm() -> Asset:
+    return Asset(
+        id=SRTM,
+        kind="mixed",
+        collection=False,
+        crs="EPSG:4326",
+        step=1 / 3600,
+        bands=(Band(name="elevation", type=of_dtype("int16"), mask="elevation"),),
+        tiles=(Tile(index="", box=(-180.0, -56.0, 180.0, 60.0)),),
+        seed=31,
     )
 
 
