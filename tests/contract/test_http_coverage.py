@@ -419,10 +419,10 @@ def test_point(daemon):
     x, y = LEFT + 5 * 32 + 1, TOP - 7 * 32 - 31
     expected = {"dem": truth()[7, 5].item(), "count": truth("count")[7, 5].item()}
     by_xy = daemon.get("point", x=x, y=y, bands="dem,count").json()
-    assert by_xy == {"coordinates": [x, y], "crs": "EPSG:3413", "values": expected}
+    assert by_xy == {"coordinates": [x, y], "crs": "EPSG:3413", "values": expected, "datetime": None}
     (lon,), (lat,) = rasterio.warp.transform("EPSG:3413", "EPSG:4326", [LEFT + 176], [TOP - 240])
     by_lonlat = daemon.get("point", lon=lon, lat=lat, bands="dem,count").json()
-    assert by_lonlat == {"coordinates": [lon, lat], "crs": "EPSG:4326", "values": expected}
+    assert by_lonlat == {"coordinates": [lon, lat], "crs": "EPSG:4326", "values": expected, "datetime": None}
 
 
 def test_point_without_a_value_is_null(daemon):

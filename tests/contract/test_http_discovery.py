@@ -8,13 +8,15 @@ import time
 from urllib.parse import urljoin
 
 import jsonschema
+import numpy as np
 import pystac
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from icehouse_server.settings import read_collections
 
-IDS = sorted(read_collections(None))
+SPECS = read_collections(None)
+IDS = sorted(SPECS)
 METRICS = {
     "icehouse_answer_bytes",
     "icehouse_answer_bytes_limit",
@@ -143,7 +145,7 @@ def test_api_description(daemon):
     coverage = document["paths"]["/collections/{collection}/coverage"]["get"]
     assert {parameter["name"] for parameter in coverage["parameters"]} == {
         "collection", "bbox", "bbox-crs", "crs", "width", "height", "resolution", "properties", "bands",
-        "resampling", "fail_on_error", "snapshot", "f",
+        "datetime", "level", "resampling", "fail_on_error", "snapshot", "f",
     }  # fmt: skip
     assert (
         "image/tiff; application=geotiff; profile=cloud-optimized" in coverage["responses"]["200"]["content"]
@@ -174,42 +176,36 @@ def test_collections(daemon):
 
 @pytest.mark.parametrize("name", IDS)
 def test_a_collection_is_stac_with_the_datacube(daemon, name):
+    spec = SPECS[name]
     document = daemon.http.get(f"/collections/{name}").json()
     collection = pystac.Collection.from_dict(document)
-    assert collection.id == name
-    assert collection.license == "CC-BY-4.0"
-    assert collection.extent.spatial.bboxes == [[-180.0, 49.9, 180.0, 90.0]]
-    (start, end) = collection.extent.temporal.intervals[0]
-    assert start.year == 2007
-    assert end is None
-    assert document["storageCrs"] == "http://www.opengis.net/def/crs/EPSG/0/3413"
+    assert (collection.id, collection.license) == (name, spec.license)
+    assert collection.extent.spatial.bboxes == [list(spec.bbox)]
+    epsg = spec.grid.crs.epsg
+    assert document["storageCrs"] == f"http://www.opengis.net/def/crs/EPSG/0/{epsg}"
     assert document["crs"] == ["http://www.opengis.net/def/crs/OGC/1.3/CRS84", document["storageCrs"]]
-    assert document["proj:code"] == "EPSG:3413"
-    a, b, left, d, e, top = document["proj:transform"]
-    rows, cols = document["proj:shape"]
-    assert (b, d, e) == (0, 0, -a)
-    assert a == float(name.removeprefix("arcticdem-").removesuffix("m"))
-    box = [left, top - rows * a, left + cols * a, top]
-    assert document["proj:bbox"] == box
-    x, y = document["cube:dimensions"]["x"], document["cube:dimensions"]["y"]
-    assert x == {
-        "type": "spatial",
-        "axis": "x",
-        "extent": [box[0], box[2]],
-        "step": a,
-        "reference_system": 3413,
-    }
-    assert y == {
-        "type": "spatial",
-        "axis": "y",
-        "extent": [box[1], box[3]],
-        "step": -a,
-        "reference_system": 3413,
-    }
-    bands = ["dem", "mad", "count", "mindate", "maxdate", "datamask"]
-    assert list(document["cube:variables"]) == [band["name"] for band in document["bands"]] == bands
-    dem = document["cube:variables"]["dem"]
-    assert (dem["type"], dem["dimensions"], dem["unit"], dem["nodata"]) == ("data", ["y", "x"], "m", -9999.0)
+    assert document["proj:code"] == f"EPSG:{epsg}"
+    assert tuple(document["proj:transform"]) == tuple(spec.grid.geobox.affine)[:6]
+    assert tuple(document["proj:shape"]) == spec.grid.shape
+    box = document["proj:bbox"]
+    assert box == pytest.approx(spec.grid.geobox.boundingbox.bbox, rel=1e-15)
+    dimensions = document["cube:dimensions"]
+    for axis, extent, step in (("x", box[0::2], 0), ("y", box[1::2], 4)):
+        assert dimensions[axis] == {
+            "type": "spatial",
+            "axis": axis,
+            "extent": extent,
+            "step": document["proj:transform"][step],
+            "reference_system": epsg,
+        }
+    dims = [*(["time"] if spec.time else []), "y", "x"]
+    assert set(dimensions) == set(dims)
+    assert list(document["cube:variables"]) == [band["name"] for band in document["bands"]]
+    for band in spec.bands:
+        found = document["cube:variables"][band.name]
+        assert (found["type"], found["dimensions"], found.get("unit", "")) == ("data", dims, band.units)
+        nodata = found.get("nodata")
+        assert (np.nan if nodata == "NaN" else nodata) == pytest.approx(band.nodata, nan_ok=True)
     prefixes = ("cube:", "proj:", "sci:")
     for prefix, extension in zip(prefixes, ("datacube", "projection", "scientific"), strict=True):
         if any(key.startswith(prefix) for key in document):
@@ -217,6 +213,27 @@ def test_a_collection_is_stac_with_the_datacube(daemon, name):
     for link in document["links"]:
         if link["href"].startswith(daemon.url) and "/coverage" not in link["href"]:
             assert daemon.http.get(link["href"]).status_code == 200
+
+
+def test_arcticdem_is_what_is_published(daemon):
+    document = daemon.http.get("/collections/arcticdem-32m").json()
+    assert document["proj:transform"] == [32, 0, -4000096, 0, -32, 4100096]
+    assert document["license"] == "CC-BY-4.0"
+    assert document["extent"]["temporal"]["interval"] == [["2007-11-27T00:00:00Z", None]]
+    assert [band["name"] for band in document["bands"]] == [
+        "dem", "mad", "count", "mindate", "maxdate", "datamask",
+    ]  # fmt: skip
+    dem = document["cube:variables"]["dem"]
+    assert (dem["unit"], dem["nodata"]) == ("m", -9999.0)
+
+
+def test_a_time_axis_is_described(daemon):
+    document = daemon.http.get("/collections/alphaearth").json()
+    time = document["cube:dimensions"]["time"]
+    assert (time["type"], time["step"], time["extent"][0]) == ("temporal", "P1Y", "2017-01-01T00:00:00Z")
+    assert time["values"][:2] == ["2017-01-01T00:00:00Z", "2018-01-01T00:00:00Z"]
+    assert time["extent"][1] == f"{int(time['values'][-1][:4]) + 1}-01-01T00:00:00Z"
+    assert len(document["bands"]) == 64
 
 
 def test_schema(daemon):

@@ -67,6 +67,9 @@ def empty(daemon, fresh_standins):
     """Nothing is cached, and nothing under way."""
     for job in daemon.http.get("/jobs").json()["jobs"]:
         daemon.http.delete(f"/jobs/{job['jobID']}")
+    end = time.monotonic() + 60  # a block that has begun is kept, and would land after the truncate
+    while daemon.http.get("/readyz").json()["downloads"]["running"] and time.monotonic() < end:
+        time.sleep(0.05)
     ended(daemon, daemon.http.post(f"{BASE}/truncate"))
     yield
     fresh_standins.shape()

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
+import rasterio.warp
 from rasterio.windows import Window as RasterWindow
 
 from icehouse_server.core.errors import ConfigurationError, SourceCorruptError, SourceRefusedError
@@ -314,3 +315,39 @@ def test_the_longest_mirror_wins(context):
     assert made.mirrored("https://a.org/x") == "http://one/x"
     assert made.mirrored("https://a.org/b/x") == "http://two/x"
     assert made.mirrored("https://c.org/") == "https://c.org/"
+
+
+@pytest.mark.parametrize(("level", "overview"), [(1, 0), (2, 1), (3, 2)])
+async def test_a_level_is_warped_from_the_overview_that_is_no_coarser(
+    context, fresh_standins, level, overview
+):
+    spec = collection("arcticdem-32m")
+    grid = spec.grids[level]
+    window = rig.window_around(replace(spec, grid=grid), *MIDDLE, max(3, 512 >> level), max(3, 600 >> level))
+    case = case_of(spec, context, MIDDLE, ("dem",))
+    async with case.open() as source:
+        before = fresh_standins.cogs_counters().bytes
+        block = (await source.read(case.request(window, ("dem",), level))).bands["dem"]
+        taken = fresh_standins.cogs_counters().bytes - before
+    target = grid.geobox_of(window)
+    wanted = np.full((window.height, window.width), np.nan, dtype="float32")
+    url = f"/vsicurl/{fresh_standins.cogs_url}arcticdem/mosaics/v4.1/32m/67_33/67_33_32m_v4.1_dem.tif"
+    with rasterio.open(url, overview_level=overview) as file:
+        assert abs(file.transform.a / 32 - 2 ** (overview + 1)) < 0.01
+        rasterio.warp.reproject(
+            file.read(1),
+            wanted,
+            src_transform=file.transform,
+            src_crs=file.crs,
+            src_nodata=file.nodata,
+            dst_transform=target.affine,
+            dst_crs=str(target.crs),
+            dst_nodata=np.nan,
+            init_dest_nodata=True,
+            resampling=rasterio.enums.Resampling.bilinear,
+        )
+    both = block.valid & ~np.isnan(wanted)
+    assert both.mean() > 0.5
+    assert (block.valid == ~np.isnan(wanted)).mean() > 0.97  # GDAL's kernels differ a little at holes
+    np.testing.assert_allclose(block.values[both], wanted[both], atol=0.05)
+    assert taken < (4_500_000 if level < 3 else 700_000)  # four blocks at most, or a whole small overview

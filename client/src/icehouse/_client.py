@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode
 
 from icehouse._collection import Collection
+from icehouse._cube import open_cube
 from icehouse._errors import BadParameter, ProtocolError
 from icehouse._geobox import GeoBox, as_geobox
 from icehouse._jobs import Job, JobRegion, job_of, start
@@ -86,6 +87,7 @@ class Client:
         bands: str | Sequence[str] | None = None,
         datetime: When = None,
         resampling: Resampling | None = None,
+        level: int | None = None,
         like: xr.Dataset | xr.DataArray | None = None,
         chunks: Mapping[str, int] | None = None,
         progress: bool | ProgressSink | None = None,
@@ -101,6 +103,8 @@ class Client:
             datetime: an instant; an interval as slice, (start, end) or "start/end"; or a list of such. Each
                 has to touch a time step: nothing is snapped. All steps where left out.
             resampling: a GDAL name such as "bilinear", for all bands or by band; default as the band says.
+            level: what to read from: 0 is the full resolution, each further level halves it. By default the
+                coarsest whose cells are no larger than the geobox's, as GDAL chooses among overviews.
             like: an xarray object whose grid is wanted, in place of `geobox`.
             chunks: sizes by dimension: gives arrays of dask, each piece loaded when it is computed.
             progress: True for a line on stderr, or a callable that gets `Progress` values.
@@ -120,6 +124,7 @@ class Client:
             bands=bands,
             datetime=datetime,
             resampling=resampling,
+            level=level,
             fail_on_error=fail_on_error,
         )
         name = self._name(collection)
@@ -148,6 +153,7 @@ class Client:
         bands: str | Sequence[str] | None = None,
         datetime: When = None,
         resampling: Resampling | None = None,
+        level: int | None = None,
         like: xr.Dataset | xr.DataArray | None = None,
         timeout: float | None = None,
     ) -> Plan:
@@ -156,7 +162,9 @@ class Client:
         Raises:
             IcehouseError: see its subclasses.
         """
-        query = make_query(grid_of(geobox, like), bands=bands, datetime=datetime, resampling=resampling)
+        query = make_query(
+            grid_of(geobox, like), bands=bands, datetime=datetime, resampling=resampling, level=level
+        )
         return self._session.plan(self._name(collection), query, timeout=timeout)
 
     def point(
@@ -198,6 +206,7 @@ class Client:
         crs: object = None,
         bands: str | Sequence[str] | None = None,
         datetime: When = None,
+        level: int | None = None,
         whole: bool = False,
         timeout: float | None = None,
     ) -> Job:
@@ -210,6 +219,8 @@ class Client:
             crs: of a bbox; lon/lat by default.
             bands: names; by default those that `load` takes.
             datetime: as in `load`; all time steps where left out.
+            level: 0 is the full resolution, each further level halves it; by default the one that a load of
+                the same region reads.
             whole: True for the whole collection, in place of a region.
             timeout: seconds for this call; the job takes as long as it takes.
 
@@ -218,7 +229,7 @@ class Client:
             OutsideCollection: the region lies outside the collection.
         """
         path = f"{collection_path(self._name(collection))}/seed"
-        asked = JobRegion(region=region, crs=crs, bands=bands, datetime=datetime, whole=whole)
+        asked = JobRegion(region=region, crs=crs, bands=bands, datetime=datetime, level=level, whole=whole)
         return start(self._session, path, asked, timeout=timeout)
 
     def refresh(
@@ -229,14 +240,16 @@ class Client:
         crs: object = None,
         bands: str | Sequence[str] | None = None,
         datetime: When = None,
+        level: int | None = None,
         timeout: float | None = None,
     ) -> Job:
         """Have what is cached of a region fetched again; of the whole collection, where none is given.
 
-        The arguments are those of `seed`; all bands count where none is named. What is absent stays absent.
+        The arguments are those of `seed`; all bands and levels count where none is named. What is
+        absent stays absent.
         """
         path = f"{collection_path(self._name(collection))}/refresh"
-        asked = JobRegion(region=region, crs=crs, bands=bands, datetime=datetime)
+        asked = JobRegion(region=region, crs=crs, bands=bands, datetime=datetime, level=level)
         return start(self._session, path, asked, timeout=timeout)
 
     def truncate(
@@ -247,15 +260,40 @@ class Client:
         crs: object = None,
         bands: str | Sequence[str] | None = None,
         datetime: When = None,
+        level: int | None = None,
         timeout: float | None = None,
     ) -> Job:
         """Have what is cached of a region deleted; of the whole collection, where none is given.
 
-        The arguments are those of `seed`; all bands count where none is named.
+        The arguments are those of `seed`; all bands and levels count where none is named.
         """
         path = f"{collection_path(self._name(collection))}/truncate"
-        asked = JobRegion(region=region, crs=crs, bands=bands, datetime=datetime)
+        asked = JobRegion(region=region, crs=crs, bands=bands, datetime=datetime, level=level)
         return start(self._session, path, asked, timeout=timeout)
+
+    def open_zarr(self, collection: str | None = None, *, level: int = 0, **options: Any) -> xr.Dataset:  # noqa: ANN401 - of xarray.open_zarr
+        """Open a whole collection lazily, as the Zarr store that the daemon serves.
+
+        What a computation touches is fetched when it is computed, once. Needs zarr, fsspec and aiohttp, which
+        the client does not bring: `pip install zarr "fsspec[http]"`. They can't be used after `fork`.
+
+        Args:
+            collection: id; may be left out as in `load`.
+            level: 0 is the full resolution; each further level halves it.
+            options: of `xarray.open_zarr`, such as `chunks` (dask where it is installed) or `mask_and_scale`.
+
+        Returns:
+            All bands and all time steps on the collection's own grid, with `spatial_ref`.
+
+        Raises:
+            ImportError: zarr, fsspec or aiohttp is not installed.
+            NotFound: there is no such collection.
+            IcehouseError: see its subclasses.
+        """
+        name = self._name(collection)
+        self.metadata(name)  # an error with a name, where there is no daemon or no such collection
+        path = f"{collection_path(name)}/cube.zarr"
+        return open_cube(f"{self.url}{path}", level, self._session.authorization(), options)
 
     def jobs(self) -> list[Job]:
         """The jobs that the daemon remembers, the newest first."""

@@ -158,6 +158,7 @@ class JobRegion:
     crs: object
     bands: str | Sequence[str] | None
     datetime: When
+    level: int | None
     whole: bool = False
 
 
@@ -174,6 +175,8 @@ def start(session: Session, path: str, asked: JobRegion, *, timeout: float | Non
     moments = encode_datetime(asked.datetime)
     if moments is not None:
         body["datetime"] = moments
+    if asked.level is not None:
+        body["level"] = asked.level
     if asked.whole:
         body["all"] = True
     return job_of(session, session.ask_json("POST", path, body=json.dumps(body).encode(), timeout=timeout))

@@ -41,8 +41,10 @@ class Plan:
     bands: tuple[str, ...]
     datetime: tuple[str, ...] | None
     """The time steps as `start/end`; None where the collection has no time axis."""
+    level: int
+    """Level that would be read: 0 is the full resolution, each further one halves it."""
     window: PlanWindow | None
-    """The part of the collection's grid that would be read; None where the region lies outside."""
+    """The part of the grid at that level that would be read; None where the region lies outside."""
     chunks: PlanChunks
     estimated_source_bytes: int
     """Bytes that would be asked of the remote source."""
@@ -65,6 +67,7 @@ class Plan:
                 snapshot=document["snapshot"],
                 bands=tuple(document["bands"]),
                 datetime=_steps(document),
+                level=int(document.get("level", 0)),
                 window=None if window is None else PlanWindow(**_ints(window, PlanWindow)),
                 chunks=PlanChunks(**_ints(document["chunks"], PlanChunks)),
                 estimated_source_bytes=int(document["estimated_source_bytes"]),

@@ -29,6 +29,8 @@ class Query:
     """In the order wanted; None is the default bands of the collection."""
     datetime: str | None = None
     """Instants and intervals, between commas; an interval is `start/end` with `..` for an open end."""
+    level: int | None = None
+    """To read from; None is the best for the geobox."""
     resampling: str | tuple[tuple[str, str], ...] | None = None
     """A GDAL name for all bands, or (band, name) pairs; None is each band's default."""
     fail_on_error: bool = True
@@ -40,6 +42,8 @@ class Query:
             document["bands"] = list(self.bands)
         if self.datetime is not None:
             document["datetime"] = self.datetime
+        if self.level is not None:
+            document["level"] = self.level
         if self.resampling is not None:
             pairs = self.resampling
             document["resampling"] = pairs if isinstance(pairs, str) else dict(pairs)
@@ -53,6 +57,7 @@ def make_query(
     bands: str | Sequence[str] | None,
     datetime: When,
     resampling: Resampling | None,
+    level: int | None = None,
     fail_on_error: bool = True,
 ) -> Query:
     """Bring the caller's arguments into one form.
@@ -71,6 +76,7 @@ def make_query(
         geobox=geobox,
         bands=names,
         datetime=encode_datetime(datetime),
+        level=level,
         resampling=method,
         fail_on_error=fail_on_error,
     )

@@ -254,6 +254,7 @@ def _etag(ask: Ask, format_name: str, snapshot: str) -> str:
         tuple(affine)[:6],
         region.shape,
         region.times,
+        region.level,
         [(band.name, region.resampling_of(band)) for band in region.bands],
         None if ask.geometry is None else ask.geometry.wkb_hex,
         ask.fail_on_error,

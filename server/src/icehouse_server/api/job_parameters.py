@@ -10,7 +10,7 @@ from fastapi import Query
 from pydantic import Field, WithJsonSchema
 
 from icehouse_server.api import schemas, texts
-from icehouse_server.api.parameters import CoverageBody, CoverageQuery, RegionBody, in_body
+from icehouse_server.api.parameters import CoverageBody, CoverageQuery, RegionBody, Whole, in_body
 from icehouse_server.api.schemas import nullable
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import BadBodyError, BadParameterError
@@ -59,6 +59,14 @@ class JobQuery:
         WithJsonSchema(schemas.DATETIME),
     ] = None
 
+    level: Annotated[
+        str | None,
+        Query(
+            description="Level; when left out, a seed is of the one that a load reads, the others of all cached."
+        ),
+        WithJsonSchema(schemas.LEVEL),
+    ] = None
+
     @property
     def everything(self) -> bool:
         """True where the whole collection is asked for in words."""
@@ -72,6 +80,7 @@ class JobQuery:
             "properties": self.properties,
             "bands": self.bands,
             "datetime": self.datetime,
+            "level": self.level,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -112,6 +121,7 @@ class JobBody(RegionBody):
         nullable(_BOX),
     ] = None
     bbox_crs: Annotated[str | None, Field(alias="bbox-crs"), nullable(schemas.CRS)] = None
+    level: Annotated[Whole | None, nullable(schemas.LEVEL)] = None
 
     @property
     def everything(self) -> bool:
@@ -129,7 +139,9 @@ class JobBody(RegionBody):
 
     async def ask(self, spec: CollectionSpec) -> Ask | None:
         """Return the region, or None where none is given."""
-        region = {name: value for name, value in self.given().items() if name not in {"bands", "datetime"}}
+        region = {
+            name: value for name, value in self.given().items() if name not in {"bands", "datetime", "level"}
+        }
         if "bbox" not in region and "bbox-crs" not in region:
             return await CoverageBody.model_validate(region).ask(spec) if region else None
         for name in region:
@@ -167,6 +179,7 @@ async def order_of(kind: JobKind, spec: CollectionSpec, query: JobQuery, body: J
     names = query.names() if body is None else body.names()
     with nullcontext() if body is None else in_body():
         times = texts.parse_datetime((body or query).datetime, spec)
+        level = texts.parse_level((body or query).level, spec)
     ask = query.ask(spec) if body is None else await body.ask(spec)
     everything = query.everything or (body is not None and body.everything)
     if ask is None and kind is JobKind.SEED and not everything:
@@ -179,6 +192,7 @@ async def order_of(kind: JobKind, spec: CollectionSpec, query: JobQuery, body: J
         bands=_bands(kind, spec, names),
         times=times,
         target=None if ask is None else ask.region.target,
+        levels=_levels(kind, level, ask),
         asked=_shown(asked),
     )
 
@@ -197,6 +211,7 @@ def awaited(region: Region) -> Order:
         bands=region.bands,
         times=region.times,
         target=target,
+        levels=(region.level,),
         asked=asked,
         priority=Priority.INTERACTIVE,
     )
@@ -213,6 +228,15 @@ def _no_region(*, in_body: bool) -> BadParameterError:
 def _bands(kind: JobKind, spec: CollectionSpec, names: list[str] | None) -> tuple[BandSpec, ...]:
     """Return the bands: where none is named, those that a load takes; of what is cached already, all."""
     return spec.bands if names is None and kind is not JobKind.SEED else spec.select(names)
+
+
+def _levels(kind: JobKind, level: int | None, ask: Ask | None) -> tuple[int, ...] | None:
+    """Return the levels: where none is named, the one that a load reads; of what is cached already, all."""
+    if level is not None:
+        return (level,)
+    if kind is not JobKind.SEED:
+        return None
+    return (0,) if ask is None else (ask.region.level,)
 
 
 def _shown(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,6 +80,13 @@ class CoverageQuery:
         Query(description=schemas.DATETIME_SAID),
         WithJsonSchema(schemas.DATETIME),
     ] = None
+    level: Annotated[
+        str | None,
+        Query(
+            description="Level to read from; the best for the output when left out. 0 is the full resolution."
+        ),
+        WithJsonSchema(schemas.LEVEL),
+    ] = None
     resampling: Annotated[
         str | None,
         Query(description="GDAL resampling for all bands; each band's own by default."),
@@ -103,6 +110,7 @@ class CoverageQuery:
             OutsideError: the region does not touch the collection.
         """
         times = texts.parse_datetime(self.datetime, spec)
+        level = texts.parse_level(self.level, spec)
         if self.bbox is None and self.bbox_crs is not None:
             raise BadParameterError("bbox-crs", "bbox-crs: it is given, but no bbox")
         bbox_crs = texts.parse_crs("CRS84" if self.bbox_crs is None else self.bbox_crs, "bbox-crs")
@@ -119,7 +127,7 @@ class CoverageQuery:
         spec.select(bands)
         geobox = regions.geobox_for(spec, bounds, bbox_crs, target, size)
         return Ask(
-            region=regions.region(spec, geobox, bands, times, resampling),
+            region=regions.region(spec, geobox, bands, times, resampling, level),
             snapshot=snapshot,
             fail_on_error=self.fail_on_error == "true",
         )
@@ -166,6 +174,7 @@ class CoverageBody(RegionBody):
 
     crs: Annotated[str | None, nullable(schemas.OUTPUT_CRS)] = None
     resolution: Annotated[float | None, Field(gt=0, allow_inf_nan=False), nullable(schemas.CELL_SIZE)] = None
+    level: Annotated[Whole | None, nullable(schemas.LEVEL)] = None
     resampling: Annotated[str | dict[str, str] | None, nullable(schemas.RESAMPLING_OF_BANDS)] = None
     fail_on_error: bool = True
     snapshot: Annotated[str | None, nullable(schemas.SNAPSHOT)] = None
@@ -182,6 +191,7 @@ class CoverageBody(RegionBody):
     def _ask(self, spec: CollectionSpec) -> Ask:
         with in_body():
             times = texts.parse_datetime(self.datetime, spec)
+            level = texts.parse_level(self.level, spec)
             resampling = texts.parse_resampling(self.resampling, spec)
             snapshot = texts.parse_snapshot(self.snapshot)
             bands = None if self.bands is None else texts.check_bands(self.bands)
@@ -190,7 +200,7 @@ class CoverageBody(RegionBody):
             geobox = self._geobox() or self._geobox_around(spec, shape)
             crs = geobox.crs or spec.grid.crs
             return Ask(
-                region=regions.region(spec, geobox, bands, times, resampling),
+                region=regions.region(spec, geobox, bands, times, resampling, level),
                 geometry=None if shape is None else polygons.project(shape, crs),
                 snapshot=snapshot,
                 fail_on_error=self.fail_on_error,

@@ -33,7 +33,7 @@ _GET_STATUSES: dict[int | str, dict[str, object]] = {
 
 
 class WindowDocument(BaseModel):
-    """A pixel rectangle of the collection's grid."""
+    """A pixel rectangle of the collection's grid at the level that is read."""
 
     row: NonNegativeInt
     col: NonNegativeInt
@@ -59,6 +59,8 @@ class PlanDocument(BaseModel):
     bands: list[str]
     datetime: list[str] | None
     """The time steps, as intervals; None where the collection has no time axis."""
+    level: NonNegativeInt
+    """Level that is read: 0 is the full resolution."""
     window: WindowDocument | None
     chunks: ChunksDocument
     estimated_source_bytes: NonNegativeInt
@@ -90,6 +92,7 @@ async def _plan(state: ApiState, ask: Ask) -> PlanDocument:
         snapshot=snapshot,
         bands=[band.name for band in ask.region.bands],
         datetime=None if ask.region.times is None else [str(step) for step in ask.region.steps],
+        level=ask.region.level,
         window=None
         if window is None
         else WindowDocument(row=window.row, col=window.col, height=window.height, width=window.width),

@@ -157,7 +157,7 @@ async def _value(
     geobox = _pixel(spec, place, crs)
     if geobox is None:
         return PointDocument(coordinates=place, crs=str(crs), values=None)
-    region = regions.region(spec, geobox, bands, times, {})
+    region = regions.region(spec, geobox, bands, times, {}, 0)
     answer = await state.service.coverage(Ask(region=region))
     try:
         arrays = answer.coverage.bands

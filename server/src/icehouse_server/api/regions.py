@@ -14,6 +14,7 @@ from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError, OutsideError
 from icehouse_server.core.footprint import transformer
 from icehouse_server.core.grid import Window
+from icehouse_server.core.levels import best_level
 from icehouse_server.core.plan import Region
 
 _OUTLINE = 1025
@@ -172,12 +173,26 @@ def region(
     bands: Sequence[str] | None,
     times: tuple[int, ...] | None,
     resampling: Mapping[str, str],
+    level: int | None = None,
 ) -> Region:
-    """Return the region of a geobox; ``times`` are numbers of steps, or None without a time axis.
+    """Return the region of a geobox.
+
+    Args:
+        spec: the collection.
+        geobox: what is asked for.
+        bands: names; the default ones where None.
+        times: numbers of time steps, or None without a time axis.
+        resampling: by band name.
+        level: to read from; the best for the geobox where None.
 
     Raises:
         UnknownBandError: a band that there is not.
     """
     return Region(
-        collection=spec, bands=spec.select(bands), target=geobox, times=times, resampling=resampling
+        collection=spec,
+        bands=spec.select(bands),
+        target=geobox,
+        times=times,
+        level=best_level(spec, geobox) if level is None else level,
+        resampling=resampling,
     )

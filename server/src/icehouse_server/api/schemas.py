@@ -77,6 +77,7 @@ DATETIMES: Schema = {
     "anyOf": [DATETIME, {"type": "array", "items": DATETIME, "minItems": 1}],
     "description": "Instants and intervals; all time steps when left out.",
 }
+LEVEL: Schema = {"type": "integer", "minimum": 0, "maximum": 40, "examples": [0]}
 LONGITUDE: Schema = {"type": "number", "minimum": -180, "maximum": 180, "examples": [150.1]}
 LATITUDE: Schema = {"type": "number", "minimum": -90, "maximum": 90, "examples": [64.9]}
 COORDINATE: Schema = {"type": "number"}

@@ -231,6 +231,25 @@ def check_bands(names: list[str], parameter: str = "bands") -> list[str]:
     return names
 
 
+def parse_level(given: str | int | None, spec: CollectionSpec) -> int | None:
+    """Read a level; None where none is given.
+
+    Raises:
+        BadParameterError: it is no whole number, or the collection has no such level.
+    """
+    if given is None:
+        return None
+    last = len(spec.grids) - 1
+    text = str(given)
+    if not _WHOLE.fullmatch(text) or int(text) > last:
+        raise BadParameterError(
+            "level",
+            f"level: {text[:40]!r} is not a whole number from 0 to {last}",
+            hint="0 is the full resolution; each further level halves it",
+        )
+    return int(text)
+
+
 def parse_snapshot(text: str | None) -> str | None:
     """Read a snapshot's id or tag.
 

@@ -25,6 +25,9 @@ class Place:
     datetime: Annotated[
         str | None, typer.Option(help="Instant, or start/end with .. for open; several between commas.")
     ] = None
+    level: Annotated[
+        int | None, typer.Option(help="Level: 0 is the full resolution, each further one halves it.")
+    ] = None
 
     def query(self, **more: object) -> dict[str, str]:
         """Return the parameters for the daemon; what is not given is left out."""

@@ -118,6 +118,8 @@ class CollectionSpec:
     """Folder of the collection file, to which its relative paths are relative; None where it has none."""
     bbox: tuple[float, float, float, float]
     """Where there are data: west, south, east, north in degrees (CRS84)."""
+    overviews: int | None = None
+    """Levels above 0, at most: those that the source has overviews for. None: until one chunk holds all."""
     time: TimeAxis | None = None
     """The time axis, or None for a collection without one."""
     interval: tuple[str | None, str | None] = (None, None)
@@ -173,7 +175,9 @@ class CollectionSpec:
     @cached_property
     def grids(self) -> tuple[Grid, ...]:
         """The grid of each level, the collection's own first."""
-        return tuple(self.grid.shrunk(level) for level in range(self.grid.levels))
+        levels = self.grid.levels
+        count = levels if self.overviews is None else min(levels, 1 + self.overviews)
+        return tuple(self.grid.shrunk(level) for level in range(count))
 
     def key(self, band: str, row: int, col: int, time: int | None = None, level: int = 0) -> ChunkKey:
         """Return the key of a chunk; ``time`` numbers a step, where there is a time axis."""

@@ -91,6 +91,8 @@ def dataset_attrs(coverage: Coverage) -> dict[str, Value]:
         "references": spec.citation,
         "icehouse_snapshot": coverage.snapshot,
     }
+    if coverage.region.level:
+        attrs["icehouse_level"] = coverage.region.level
     if coverage.failed:
         attrs["icehouse_failed_chunks"] = [entry.chunk for entry in coverage.failed]
     return {name: value for name, value in attrs.items() if value}

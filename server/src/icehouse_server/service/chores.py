@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +40,8 @@ _LONGEST_WAIT = 10.0
 """Seconds to wait at most before a full queue is tried again."""
 
 
-type _Layer = tuple[BandSpec, int | None]
-"""A band, and the number of a time step where there is a time axis."""
+type _Layer = tuple[int, BandSpec, int | None]
+"""A level, a band, and the number of a time step where there is a time axis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class Chunks:
 
     Args:
         store: the collection.
-        area: positions.
+        areas: positions by level.
         bands: each position counts for each of them,
         times: and at each of these time steps; None where the collection has no time axis.
     """
@@ -68,13 +68,14 @@ class Chunks:
     def __init__(
         self,
         store: CollectionStore,
-        area: Area,
+        areas: Mapping[int, Area],
         bands: Sequence[BandSpec],
         times: Sequence[int] | None = None,
     ) -> None:
         self._store = store
-        self._area = area
-        self._layers: list[_Layer] = list(itertools.product(bands, (None,) if times is None else times))
+        self._areas = areas
+        self._bands = bands
+        self._times: Sequence[int | None] = (None,) if times is None else times
 
     @property
     def spec(self) -> CollectionSpec:
@@ -84,18 +85,19 @@ class Chunks:
     @property
     def size(self) -> int:
         """How many there are, cached or not."""
-        return self._area.size * len(self._layers)
+        return sum(area.size for area in self._areas.values()) * len(self._bands) * len(self._times)
 
     async def count(self) -> Counted:
         """Count those that are cached, and the bytes of all."""
-        cached = cached_bytes = 0
-        for tile in self._area.squares(_TILE):
-            for layer in self._layers:
-                found = int(self._cached(layer, tile).sum())
-                cached += found
-                cached_bytes += found * self.bytes_of(layer[0])
-            await asyncio.sleep(0)
-        whole = self._area.size * sum(self.bytes_of(band) for band, _ in self._layers)
+        cached = cached_bytes = whole = 0
+        for level, area in self._areas.items():
+            for tile in area.squares(_TILE):
+                for layer in self._layers(level):
+                    found = int(self._cached(layer, tile).sum())
+                    cached += found
+                    cached_bytes += found * self.bytes_of(layer[1])
+                await asyncio.sleep(0)
+            whole += area.size * sum(self.bytes_of(band) for _, band, _ in self._layers(level))
         return Counted(cached=cached, cached_bytes=cached_bytes, absent_bytes=whole - cached_bytes)
 
     def bytes_of(self, band: BandSpec) -> int:
@@ -104,36 +106,44 @@ class Chunks:
 
     def cached(self, side: int) -> Iterator[list[ChunkKey]]:
         """List the cached chunks, a square of positions at a time; squares without any are left out."""
-        for tile in self._area.squares(_TILE):
-            if any(self._cached(layer, tile).any() for layer in self._layers):
-                for square in tiles(tile, side):
-                    keys = self._keys(square, self._cached)
-                    if keys:
-                        yield keys
+        for level, area in self._areas.items():
+            for tile in area.squares(_TILE):
+                if any(self._cached(layer, tile).any() for layer in self._layers(level)):
+                    for square in tiles(tile, side):
+                        keys = self._keys(level, square, self._cached)
+                        if keys:
+                            yield keys
 
     def absent(self, side: int) -> Iterator[tuple[list[ChunkKey], int]]:
         """List the absent chunks, a square of positions at a time, each with the number of cached ones."""
-        for tile in self._area.squares(_TILE):
-            if self._area.within(tile).any():
-                for square in tiles(tile, side):
-                    keys = self._keys(square, self._absent)
-                    yield keys, int(self._area.within(square).sum()) * len(self._layers) - len(keys)
+        for level, area in self._areas.items():
+            layers = len(self._bands) * len(self._times)
+            for tile in area.squares(_TILE):
+                if area.within(tile).any():
+                    for square in tiles(tile, side):
+                        keys = self._keys(level, square, self._absent)
+                        yield keys, int(area.within(square).sum()) * layers - len(keys)
+
+    def _layers(self, level: int) -> Iterator[_Layer]:
+        return itertools.product((level,), self._bands, self._times)
 
     def _cached(self, layer: _Layer, window: Window) -> NDArray[np.bool_]:
-        return self._area.within(window) & self._present(layer, window)
+        return self._areas[layer[0]].within(window) & self._present(layer, window)
 
     def _absent(self, layer: _Layer, window: Window) -> NDArray[np.bool_]:
-        return self._area.within(window) & ~self._present(layer, window)
+        return self._areas[layer[0]].within(window) & ~self._present(layer, window)
 
     def _present(self, layer: _Layer, window: Window) -> NDArray[np.bool_]:
-        band, time = layer
-        return self._store.index.within(band.name, time, window)
+        level, band, time = layer
+        return self._store.index.within(band.name, time, window, level)
 
-    def _keys(self, window: Window, mask: Callable[[_Layer, Window], NDArray[np.bool_]]) -> list[ChunkKey]:
+    def _keys(
+        self, level: int, window: Window, mask: Callable[[_Layer, Window], NDArray[np.bool_]]
+    ) -> list[ChunkKey]:
         return [
-            self.spec.key(layer[0].name, window.row + int(row), window.col + int(col), layer[1])
-            for layer in self._layers
-            for row, col in np.argwhere(mask(layer, window))
+            self.spec.key(band.name, window.row + int(row), window.col + int(col), time, level)
+            for _, band, time in self._layers(level)
+            for row, col in np.argwhere(mask((level, band, time), window))
         ]
 
 

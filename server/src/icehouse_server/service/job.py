@@ -53,6 +53,8 @@ class Order:
     """Numbers of the time steps; None where the collection has no time axis."""
     target: GeoBox | None = None
     """The chunks that a load of this geobox needs; None is the whole collection."""
+    levels: tuple[int, ...] | None = (0,)
+    """At which levels; None is every one of which something is cached when the job begins."""
     asked: Mapping[str, object] = field(default_factory=dict)
     """The region as the caller gave it, for people: JSON."""
     priority: Priority = Priority.PREFETCH

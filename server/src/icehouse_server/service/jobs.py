@@ -76,7 +76,7 @@ class Jobs:
             BusyError: as many jobs as are kept are under way.
             ShuttingDownError: the daemon is stopping.
         """
-        area = await self._area(order)
+        areas = await self._areas(order)
         if self._closed:
             raise ShuttingDownError("the daemon is stopping and takes no jobs", retry_after=5)
         if order.priority is Priority.INTERACTIVE and (found := self._same(order)) is not None:
@@ -84,7 +84,7 @@ class Jobs:
         self._make_room()
         job = Job(id=secrets.token_hex(16), order=order)
         self._jobs[job.id] = job
-        task = asyncio.create_task(self._run(job, area), name=f"{order.kind} {job.id}")
+        task = asyncio.create_task(self._run(job, areas), name=f"{order.kind} {job.id}")
         self._tasks[job] = task
         task.add_done_callback(lambda _: self._tasks.pop(job))
         return job
@@ -135,19 +135,28 @@ class Jobs:
         job.end(JobState.DISMISSED, why)
         self._tasks[job].cancel()
 
-    async def _area(self, order: Order) -> Area | None:
+    async def _areas(self, order: Order) -> dict[int, Area]:
+        """Return the area of each level that a job is about."""
         if order.collection is None:
-            return None
-        grid, most = order.collection.grid, self.settings.max_job_chunks // order.layers
-        area: Area | None = whole(grid)
-        if order.target is not None:
-            loop = asyncio.get_running_loop()
-            area = await loop.run_in_executor(self._pool, area_under, grid, order.target, most)
-        if area is None:
+            return {}
+        levels = order.levels
+        if levels is None:
+            levels = tuple(sorted({0, *self._service.collection(order.collection.id).index.levels}))
+        areas = {level: area for level in levels if (area := await self._area(order, level)) is not None}
+        if not areas:
             raise OutsideError("the region lies outside the collection")
         if order.kind is JobKind.SEED:
-            check_area(area.size * order.layers, self.settings.max_job_chunks)
-        return area
+            asked = sum(area.size for area in areas.values()) * order.layers
+            check_area(asked, self.settings.max_job_chunks)
+        return areas
+
+    async def _area(self, order: Order, level: int) -> Area | None:
+        if order.collection is None or order.target is None:
+            return None if order.collection is None else whole(order.collection.grids[level])
+        most = self.settings.max_job_chunks // order.layers
+        loop = asyncio.get_running_loop()
+        grid = order.collection.grids[level]
+        return await loop.run_in_executor(self._pool, area_under, grid, order.target, most)
 
     def _same(self, order: Order) -> Job | None:
         return next((job for job in self._jobs.values() if not job.over and job.order == order), None)
@@ -168,11 +177,11 @@ class Jobs:
             return self._upkeep
         return self._places if order.priority is Priority.PREFETCH else self._awaited
 
-    async def _run(self, job: Job, area: Area | None) -> None:
+    async def _run(self, job: Job, areas: Mapping[int, Area]) -> None:
         try:
             async with self._lane(job.order):
                 job.begin()
-                message = await self._work(job, area)
+                message = await self._work(job, areas)
             failed, total = job.counts.failed, job.counts.total
             if failed:
                 job.kind = ChunksFailedError.kind
@@ -193,12 +202,12 @@ class Jobs:
         finally:
             log.info("job", **_line(job))
 
-    async def _work(self, job: Job, area: Area | None) -> str:
+    async def _work(self, job: Job, areas: Mapping[int, Area]) -> str:
         order, store = job.order, self._service.store
-        if order.collection is None or area is None:
+        if order.collection is None:
             return await collect(store)
         collection = self._service.collection(order.collection.id)
-        chunks = Chunks(collection, area, order.bands, order.times)
+        chunks = Chunks(collection, areas, order.bands, order.times)
         if order.kind is JobKind.TRUNCATE:
             return await truncate(job, chunks, collection)
         fetching = Fetching(job, chunks, self._service)

@@ -32,6 +32,7 @@ class _GridTable(_Table):
     resolution: Annotated[float, Field(gt=0)]
     bounds: tuple[float, float, float, float]
     chunk: Annotated[int, Field(ge=16, le=8192)] = 512
+    overviews: Annotated[int, Field(ge=0, le=40)] = 4
 
 
 class _ExtentTable(_Table):
@@ -212,6 +213,7 @@ def _spec(file: _File, home: Path | None) -> CollectionSpec:
         source=options,
         home=None if home is None else str(home),
         bbox=_bbox(file.extent.bbox),
+        overviews=file.grid.overviews,
         time=None if file.time is None else _time(file.time),
         interval=tuple(None if end == ".." else end for end in file.extent.interval),  # type: ignore[arg-type]
         license=file.license,

@@ -94,8 +94,6 @@ class EarthEngineSource:
         """Read a block; see ``Source.read``."""
         if self._closed:
             raise SourceUnavailableError("this source is closed")
-        if request.level != 0:
-            raise SourceRefusedError(f"this source reads level 0, not {request.level}")
         task = asyncio.ensure_future(self._block(request))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -106,7 +104,7 @@ class EarthEngineSource:
             raise
 
     async def _block(self, request: BlockRequest) -> Block:
-        grid, size = request.collection.grid, self.table.fill_holes
+        grid, size = request.grid, self._holes(request)
         area = surroundings(grid, request.window, size) if size else request.window
         parts = portions(request.bands, self.bands)
         read = await together(self._canvas(request, Layout.of(part, self.bands), area) for part in parts)
@@ -121,7 +119,7 @@ class EarthEngineSource:
 
     async def _canvas(self, request: BlockRequest, layout: Layout, area: Window) -> Canvas:
         canvas = Canvas.blank(layout, area)
-        grid = request.collection.grid
+        grid = request.grid
         await together(
             self._part(request, canvas, Place(window, place.shift))
             for place in places(grid, area)
@@ -162,7 +160,7 @@ class EarthEngineSource:
                     {
                         "expression": layers(ee, self.table, layout, request.step),
                         "fileFormat": "NPY",
-                        "grid": pixel_grid(request.collection.grid, place),
+                        "grid": pixel_grid(request.grid, place),
                         "bandIds": list(layout.names),
                     }
                 )
@@ -178,7 +176,7 @@ class EarthEngineSource:
     ) -> dict[str, BandBlock]:
         """Make bands of layers. Blocking."""
         found: dict[str, BandBlock] = {}
-        grid, size = request.collection.grid, self.table.fill_holes
+        grid, size = request.grid, self._holes(request)
         for band in bands:
             table = self.bands[band.name]
             block = canvas.band(band, table)
@@ -188,6 +186,10 @@ class EarthEngineSource:
                 inside = request.window.slices(canvas.area)
                 found[band.name] = BandBlock(values=block.values[inside], valid=block.valid[inside])
         return found
+
+    def _holes(self, request: BlockRequest) -> int:
+        """Return the size of the holes that are filled, in pixels of the request's level."""
+        return self.table.fill_holes >> request.level
 
     async def close(self) -> None:
         """Cancel reads, and let connections go."""

@@ -24,9 +24,18 @@ from icehouse_server.sources.stac_api import StacApi
 from icehouse_server.sources.stac_composite import Composite
 from icehouse_server.sources.stac_finder import Finder
 from icehouse_server.sources.stac_items import Asset
-from icehouse_server.sources.stac_settings import BandTable, StacTable, parse_band, parse_source
+from icehouse_server.sources.stac_settings import (
+    BandTable,
+    CompositeTable,
+    StacTable,
+    parse_band,
+    parse_source,
+)
 from icehouse_server.sources.together import together
 from icehouse_server.sources.urls import public
+
+_OWN_GRID = CompositeTable(rule="first", order_by="id")
+"""How items that overlap become one where the collection file has no ``[source.composite]``."""
 
 
 def create(spec: CollectionSpec, context: SourceContext) -> Source:
@@ -46,9 +55,9 @@ def create(spec: CollectionSpec, context: SourceContext) -> Source:
         finder=Finder(settings=settings, context=context, grid=spec.grid, api=api),
         api=api,
         files=files,
-        composite=None
-        if settings.composite is None
-        else Composite(settings=settings, table=settings.composite, bands=bands, files=files),
+        composite=Composite(
+            settings=settings, table=settings.composite or _OWN_GRID, bands=bands, files=files
+        ),
     )
 
 
@@ -66,7 +75,8 @@ class StacSource:
     finder: Finder
     api: StacApi
     files: RemoteFiles
-    composite: Composite | None
+    composite: Composite
+    """Makes what is not on the collection's own grid: all, or what lies above level 0."""
     _running: set[asyncio.Task[Block]] = field(default_factory=set)
     _closed: bool = False
 
@@ -79,8 +89,6 @@ class StacSource:
         """Read a block; see ``Source.read``."""
         if self._closed:
             raise SourceUnavailableError("this source is closed")
-        if request.level != 0:
-            raise SourceRefusedError(f"this source reads level 0, not {request.level}")
         self.context.hosts.enter(self)
         task = asyncio.ensure_future(self._read(request))
         self._running.add(task)
@@ -96,15 +104,16 @@ class StacSource:
             return await self._block(request)
         except (SourceCorruptError, SourceRefusedError) as error:
             # A remembered document may be the cause.
-            self.finder.doubt(request.window, error.item, request.step)
+            self.finder.doubt(request.window, error.item, request.step, request.level)
             raise
         except LinkExpiredError as error:
-            self.finder.doubt(request.window, error.item, request.step, at_once=True)
+            self.finder.doubt(request.window, error.item, request.step, request.level, at_once=True)
             raise
 
     async def _block(self, request: BlockRequest) -> Block:
-        items = await self.finder.items(request.window, request.not_before, request.step)
-        if self.composite is not None:
+        items = await self.finder.items(request.window, request.not_before, request.step, request.level)
+        # The overviews of a file begin at its own corner, so above level 0 there is always something to warp.
+        if request.level or self.settings.composite is not None:
             return await self.composite.block(request, items)
         grid = request.collection.grid.geobox
         readers = [

@@ -146,7 +146,7 @@ class _Reading:
         widest = max(band.dtype.itemsize for band in request.bands)
         # As many layers as the window has items at most: a bound that needs no file.
         holds = bytes_per_pixel(self.composite.table.rule, widest, len(self.items)) + _WAVE * (widest + 1)
-        parts = list(_cut(window, request.collection.grid, holds)) if self.items else []
+        parts = list(_cut(window, request.grid, holds)) if self.items else []
         await together(self._part(part, holds, blocks) for part in parts)
         return Block(bands=blocks, provenance=tuple(sorted(self._provenance())))
 
@@ -312,7 +312,7 @@ class _Reading:
             files=composite.files,
             room=composite.windows,
             pool=composite.files.context.pool,
-            grid=self.request.collection.grid,
+            grid=self.request.grid,
             band=band,
             own=own,
             index=index,

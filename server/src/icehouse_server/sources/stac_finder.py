@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
+from odc.geo.geobox import GeoBox
+
 from icehouse_server.core.errors import SourceUnavailableError
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.time import TimeStep
@@ -73,28 +75,36 @@ class Finder:
         self._tiling = None if self.settings.tiling is None else self.settings.tiling.tiling()
 
     async def items(
-        self, window: Window, not_before: float = -math.inf, step: TimeStep | None = None
+        self, window: Window, not_before: float = -math.inf, step: TimeStep | None = None, level: int = 0
     ) -> tuple[Item, ...]:
         """Return the items that may touch a window, in the order of precedence: by id.
 
         Args:
-            window: pixels of the grid.
+            window: pixels of the grid at the level.
             not_before: monotonic seconds; what is remembered from before is not believed.
             step: only items whose time lies in it, its end excluded; None for items of any time.
+            level: of the window.
 
         Raises:
             SourceError: the API could not be asked.
         """
         if self._tiling is not None:
-            tiles = self._tiling.tiles_under(self.grid, window)
+            tiles = self._tiling.tiles_under(self.grid, self._at_full_resolution(window, level))
             found = await together(self._item(tile, not_before) for tile in tiles)
         else:
-            found = await together(self._cell(cell, not_before, step) for cell in self._cells(window))
+            areas = self._cells(window, level)
+            found = await together(self._cell(area, not_before, step) for area in areas)
         unique = {item.id: item for items in found for item in items if _is_in(item, step)}
         return tuple(unique[item] for item in sorted(unique))
 
     def doubt(
-        self, window: Window, item: str, step: TimeStep | None = None, *, at_once: bool = False
+        self,
+        window: Window,
+        item: str,
+        step: TimeStep | None = None,
+        level: int = 0,
+        *,
+        at_once: bool = False,
     ) -> None:
         """Forget what led to an error: the next question goes to the API, not to a remembered document.
 
@@ -102,12 +112,13 @@ class Finder:
             window: what was read.
             item: id of the item concerned, or an empty string.
             step: of what was read.
+            level: of the window.
             at_once: also where the document has only just arrived.
         """
         if self._tiling is not None:
             keys = [self.settings.item_url(item)] if item else []
         else:
-            keys = [self._search_key(cell, step)[0] for cell in self._cells(window)]
+            keys = [self._search_key(area, step)[0] for area in self._cells(window, level)]
         for key in keys:
             parsed = self._parsed.get(key)
             if at_once or parsed is None or time.monotonic() - parsed.born > _BELIEVED:
@@ -130,25 +141,38 @@ class Finder:
             f"{not_before} {url}", lambda: self._remembered(url, not_before, ask, parse)
         )
 
-    def _cells(self, window: Window) -> list[Window]:
-        """Return the search areas under a window, cut at the grid's edge."""
-        size = self.grid.chunk * _CELL
+    def _at_full_resolution(self, window: Window, level: int) -> Window:
+        """Return the pixels of the grid under a window of a level."""
+        factor = 2**level
+        whole = Window(
+            row=window.row * factor,
+            col=window.col * factor,
+            height=window.height * factor,
+            width=window.width * factor,
+        )
+        return whole.intersection(self.grid.window) or self.grid.window
+
+    def _cells(self, window: Window, level: int) -> list[GeoBox]:
+        """Return the search areas under a window of a level, cut at the grid's edge."""
+        grid = self.grid.shrunk(level)
+        size = grid.chunk * _CELL
         areas = (
             Window(row=row * size, col=col * size, height=size, width=size)
             for row in range(window.row // size, -(-window.stop_row // size))
             for col in range(window.col // size, -(-window.stop_col // size))
         )
-        return [inside for area in areas if (inside := area.intersection(self.grid.window))]
+        cells = (inside for area in areas if (inside := area.intersection(grid.window)))
+        return [grid.geobox_of(cell) for cell in cells]
 
-    def _search_key(self, cell: Window, step: TimeStep | None) -> tuple[str, tuple[Box, ...]]:
+    def _search_key(self, area: GeoBox, step: TimeStep | None) -> tuple[str, tuple[Box, ...]]:
         """Return under which key the items of a search area are remembered, and the boxes to search."""
-        boxes = search_boxes(self.grid.geobox_of(cell))
+        boxes = search_boxes(area)
         place = ";".join(",".join(f"{number:.6f}" for number in box) for box in boxes)
         when = "" if step is None else f"&datetime={step}"
         return f"{self.settings.api}/search?collections={self.settings.collection}&bbox={place}{when}", boxes
 
-    async def _cell(self, cell: Window, not_before: float, step: TimeStep | None) -> tuple[Item, ...]:
-        key, boxes = self._search_key(cell, step)
+    async def _cell(self, area: GeoBox, not_before: float, step: TimeStep | None) -> tuple[Item, ...]:
+        key, boxes = self._search_key(area, step)
 
         def parse(body: str) -> tuple[Item, ...]:
             return tuple(

@@ -49,6 +49,11 @@ class Index:
             for row, col in present:
                 yield self._spec.key(band, row, col, time, level)
 
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The levels of which something is cached."""
+        return tuple(sorted({level for (level, *_), present in self._present.items() if len(present)}))
+
     def has(self, key: ChunkKey) -> bool:
         """Return whether a chunk is cached."""
         present = self._present.get((key.level, key.band, key.time))

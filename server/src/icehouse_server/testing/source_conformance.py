@@ -39,14 +39,24 @@ class SourceCase:
     bands: tuple[str, ...]
     """Bands to read; the more dtypes, the better."""
 
-    def request(self, window: Window, bands: tuple[str, ...] | None = None) -> BlockRequest:
-        """Return the request for a window of the grid."""
+    def request(self, window: Window, bands: tuple[str, ...] | None = None, level: int = 0) -> BlockRequest:
+        """Return the request for a window of the grid at a level."""
         return BlockRequest(
             collection=self.spec,
-            level=0,
+            level=level,
             bands=tuple(self.spec.band(name) for name in bands or self.bands),
             window=window,
-            geobox=self.spec.grid.geobox_of(window),
+            geobox=self.spec.grids[level].geobox_of(window),
+        )
+
+    def shrunk(self, window: Window, level: int) -> Window:
+        """Return the window of a level that holds a window of the grid."""
+        factor = 2**level
+        return Window.from_bounds(
+            window.row // factor,
+            window.col // factor,
+            -(-window.stop_row // factor),
+            -(-window.stop_col // factor),
         )
 
     @contextlib.asynccontextmanager
@@ -70,6 +80,10 @@ class SourceCase:
             assert found.valid.dtype == np.bool_
             np.testing.assert_array_equal(found.valid, valid, err_msg=name)
             np.testing.assert_array_equal(found.values[valid], values[valid], err_msg=name)
+
+
+_KERNELS = 16
+"""Pixels of a level that a void must be wide for its middle to lie beyond the reach of every kernel."""
 
 
 class SourceConformance:
@@ -141,6 +155,32 @@ class SourceConformance:
         window = Window(row=case.area.row, col=case.area.col, height=1, width=1)
         async with case.open() as source:
             case.check(await source.read(case.request(window)), window)
+
+    @pytest.mark.parametrize("level", [1, 2])
+    async def test_a_level_is_the_same_however_it_is_cut(self, case: SourceCase, level: int) -> None:
+        """Promise 2 holds for overviews; they show what is there, and where nothing is, nothing."""
+        level = min(level, len(case.spec.grids) - 1)
+        area = case.shrunk(case.area, level)
+        async with case.open() as source:
+            whole = await source.read(case.request(area, level=level))
+            parts = list(tiles(area, max(area.height, area.width) // 2 + 1))
+            blocks = [await source.read(case.request(part, level=level)) for part in parts]
+            void = case.shrunk(case.void, level)
+            inner = Window(row=void.row + void.height // 2, col=void.col + void.width // 2, height=1, width=1)
+            nothing = await source.read(case.request(inner, level=level))
+            wide = min(case.void.height, case.void.width) >= _KERNELS * 2**level
+        for name, band in whole.bands.items():
+            assert band.values.shape == band.valid.shape == (area.height, area.width)
+            assert band.values.dtype == case.spec.band(name).dtype
+            assert band.valid.any()
+            for part, block in zip(parts, blocks, strict=True):
+                inside = part.slices(area)
+                valid = block.bands[name].valid
+                np.testing.assert_array_equal(valid, band.valid[inside], err_msg=name)
+                np.testing.assert_array_equal(
+                    block.bands[name].values[valid], band.values[inside][valid], err_msg=name
+                )
+            assert not (wide and nothing.bands[name].valid.any())
 
     async def test_a_cancelled_reader_harms_nobody(self, case: SourceCase) -> None:
         """Who shares work with a reader that goes away still gets an answer."""

@@ -39,9 +39,9 @@ class SteppedCase(SourceCase):
 
     step: TimeStep
 
-    def request(self, window: Window, bands: tuple[str, ...] | None = None) -> BlockRequest:
-        """Return the request for a window of the grid, at the step."""
-        return replace(super().request(window, bands), step=self.step)
+    def request(self, window: Window, bands: tuple[str, ...] | None = None, level: int = 0) -> BlockRequest:
+        """Return the request for a window of the grid at a level, at the step."""
+        return replace(super().request(window, bands, level), step=self.step)
 
 
 def truth_of(

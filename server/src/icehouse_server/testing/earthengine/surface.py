@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 type Numbers = NDArray[Any]
 type Flags = NDArray[np.bool_]
 
+_ROUNDING = 1e-6
+"""Part of a pixel: a centre between two pixels is of one of them, however its coordinate was rounded."""
 _HOLE = 3
 """Pixels of a hole, each way."""
 
@@ -108,7 +110,7 @@ def _dated_numbers(name: str, col: Numbers, row: Numbers, seed: int) -> Numbers:
 
 def _pixel(asset: Asset, places: Numbers) -> Numbers:
     """The pixels of the lattice in which places lie."""
-    return np.asarray(np.floor(places / asset.step).astype(np.int64))
+    return np.asarray(np.floor(places / asset.step + _ROUNDING).astype(np.int64))
 
 
 def _within(box: Box, x: Numbers, y: Numbers) -> Flags:
