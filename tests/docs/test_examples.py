@@ -18,8 +18,8 @@ from icehouse_server.testing.earthengine.truth import truth
 from icehouse_server.testing.earthengine.world import SRTM
 from icehouse_server.testing.standins import StandIns
 
-LANGUAGES = {"python", "sh", "toml", "json", "yaml", "text"}
-"""Of the last three nothing is run: they show answers, and files of other programs."""
+LANGUAGES = {"python", "sh", "toml", "json", "yaml", "text", "js"}
+"""Of the last four nothing is run: they show answers, and files of other programs."""
 TABLES = {"earthengine": earthengine_settings, "files": files_settings, "stac": stac_settings}
 """Which module checks the tables of a kind of source."""
 ELSEWHERE = {

@@ -18,7 +18,15 @@ from icehouse_server.api.health import CODES, readiness
 from icehouse_server.core.errors import SourceRefusedError
 from icehouse_server.core.ports import FilledChunk
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
-from icehouse_server.service import CoverageService, FolderWatch, LoopWatch, ServiceSettings, watch
+from icehouse_server.service import (
+    CoverageService,
+    CubeService,
+    CubeSettings,
+    FolderWatch,
+    LoopWatch,
+    ServiceSettings,
+    watch,
+)
 from icehouse_server.store import StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
 from icehouse_server.testing.stores import open_store
@@ -50,7 +58,13 @@ async def daemon(folder, pool, *, disk_floor=0, write_timeout=20.0, **limits):
         jobs = SimpleNamespace(by_state={})
         metrics = Metrics(service, jobs, dict, loop=loop, folder=folder_watch, pools={"compute": pool})
         state = ApiState(
-            service=service, jobs=jobs, metrics=metrics, loop=loop, folder=folder_watch, version="0"
+            service=service,
+            cubes=CubeService(service, CubeSettings(), pool=pool),
+            jobs=jobs,
+            metrics=metrics,
+            loop=loop,
+            folder=folder_watch,
+            version="0",
         )
         try:
             yield SimpleNamespace(state=state, source=source, downloads=downloads, collection=collection)

@@ -49,6 +49,10 @@ class Collection:
         """Have what is cached deleted; see `Client.truncate`."""
         return self.client.truncate(region, self.id, **options)
 
+    def open_zarr(self, **options: Any) -> xr.Dataset:  # noqa: ANN401 - of Client.open_zarr
+        """Open the whole collection lazily; see `Client.open_zarr`."""
+        return self.client.open_zarr(self.id, **options)
+
     @property
     def metadata(self) -> dict[str, Any]:  # Any: JSON
         """The STAC Collection, asked anew each time; see `Client.metadata`."""

@@ -59,6 +59,11 @@ class Session:
         self._transport: Transport | None = None
         self._in_process = False
 
+    def authorization(self) -> dict[str, str]:
+        """The header that shows the token, if there is one."""
+        token = environment_token() if self._token is None else self._token
+        return {} if token is None else {"Authorization": f"Bearer {token}"}
+
     def run_app(self, app: AsgiApp) -> None:
         """Use an ASGI application of this process in place of the address."""
         from icehouse._asgi import AsgiTransport  # noqa: PLC0415 - brings in asyncio and httpx
@@ -147,9 +152,7 @@ class Session:
         headers = {"Accept": f"{accept}, {_PROBLEM}", "Icehouse-Request-Id": request_id}
         if body is not None:
             headers["Content-Type"] = _JSON
-        token = environment_token() if self._token is None else self._token
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
+        headers |= self.authorization()
         attempt = 0
         try:
             while True:

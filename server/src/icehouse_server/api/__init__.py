@@ -9,6 +9,7 @@ from fastapi_offline import FastAPIOffline
 from icehouse_server.api import (
     collections,
     coverage,
+    cube,
     description,
     health,
     jobs,
@@ -31,7 +32,7 @@ _DESCRIPTION = """Regions of remote Earth-observation rasters, fetched once, kep
 
 Axis order is **x, y (lon, lat) for every CRS**. Errors are RFC 9457 problems with a stable `kind`."""
 
-_MODULES = (landing, collections, coverage, plan, points, jobs, health)
+_MODULES = (landing, collections, coverage, plan, points, cube, jobs, health)
 """One a resource, each with a router."""
 
 

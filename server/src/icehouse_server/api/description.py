@@ -30,6 +30,7 @@ _ERRORS: Mapping[int, str] = {
     416: "The answer ends before the range begins.",
     421: "The daemon does not answer to this Host.",
     422: "The body can't be used; the problem names the member.",
+    429: "Reading the cube has had too many chunks fetched; Retry-After says when there are more.",
     431: "The headers are too long.",
     500: "The daemon made a mistake, or its store failed.",
     502: "The source failed; the problem names chunks and items.",
@@ -125,7 +126,7 @@ def _complete_answers(operation: Json, path: str, method: str) -> None:
 
 def _problem(status: int) -> Json:
     headers = {"Icehouse-Request-Id": _REQUEST_ID}
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
         headers["Retry-After"] = _RETRY_AFTER
     of_status = {"properties": {"status": {"const": status}}}
     schema = {"allOf": [{"$ref": "#/components/schemas/Problem"}, of_status]}

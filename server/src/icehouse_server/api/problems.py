@@ -31,6 +31,7 @@ STATUSES: Mapping[type[errors.IcehouseError], int] = {
     errors.NotAcceptableError: 406,
     errors.TooLargeError: 413,
     errors.BusyError: 503,
+    errors.FetchBudgetError: 429,
     errors.DeadlineExceededError: 504,
     errors.NotCachedError: 504,
     errors.DiskFullError: 507,

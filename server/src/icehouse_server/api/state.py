@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 
 from icehouse_server.api.metrics import Metrics
 from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.service import CoverageService, FolderWatch, Jobs, LoopWatch
+from icehouse_server.service import CoverageService, CubeService, FolderWatch, Jobs, LoopWatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +15,7 @@ class ApiState:
     """Shared by all requests."""
 
     service: CoverageService
+    cubes: CubeService
     jobs: Jobs
     metrics: Metrics
     loop: LoopWatch

@@ -117,6 +117,12 @@ class UnknownJobError(UnknownError):
     kind = "unknown-job"
 
 
+class UnknownKeyError(UnknownError):
+    """The Zarr store, or the repository, has nothing under this key."""
+
+    kind = "unknown-key"
+
+
 class NotAcceptableError(IcehouseError):
     """None of the formats asked for can be given."""
 
@@ -175,6 +181,28 @@ class ShuttingDownError(BusyError):
     """The daemon is stopping."""
 
     kind = "shutting-down"
+
+
+class FetchBudgetError(BusyError):
+    """A client of the cube has had as many chunks fetched as one may in a while."""
+
+    kind = "fetch-budget"
+
+    def __init__(self, *, limit: int, window: float, retry_after: float) -> None:
+        super().__init__(
+            f"reading the cube has had {limit} chunks fetched for this client within {window:.0f} s, "
+            "which is the limit",
+            retry_after=retry_after,
+        )
+        self.limit = limit
+        self.hint = (
+            f"try again in {retry_after:.0f} s; have what you need fetched by seed, which has no such limit; "
+            "or raise the setting 'cube_fetches'. Cached chunks cost nothing"
+        )
+
+    def extensions(self) -> Mapping[str, object]:
+        """Limit and setting, and the seconds to wait."""
+        return {**super().extensions(), "limit": self.limit, "setting": "cube_fetches"}
 
 
 class DeadlineExceededError(IcehouseError):

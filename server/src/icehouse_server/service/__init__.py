@@ -2,6 +2,7 @@
 
 from icehouse_server.downloads import Priority
 from icehouse_server.service.coverages import Answer, Ask, CoverageService, ServiceSettings
+from icehouse_server.service.cubes import CubeService, CubeSettings, Entry
 from icehouse_server.service.job import Job, JobKind, JobState, Order
 from icehouse_server.service.jobs import Jobs, JobSettings
 from icehouse_server.service.trace import STAGES, Trace
@@ -12,6 +13,9 @@ __all__ = [
     "Answer",
     "Ask",
     "CoverageService",
+    "CubeService",
+    "CubeSettings",
+    "Entry",
     "FolderWatch",
     "Job",
     "JobKind",

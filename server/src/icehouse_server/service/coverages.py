@@ -211,7 +211,7 @@ class CoverageService:
         trace.chunks += len(plan.needed)
         trace.absent += len(plan.absent)
         self.budget.check(plan.working_bytes)
-        async with _deadline(self.settings.request_timeout * 2):
+        async with deadline(self.settings.request_timeout * 2):
             return await self._coverage(ask, plan, trace)
 
     async def encode(self, answer: Answer, format_name: str) -> output.Encoded:
@@ -240,7 +240,7 @@ class CoverageService:
     async def _coverage(self, ask: Ask, plan: Plan, trace: Trace) -> Answer:
         """Fetch, then read. Memory is asked for in between: who waits for a source holds none of it."""
         store = self.collection(plan.region.collection.id)
-        for _ in range(_REFILLS + 1):
+        for _ in range(REFILLS + 1):
             failed = () if ask.snapshot is not None else await self._ensure(ask, plan, trace)
             size = plan.working_bytes
             with trace.stage("queue"):
@@ -278,19 +278,30 @@ class CoverageService:
             return ()
         if ask.only_if_cached:
             raise _not_cached(plan, len(plan.absent))
+        failed = await self.fetch(plan.region.collection, plan.absent, trace)
+        if failed and ask.fail_on_error:
+            raise error_of(failed)
+        return failed
+
+    async def fetch(
+        self, spec: CollectionSpec, keys: Sequence[ChunkKey], trace: Trace
+    ) -> tuple[FailedChunk, ...]:
+        """Have chunks fetched and committed, and wait for them; return those that could not be.
+
+        Raises:
+            BusyError: a queue is full.
+            DiskFullError: there is no room to keep what would be fetched.
+            ShuttingDownError: the daemon is stopping.
+        """
         await self.check_disk()
         with trace.stage("fetch"):
-            ensured = await self.downloads.ensure(
-                plan.region.collection, plan.absent, timeout=self.settings.request_timeout
-            )
+            ensured = await self.downloads.ensure(spec, keys, timeout=self.settings.request_timeout)
         trace.committed(ensured.commit_seconds)
         trace.failed += len(ensured.failed)
         trace.started += ensured.started
         trace.joined += ensured.joined
         if any(failure.kind == ShuttingDownError.kind for failure in ensured.failed):
             raise ShuttingDownError("the daemon is stopping; what it has fetched is kept", retry_after=5)
-        if ensured.failed and ask.fail_on_error:
-            raise _error_of(ensured.failed)
         return ensured.failed
 
     async def check_disk(self) -> None:
@@ -425,7 +436,7 @@ class CoverageService:
 
 
 @asynccontextmanager
-async def _deadline(seconds: float) -> AsyncIterator[None]:
+async def deadline(seconds: float) -> AsyncIterator[None]:
     """End everything that a request waits for: reading, too, can hang where a disk does."""
     try:
         async with asyncio.timeout(seconds):
@@ -454,7 +465,7 @@ def _write_piece(plan: Plan, band: BandSpec, values: Pixels, piece: Piece, out: 
     )
 
 
-def _error_of(failed: tuple[FailedChunk, ...]) -> ChunksFailedError | DiskFullError:
+def error_of(failed: tuple[FailedChunk, ...]) -> ChunksFailedError | DiskFullError:
     """Return the error of chunks that are not there; that the disk is full says nothing of their source."""
     if all(failure.kind == DiskFullError.kind for failure in failed):
         hint = "make room, or point cache_dir at a larger disk; cached regions still work"

@@ -1,7 +1,8 @@
 """The store: repositories, index, the writer, the readers and the cache of decoded chunks."""
 
-from icehouse_server.store.codec import DamagedError
+from icehouse_server.store.codec import DamagedError, frame_of
 from icehouse_server.store.collection import DROPPED_AT_ONCE, CollectionStore, DamagedChunksError, Lease
+from icehouse_server.store.cube import AxisChunk, Cube, make_cube
 from icehouse_server.store.decoded import DecodedCache
 from icehouse_server.store.documents import SqliteDocuments
 from icehouse_server.store.lock import FolderLock
@@ -14,7 +15,9 @@ from icehouse_server.store.upkeep import folder_bytes
 
 __all__ = [
     "DROPPED_AT_ONCE",
+    "AxisChunk",
     "CollectionStore",
+    "Cube",
     "DamagedChunksError",
     "DamagedError",
     "DecodedCache",
@@ -28,5 +31,7 @@ __all__ = [
     "Store",
     "StoreSettings",
     "folder_bytes",
+    "frame_of",
+    "make_cube",
     "peek",
 ]

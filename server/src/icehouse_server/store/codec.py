@@ -35,11 +35,11 @@ def zarr_compressors(dtype: np.dtype[np.generic]) -> tuple[BloscCodec, Crc32cCod
     )
 
 
-def encode(values: Pixels) -> bytes:
+def encode(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bytes:
     """Encode a chunk.
 
     Args:
-        values: (chunk, chunk), any byte order.
+        values: (chunk, chunk), or a chunk of a coordinate; any byte order.
 
     Returns:
         Blosc frame with its CRC-32C behind it. About 3 ms for 512 x 512 float32; the GIL is released.
@@ -48,6 +48,18 @@ def encode(values: Pixels) -> bytes:
     frame = bytes(blosc.compress(little, _CNAME.encode(), _LEVEL, _BITSHUFFLE))
     crc: int = google_crc32c.value(frame)
     return frame + crc.to_bytes(_CRC_BYTES, "little")
+
+
+def intact(data: bytes | memoryview) -> bool:
+    """Return whether an encoded chunk is what was written, by its checksum; takes 0.1 ms for a megabyte."""
+    view = memoryview(data)
+    crc = int.from_bytes(view[-_CRC_BYTES:], "little")
+    return len(view) >= _BLOSC_HEADER + _CRC_BYTES and google_crc32c.value(bytes(view[:-_CRC_BYTES])) == crc
+
+
+def frame_of(data: memoryview) -> memoryview:
+    """Return an encoded chunk without its checksum: what the chain without ``crc32c`` would have written."""
+    return data[:-_CRC_BYTES]
 
 
 def decode(data: bytes | memoryview, band: BandSpec, chunk: int) -> Pixels:

@@ -5,7 +5,7 @@ import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,15 +16,17 @@ import structlog
 from zarr.core.buffer import default_buffer_prototype
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
-from icehouse_server.core.errors import IcehouseError, StoreError, UnknownSnapshotError
+from icehouse_server.core.errors import IcehouseError, StoreError, UnknownKeyError, UnknownSnapshotError
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.ports import FilledChunk, Pixels
 from icehouse_server.store import layout
-from icehouse_server.store.codec import DamagedError, decode, encode, void_chunk
+from icehouse_server.store.codec import DamagedError, decode, encode, intact, void_chunk
 from icehouse_server.store.decoded import DecodedCache
+from icehouse_server.store.files import file_size, snapshot_of
 from icehouse_server.store.index import Index
 from icehouse_server.store.layout import Extent
 from icehouse_server.store.opening import open_repository
+from icehouse_server.store.pins import Pins
 from icehouse_server.store.refusals import ends, first_line, refusals
 from icehouse_server.store.room import COMMIT_BYTES, Room
 from icehouse_server.store.upkeep import trim
@@ -120,6 +122,7 @@ class CollectionStore:
         self._decoded = shared.decoded
         self._pool = shared.pool
         self._leases: Counter[str] = Counter()
+        self.pins = Pins()
         self.damaged = 0
         self._history = asyncio.Lock()
         self._expired = 0
@@ -329,7 +332,11 @@ class CollectionStore:
     async def _leased_since(self) -> list[datetime]:
         """Return when the snapshots were written that leases hold, the latest one apart: it never expires."""
         names = [name for name in self._leases if name != self.snapshot]
-        return [(await self._repository.lookup_snapshot_async(name)).written_at for name in names]
+        times = [(await self._repository.lookup_snapshot_async(name)).written_at for name in names]
+        for name in self.pins.held():
+            with suppress(icechunk.NotFoundError, icechunk.InvalidInputError):  # one that had expired already
+                times.append((await self._repository.lookup_snapshot_async(name)).written_at)
+        return times
 
     # Reading
 
@@ -435,6 +442,19 @@ class CollectionStore:
             self._decoded.put(key, values, generation=lease.generation)
         return found
 
+    async def stored(self, lease: Lease, key: ChunkKey) -> memoryview:
+        """Return a chunk as it is stored: Zarr's bytes, encoded, with their checksum looked at.
+
+        Raises:
+            DamagedChunksError: it is not there, or can't be read back.
+        """
+        data = await self._bytes_of(lease, key)
+        if data is None or not intact(data):
+            self.damaged += self.index.has(key)
+            raise DamagedChunksError((key,))
+        self._shared.usage.touch((key,))
+        return data
+
     async def _bytes_of(self, lease: Lease, key: ChunkKey) -> memoryview | None:
         """Return a chunk as it is stored, or None where it can't be had."""
         try:
@@ -446,6 +466,36 @@ class CollectionStore:
             log.warning("a stored chunk can't be read", chunk=key.path, error=first_line(error))
             return None
         return None if buffer is None else memoryview(buffer.as_numpy_array().view(np.uint8))
+
+    async def file_size(self, path: str) -> int:
+        """Return the size of one of the repository's own files, and pin what its reader reads.
+
+        Raises:
+            UnknownKeyError: there is no such file.
+        """
+        # Before the look, so that nothing collects in between. The tip covers all that comes after it.
+        self.pins.touch(self.snapshot if path == "repo" else None)
+        loop = asyncio.get_running_loop()
+        size = await loop.run_in_executor(self._pool, file_size, self.folder, path)
+        named = snapshot_of(path)
+        if named is not None:
+            self.pins.touch(named)
+        return size
+
+    async def file(self, path: str) -> bytes:
+        """Read a file that ``file_size`` has found.
+
+        Raises:
+            UnknownKeyError: it is gone.
+            StoreError: it can't be read.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._pool, (self.folder / path).read_bytes)
+        except FileNotFoundError:
+            raise UnknownKeyError(f"the file {path!r} is gone") from None
+        except OSError as error:
+            raise StoreError(f"the file {path!r} can't be read: {error.strerror}") from error
 
     async def absent(self, lease: Lease, keys: Sequence[ChunkKey]) -> tuple[ChunkKey, ...]:
         """Return the chunks that the leased snapshot lacks."""

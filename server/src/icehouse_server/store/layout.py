@@ -14,6 +14,7 @@ from typing import Any
 import icechunk
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 from xarray.backends.zarr import FillValueCoder
 from zarr.abc.store import Store as ZarrStore
 
@@ -26,7 +27,10 @@ from icehouse_server.store.codec import zarr_compressors
 LAYOUT = 1
 """Number of this layout; a higher one in a repository means that a later version wrote it."""
 
-_COORDINATE_CHUNK = 1 << 16
+AXES = ("y", "x")
+COORDINATE_CHUNK = 1 << 16
+"""Longest chunk of an axis."""
+
 _TIME_CHUNK = 1024
 TIME_UNITS = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"}
 TIME_ATTRIBUTES = {**TIME_UNITS, "standard_name": "time", "axis": "T", "bounds": "time_bnds"}
@@ -77,16 +81,18 @@ def identity(spec: CollectionSpec) -> dict[str, Any]:
 
 def create(spec: CollectionSpec, store: ZarrStore, steps: int) -> None:
     """Write the empty cube, with so many steps of its time axis if there is one. Blocking."""
-    attributes = {**_dataset_attributes(spec), "icehouse": identity(spec)}
-    _create_group(spec, 0, zarr.create_group(store, attributes=attributes), steps)
+    attributes = {**dataset_attributes(spec), "icehouse": identity(spec)}
+    group = zarr.create_group(store, attributes=attributes)
+    describe(spec, 0, group, steps)
+    _write_axes(spec.grid, group)
 
 
-def _create_group(spec: CollectionSpec, level: int, group: zarr.Group, steps: int) -> None:
-    """Write the arrays of a level: coordinates and bands."""
+def describe(spec: CollectionSpec, level: int, group: zarr.Group, steps: int) -> None:
+    """Write the arrays of a level, without the values of its axes and without a chunk of a band. Blocking."""
     grid = spec.grids[level]
     affine = grid.geobox.affine
-    _coordinate(group, "y", affine.f, affine.e, grid)
-    _coordinate(group, "x", affine.c, affine.a, grid)
+    for name in AXES:
+        _create_axis(group, name, grid)
     crs = grid.crs.proj
     attributes = {**crs.to_cf(), "spatial_ref": crs.to_wkt()}
     attributes["GeoTransform"] = " ".join(
@@ -108,8 +114,9 @@ def add_levels(spec: CollectionSpec, store: ZarrStore, levels: Iterable[int]) ->
     """Give a repository further levels, empty: each is a group of its own. Blocking."""
     root = zarr.open_group(store, mode="r+")
     for level in sorted(set(levels) - set(levels_of(root))):
-        attributes = _dataset_attributes(spec)
-        _create_group(spec, level, root.create_group(str(level), attributes=attributes), steps_of(root))
+        group = root.create_group(str(level), attributes=dataset_attributes(spec))
+        describe(spec, level, group, steps_of(root))
+        _write_axes(spec.grids[level], group)
 
 
 def add_band(spec: CollectionSpec, band: BandSpec, store: ZarrStore) -> None:
@@ -308,8 +315,36 @@ def _same(array: zarr.Array[Any], band: BandSpec) -> bool:
     return fill and ("nodata" in array.attrs) == (band.nodata is not None) and scaling == _scaling(band)
 
 
-def _coordinate(root: zarr.Group, name: str, first: float, step: float, grid: Grid) -> None:
-    """Write the centres of the pixels along an axis, slice by slice: at 2 m they are 30 MB."""
+def axis_values(grid: Grid, name: str, chunk: int) -> NDArray[np.float64]:
+    """Return a chunk of an axis: the centres of its pixels; shorter at the end of the axis.
+
+    Args:
+        grid: whose axis it is.
+        name: ``y`` or ``x``.
+        chunk: number of the chunk.
+    """
+    affine, size = grid.geobox.affine, grid.shape[AXES.index(name)]
+    first, step = (affine.f, affine.e) if name == "y" else (affine.c, affine.a)
+    start = chunk * COORDINATE_CHUNK
+    values: NDArray[np.float64] = first + step * (
+        np.arange(start, min(start + COORDINATE_CHUNK, size), dtype=np.float64) + 0.5
+    )
+    return values
+
+
+def _write_axes(grid: Grid, group: zarr.Group) -> None:
+    """Write the values of the axes, slice by slice: at 2 m they are 30 MB."""
+    for name in AXES:
+        array = group[name]
+        if not isinstance(array, zarr.Array):
+            raise TypeError(f"{name} is an array")
+        for chunk, start in enumerate(range(0, array.shape[0], COORDINATE_CHUNK)):
+            values = axis_values(grid, name, chunk)
+            array[start : start + len(values)] = values
+
+
+def _create_axis(group: zarr.Group, name: str, grid: Grid) -> None:
+    """Write the metadata of an axis."""
     words = {
         ("y", False): ("projection_y_coordinate", "m"),
         ("x", False): ("projection_x_coordinate", "m"),
@@ -317,11 +352,11 @@ def _coordinate(root: zarr.Group, name: str, first: float, step: float, grid: Gr
         ("x", True): ("longitude", "degrees_east"),
     }
     standard_name, units = words[name, grid.crs.geographic]
-    size = grid.shape[0 if name == "y" else 1]
-    array = root.create_array(
+    size = grid.shape[AXES.index(name)]
+    group.create_array(
         name,
         shape=(size,),
-        chunks=(min(_COORDINATE_CHUNK, size),),
+        chunks=(min(COORDINATE_CHUNK, size),),
         dtype="float64",
         fill_value=0.0,
         compressors=zarr_compressors(np.dtype("float64")),
@@ -333,7 +368,8 @@ def _coordinate(root: zarr.Group, name: str, first: float, step: float, grid: Gr
         array[start:stop] = first + step * (np.arange(start, stop) + 0.5)
 
 
-def _dataset_attributes(spec: CollectionSpec) -> dict[str, Any]:
+def dataset_attributes(spec: CollectionSpec) -> dict[str, Any]:
+    """Return the attributes of a collection as a dataset, which every level has."""
     attributes = {
         "Conventions": "CF-1.10",
         "coordinates": "spatial_ref",  # as xarray writes it: makes it a coordinate, where rioxarray looks
