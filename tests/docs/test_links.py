@@ -48,7 +48,7 @@ def test_files_settings_and_commands_that_a_page_names_exist(page):
     for code in _CODE.findall(_FENCE.sub("", page.text)):
         if _PATH.fullmatch(code):
             assert (ROOT / code).exists(), f"{page}: {code}"
-        command = re.match(r"icehouse ([a-z]+)", code)
+        command = re.match(r"icehouse ([a-z][a-z-]*)", code)
         assert not command or command[1] in commands, f"{page}: {code}"
 
 

@@ -32,14 +32,7 @@ WASTE = 4
 """How much more than its cells need a piece may read; a turned square needs up to twice as much."""
 
 KERNEL_RADIUS = {"nearest": 0, "bilinear": 1, "cubic": 2, "cubic_spline": 2, "lanczos": 3}
-"""Radius of GDAL's resampling kernels in source pixels at scale 1."""
-
-AREA_RADIUS = 2
-"""The same of the methods that look at what a pixel covers.
-
-That is half a pixel each way; but where hardly a pixel of the target lies on the grid, GDAL gives nothing
-unless the source is about two wide (*measured*: GDAL 3.12, ``average`` by 7, 12 columns of source against 14).
-"""
+"""Radius of GDAL's resampling kernels in source pixels at scale 1; the others average what they cover (1)."""
 
 KERNEL_SPREAD = 2.0
 """Most that a kernel is widened, in true scales.
@@ -216,7 +209,7 @@ def _sources(
     """Return how many grid pixels a target pixel spans at most, and the cells that lie on the grid."""
     rows, cols = _nodes(int(target.shape[0])), _nodes(int(target.shape[1]))
     places = _on_grid(grid, target, rows, cols)
-    kernel = max(KERNEL_RADIUS.get(name, AREA_RADIUS) for name in resamplings)
+    kernel = max(KERNEL_RADIUS.get(name, 1) for name in resamplings)
     nodes = _Nodes(rows=rows, cols=cols, grid_rows=places[0], grid_cols=places[1])
     scale = _scale(nodes, turn)
     widest = KERNEL_SPREAD * max(1.0, scale)
@@ -442,10 +435,17 @@ def _cell_around(width: int, turn: float, pads: _Pads, nodes: _Nodes) -> Iterato
         return
     # The ends of a grid that goes all around belong to what lies beyond them: no kernel reaches across.
     pad = pads(defined)
-    reach = 0 if width >= turn - 1 else pad[1]
+    whole = width >= turn - 1
+    reach = 0 if whole else pad[1]
+    if smooth is None:  # anywhere around, so the whole width
+        first, last = np.nanmin(defined.grid_cols), np.nanmax(defined.grid_cols)
+        turns = _turns(float(first), float(last), width, turn)
+        yield from ((number, _window(rows, (0.0, float(width)), pad)) for number in turns)
+        if whole and turns:  # a pixel on 180 itself is the first of the next turn
+            yield turns.stop, _window(rows, (0.0, 1.0), pad)
+        return
     for number in _turns(cols[0] - reach, cols[1] + reach, width, turn):
-        moved = (0.0, float(width)) if smooth is None else (cols[0] - number * turn, cols[1] - number * turn)
-        yield number, _window(rows, moved, pad)
+        yield number, _window(rows, (cols[0] - number * turn, cols[1] - number * turn), pad)
 
 
 _SMOOTH = 0.2

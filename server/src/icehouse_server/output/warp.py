@@ -48,6 +48,9 @@ _EDGE_STEPS = 21
 _FILL_RATIO = 0.5
 """GDAL halves a target of which less than this lies on the grid."""
 
+_TRIFLE = 1e-8
+"""Pixels of the grid."""
+
 _ROUND_SCALE = 0.05
 """GDAL takes a reduction this near to a whole number for that number."""
 
@@ -97,9 +100,7 @@ def _reproject(
     rasterio.warp.reproject(
         values,
         warped,
-        src_transform=Affine.translation(360.0 * piece.turn, 0)
-        * grid.geobox.affine
-        * Affine.translation(piece.source.col, piece.source.row),
+        src_transform=_transform(piece, grid),
         src_crs=gdal_crs(grid.geobox),
         src_nodata=nodata,
         dst_transform=target.affine * Affine.translation(piece.target.col, piece.target.row),
@@ -114,6 +115,19 @@ def _reproject(
         **(_scales(piece, grid, target) if method in _KERNELS else {}),
     )
     return warped
+
+
+def _transform(piece: Piece, grid: Grid) -> Affine:
+    """Return the affine of a piece's source, under the target.
+
+    GDAL leaves out a place within 1e-10 pixels of either end of a raster: of a pixel whose centre lies on the
+    antimeridian itself neither side would give a value, so the eastern one begins a trifle earlier.
+    """
+    col: float = piece.source.col
+    if piece.shared and piece.source.col == 0:
+        col -= _TRIFLE
+    east = Affine.translation(360.0 * piece.turn, 0)
+    return east * grid.geobox.affine * Affine.translation(col, piece.source.row)
 
 
 def _rows_and_cols(piece: Piece) -> tuple[slice, slice]:
