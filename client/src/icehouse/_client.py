@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode
 
 from icehouse._collection import Collection
-from icehouse._cube import open_cube
 from icehouse._errors import BadParameter, ProtocolError
 from icehouse._geobox import GeoBox, as_geobox
 from icehouse._jobs import Job, JobRegion, job_of, start
@@ -290,30 +289,8 @@ class Client:
             NotFound: there is no such collection.
             IcehouseError: see its subclasses.
         """
-        name = self._name(collection)
-        self.metadata(name)  # an error with a name, where there is no daemon or no such collection
-        path = f"{collection_path(name)}/cube.zarr"
-        return open_cube(f"{self.url}{path}", level, self._session.authorization(), options)
+        from icehouse._cube import open_cube  # noqa: PLC0415 - brings in xarray
 
-    def open_zarr(self, collection: str | None = None, *, level: int = 0, **options: Any) -> xr.Dataset:  # noqa: ANN401 - of xarray.open_zarr
-        """Open a whole collection lazily, as the Zarr store that the daemon serves.
-
-        What a computation touches is fetched when it is computed, once. Needs zarr, fsspec and aiohttp, which the
-        client does not bring: `pip install zarr "fsspec[http]"`. They can't be used after `fork`.
-
-        Args:
-            collection: id; may be left out as in `load`.
-            level: 0 is the full resolution; each further level halves it.
-            options: of `xarray.open_zarr`, such as `chunks` (dask where it is installed) or `mask_and_scale`.
-
-        Returns:
-            All bands and all time steps on the collection's own grid, with `spatial_ref`.
-
-        Raises:
-            ImportError: zarr, fsspec or aiohttp is not installed.
-            NotFound: there is no such collection.
-            IcehouseError: see its subclasses.
-        """
         name = self._name(collection)
         self.metadata(name)  # an error with a name, where there is no daemon or no such collection
         path = f"{collection_path(name)}/cube.zarr"

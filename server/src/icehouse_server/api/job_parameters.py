@@ -62,7 +62,7 @@ class JobQuery:
     level: Annotated[
         str | None,
         Query(
-            description="Level; when left out, a seed is of the one that a load reads, the others of all cached."
+            description="Level; left out: a seed is of the one that a load reads, others of all cached."
         ),
         WithJsonSchema(schemas.LEVEL),
     ] = None
