@@ -428,6 +428,16 @@ async def test_cells_of_the_cube_that_lie_together_are_one_patch(tmp_path, cells
         np.testing.assert_array_equal(pixels, slopes(shifted))
 
 
+async def test_of_a_cell_that_was_written_in_part_what_was_never_written_is_left(tmp_path, cells, pool):
+    cube = make_trend(tmp_path / "cube", "TCTrend2019")
+    part = Window(row=40, col=40, height=40, width=30)  # chunk (2, 3) reaches beyond it
+    cube.write("1-1", part, {"slope": slopes(part).astype("uint8")})
+    report = await run(tmp_path / "cube", cells, tmp_path / "cache", pool)
+    found = (await asyncio.to_thread(stored, tmp_path / "cache", "trend-2019"))["slope"]
+    assert set(found) == {(2, 2)}
+    assert report.bands["slope"].left[Left.HOLE] == 1
+
+
 async def test_values_that_the_band_can_not_hold_are_not_bent(tmp_path, cells, pool):
     cube = make_trend(tmp_path / "cube", "TCTrend2019", dtype="int16")
     window = Window(row=40, col=40, height=40, width=40)
