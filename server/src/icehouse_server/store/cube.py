@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _DOCUMENT = "zarr.json"
 _AXIS_KEY = re.compile(r"(?:([1-9][0-9]{0,3})/)?([yx])/c/(0|[1-9][0-9]{0,9})")
-_ALIAS = "0/"
+_ALIAS_KEY = re.compile(r"0/([A-Za-z].*)")
 _CHECKSUM = "crc32c"
 
 
@@ -68,7 +68,8 @@ class Cube:
         held = self.documents.get(key)
         if held is not None:
             return held
-        path = key.removeprefix(_ALIAS)
+        alias = _ALIAS_KEY.fullmatch(key)
+        path = key if alias is None else alias[1]
         found = self._axis(path) or self._chunk(path)
         if found is None:
             raise UnknownKeyError(
