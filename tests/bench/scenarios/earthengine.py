@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LATENCY: Final = 0.3
 """Seconds before each answer."""
 _LINE: Final = "300 ms and 100 Mbit/s"
-_PEER_BYTES: Final = 8e9
+_PEER_BYTES: Final = 10e9
 """Memory that must be free for the peer to load four patches of TCTrend at once."""
 _LIMIT: Final = 48 * 1024**2
 _PIXEL: Final = 64 * (4 + 1)
@@ -82,7 +82,7 @@ def _trends_of(bench: Bench, where: str, place: Place, theirs: Place, *, peer: b
     figures, notes = ours.figures(), []
     free = psutil.virtual_memory().available
     if peer and free < _PEER_BYTES:
-        notes.append(f"the peer was left out: four patches take 8 GB, and {free / 1e9:.0f} GB are free")
+        notes.append(f"the peer was left out: four patches take 9 GB, and {free / 1e9:.0f} GB are free")
     elif peer:
         side = _peer(bench, theirs, dataset="tctrend", band=bands[0])
         _agree(ours, side)
