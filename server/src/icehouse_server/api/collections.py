@@ -194,6 +194,7 @@ def _band(band: BandSpec) -> dict[str, Any]:
 
 def _links(spec: CollectionSpec, base: str) -> list[dict[str, str]]:
     here = f"{base}/collections/{spec.id}"
+    cube = f"{here}/cube.zarr"
     own = [
         ("self", "application/json", here),
         ("root", "application/json", f"{base}/"),
@@ -206,6 +207,7 @@ def _links(spec: CollectionSpec, base: str) -> list[dict[str, str]]:
             f"{here}/coverage.tif",
         ),
         ("http://www.opengis.net/def/rel/ogc/1.0/coverage", "application/x-netcdf", f"{here}/coverage.nc"),
+        ("http://www.opengis.net/def/rel/ogc/1.0/coverage", "application/json", f"{cube}/zarr.json"),
     ]
     links = [{"rel": rel, "type": media, "href": href} for rel, media, href in own]
     links += [{"rel": "about", "title": title, "href": href} for title, href in spec.links]

@@ -157,6 +157,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
     if status == HTTPStatus.BAD_REQUEST:
         # FastAPI's, of a body that nests too deep or holds a number too long
         status, detail, extensions = 422, "body: it can't be read as JSON", {"parameter": "body"}
+    if status == HTTPStatus.NOT_FOUND:
+        detail = "there is nothing at this address"
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed(request))
     kind = HTTP_KINDS.get(status, "bad-request")
