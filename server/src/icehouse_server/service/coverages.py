@@ -56,7 +56,7 @@ _LARGE_PATIENCE = 1.0
 _DISK_PATIENCE = 5.0
 """Seconds in which the disk must say what it has free."""
 
-_REFILLS = 4
+REFILLS = 4
 """Times that one request has chunks fetched again that were there and are gone, or can't be read back."""
 
 

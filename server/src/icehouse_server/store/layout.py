@@ -363,9 +363,6 @@ def _create_axis(group: zarr.Group, name: str, grid: Grid) -> None:
         dimension_names=(name,),
         attributes={"standard_name": standard_name, "units": units, "axis": name.upper()},
     )
-    for start in range(0, size, _COORDINATE_CHUNK):
-        stop = min(start + _COORDINATE_CHUNK, size)
-        array[start:stop] = first + step * (np.arange(start, stop) + 0.5)
 
 
 def dataset_attributes(spec: CollectionSpec) -> dict[str, Any]:
