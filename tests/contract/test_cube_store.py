@@ -7,15 +7,21 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import google_crc32c
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 import zarr
+from fsspec.implementations.http import HTTPFileSystem
 from numcodecs import blosc
+from obstore.store import HTTPStore
+from zarr.core.buffer.cpu import Buffer
 from zarr.storage import MemoryStore
+from zarr.testing.store import StoreTests
 
 from icehouse_server.api import ApiState, Metrics, create_api
 from icehouse_server.core.collection import BandSpec
@@ -92,7 +98,7 @@ async def served(folder, spec=SPEC, *, fetches=4096, void=()):
                     return await http.request(method, f"/collections/{spec.id}/{store}/{key}", headers=sent)
 
                 yield SimpleNamespace(
-                    get=get, source=source, held=held, service=service, spec=spec, folder=held.folder
+                    app=app, get=get, source=source, held=held, service=service, spec=spec, folder=held.folder
                 )
             await downloads.close()
             watch.close()
@@ -387,3 +393,81 @@ async def test_garbage_collection_spares_what_a_reader_of_files_has_opened(tmp_p
 
 async def _in_thread(array, rows):
     return await asyncio.to_thread(lambda: array[rows, rows])
+
+
+@pytest.fixture(scope="module")
+def on_a_socket(tmp_path_factory):
+    """The same application on a socket, in a thread: (URL of its cube, what is under its keys)."""
+    folder, started, opened = tmp_path_factory.mktemp("socket"), Event(), []
+
+    async def serve():
+        async with served(folder) as cube:
+            await cube.get("zarr.json")
+            config = uvicorn.Config(cube.app, port=0, lifespan="off", log_config=None, ws="none")
+            server = uvicorn.Server(config)
+            task = asyncio.create_task(server.serve())
+            while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+                await asyncio.sleep(0.01)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            documents = cube.app.state.icehouse.cubes._cubes["tiny"].documents
+            opened.append((server, f"http://127.0.0.1:{port}/collections/tiny/cube.zarr", documents))
+            started.set()
+            await task
+
+    thread = Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert started.wait(60)
+    server, url, documents = opened[0]
+    yield url, documents
+    server.should_exit = True
+    thread.join(60)
+
+
+class TestStoresOfZarr:
+    """Of zarr's own tests of stores, those that only read; keys are put under the application's hand."""
+
+    buffer_cls = Buffer
+
+    @pytest.fixture(params=["fsspec", "obstore"])
+    async def store(self, request, on_a_socket):
+        url, documents = on_a_socket
+        before = dict(documents)
+        if request.param == "obstore":
+            remote = HTTPStore(url, client_options={"allow_http": True})
+            yield zarr.storage.ObjectStore(remote, read_only=True)
+        else:
+            files = HTTPFileSystem(asynchronous=True, skip_instance_cache=True)
+            yield zarr.storage.FsspecStore(files, read_only=True, path=url)
+            await (await files.set_session()).close()
+        documents.clear()
+        documents.update(before)
+
+    @pytest.fixture
+    def store_not_open(self, store):
+        return store
+
+    async def set(self, store, key, value):
+        assert store.read_only
+        self.documents[key] = value.to_bytes()
+
+    @pytest.fixture(autouse=True)
+    def _documents(self, on_a_socket):
+        self.documents = on_a_socket[1]
+
+    test_get = StoreTests.test_get
+    test_get_not_open = StoreTests.test_get_not_open
+    test_get_raises = StoreTests.test_get_raises
+    test_get_many = StoreTests.test_get_many
+    test_getsize = StoreTests.test_getsize
+    test_getsize_raises = StoreTests.test_getsize_raises
+    test_get_partial_values = StoreTests.test_get_partial_values
+
+    async def test_exists(self, store):
+        assert await store.exists("dem/zarr.json")
+        assert not await store.exists("foo/zarr.json")
+
+    async def test_nothing_can_be_written(self, store):
+        with pytest.raises(ValueError, match="read-only"):
+            await store.set("foo", Buffer.from_bytes(b"bar"))
+        with pytest.raises(ValueError, match="read-only"):
+            await store.delete("zarr.json")
