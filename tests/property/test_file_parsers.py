@@ -24,6 +24,7 @@ DOCUMENT = tomllib.loads(TEXT)
 _BAND = {**DOCUMENT["bands"][0], "scale": 0.5, "offset": -10.0}
 ROLLING = {
     **DOCUMENT,
+    "source": {key: value for key, value in DOCUMENT["source"].items() if key != "tiling"},
     "time": {"start": "2020-01-01", "period": "P16D", "delay": "P2D"},
     "bands": [_BAND],
 }

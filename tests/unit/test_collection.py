@@ -153,6 +153,7 @@ def make(kind):
         "limit": 1,
         "asked": 2,
         "setting": "max",
+        "window": 60.0,
         "retry_after": 3.5,
         "item": "scene",
         "href": "https://example.org/a.tif",

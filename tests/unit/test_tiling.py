@@ -13,9 +13,7 @@ from icehouse_server.testing import pgc
 
 SPECS = read_collections(None)
 TILINGS = {
-    name: parse_source(spec).tiling.tiling()
-    for name, spec in SPECS.items()
-    if "dem" in name or "rema" in name
+    name: parse_source(spec).tiling.tiling() for name, spec in SPECS.items() if "tiling" in spec.source
 }
 
 
