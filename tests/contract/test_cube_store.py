@@ -298,6 +298,19 @@ async def test_the_budget_counts_what_is_fetched_and_nothing_else(tmp_path):
         assert (await cube.get("dem/c/1/1", user_agent="GDAL/3.12")).json()["status"] == 429
 
 
+async def test_who_joins_a_fetch_pays_nothing_for_it(tmp_path):
+    async with served(tmp_path, fetches=1) as cube:
+        cube.source.gate = asyncio.Event()
+        readers = [asyncio.create_task(cube.get("dem/c/1/1")) for _ in range(16)]
+        while cube.service.downloads.counters.chunks_joined < 15:  # noqa: ASYNC110 - of what they wait for
+            await asyncio.sleep(0.001)
+        cube.source.gate.set()
+        answers = await asyncio.gather(*readers)
+        assert {answer.status_code for answer in answers} == {200}
+        assert min(answer.headers["cache-status"] for answer in answers).endswith("collapsed")
+        assert cube.source.reads == {SPEC.key("dem", 1, 1): 1}
+
+
 def test_a_budget_ends_with_its_window_and_is_each_clients_own():
     now = [0.0]
     budget = FetchBudget(2, 60.0, clock=lambda: now[0])

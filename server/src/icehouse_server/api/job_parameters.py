@@ -61,9 +61,7 @@ class JobQuery:
 
     level: Annotated[
         str | None,
-        Query(
-            description="Level; left out: a seed is of the one that a load reads, others of all cached."
-        ),
+        Query(description="Level; left out: a seed is of the one that a load reads, others of all cached."),
         WithJsonSchema(schemas.LEVEL),
     ] = None
 

@@ -56,8 +56,8 @@ def encode_geotiff(coverage: Coverage) -> list[bytes | memoryview]:
     holds them all, and where their nodata differ the invalid pixels get one that no valid pixel holds; the
     tags ``icehouse_dtypes`` and ``icehouse_nodata`` then say what each band was. Where the collection has a
     time axis, the file has a band for each of our bands at each step, the steps of one band together, and
-    describes it as ``<band> <start of the step>``. Overviews are averages, or nearest where a band's resampling
-    is nearest or mode, as for classes and masks.
+    describes it as ``<band> <start of the step>``. Overviews are averages, or nearest where a band's
+    resampling is nearest or mode, as for classes and masks.
 
     Returns:
         One part: the file.

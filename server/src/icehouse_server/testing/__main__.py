@@ -1,4 +1,4 @@
-"""`python -m icehouse_server.testing stac|cogs|earth-stac|earth-cogs|ee`: one stand-in server in this process."""
+"""`python -m icehouse_server.testing stac|cogs|earth-stac|earth-cogs|ee`: one stand-in server."""
 
 from icehouse_server.testing.serve import main
 
