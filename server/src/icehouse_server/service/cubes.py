@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ class CubeService:
         self._budget = FetchBudget(settings.fetches, settings.window)
         self._cubes: dict[str, Cube] = {}
         self._making = asyncio.Lock()
+        self._fetching: Counter[ChunkKey] = Counter()
 
     async def entry(
         self, spec: CollectionSpec, key: str, *, client: str, trace: Trace, only_if_cached: bool = False
@@ -179,9 +181,15 @@ class CubeService:
     async def _fetch(self, spec: CollectionSpec, key: ChunkKey, client: str, trace: Trace) -> None:
         """Have a chunk fetched. Who joins a fetch that is under way pays nothing for it."""
         trace.absent += 1
-        if not self._coverages.downloads.in_flight(key):
+        # The fetches of our own as well: a look at the disk comes before a chunk is in flight.
+        if key not in self._fetching and not self._coverages.downloads.in_flight(key):
             self._budget.spend(client)
-        failed = await self._coverages.fetch(spec, [key], trace)
+        self._fetching[key] += 1
+        try:
+            failed = await self._coverages.fetch(spec, [key], trace)
+        finally:
+            self._fetching[key] -= 1
+            self._fetching += Counter()  # drops the zeros
         if failed:
             raise error_of(failed)
 
