@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 
+import httpx
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
@@ -43,6 +45,34 @@ def started(daemon, fresh_earth_engine, monkeypatch):
         return daemon(**{"collections": COLLECTIONS, **own, **settings})
 
     return start
+
+
+def test_a_bbox_across_180_is_one_region(started):
+    """Over HTTP, without a size: the grid goes on at its other end, each pixel the nearest one there."""
+    spec = SPECS["tctrend"]
+    answer = httpx.get(
+        f"{started().url}/collections/tctrend/coverage.tif",
+        params={"bbox": "179.97,67.5,-179.97,67.52", "bands": "TCG_slope,datamask"},
+        timeout=120,
+    )
+    assert answer.status_code == 200, answer.text
+    with rasterio.MemoryFile(answer.content) as memory, memory.open() as file:
+        values, mask = file.read()
+        affine, (rows, cols) = file.transform, file.shape
+    assert affine.a == spec.grid.geobox.affine.a
+    assert affine.c < 180 < affine.c + cols * affine.a
+    grid = spec.grid.geobox.affine
+    x = affine.c + affine.a * (np.arange(cols) + 0.5)
+    places = np.floor(((x + 180) % 360 - 180 - grid.c) / grid.a).astype(int)
+    top = round((affine.f - grid.f) / grid.e)
+    for side in (places > spec.grid.shape[1] // 2, places <= spec.grid.shape[1] // 2):
+        chosen = places[side]
+        window = Window(row=top, col=int(chosen[0]), height=rows, width=int(chosen[-1] - chosen[0]) + 1)
+        wanted, valid = rig.truth_of(spec, "TCG_slope", window)
+        shown = valid[:, chosen - chosen[0]]
+        assert shown.mean() > 0.9
+        np.testing.assert_array_equal(mask[:, side] == 1, shown)
+        np.testing.assert_array_equal(values[:, side][shown], wanted[:, chosen - chosen[0]][shown])
 
 
 @pytest.mark.parametrize(

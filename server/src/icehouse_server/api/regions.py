@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from affine import Affine
@@ -12,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from icehouse_server.api.texts import Bounds, Size
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError, OutsideError
-from icehouse_server.core.footprint import transformer
+from icehouse_server.core.footprint import transformer, turn_pixels
 from icehouse_server.core.grid import Window
 from icehouse_server.core.levels import best_level
 from icehouse_server.core.plan import Region
@@ -107,6 +108,8 @@ def geobox_for(spec: CollectionSpec, bounds: Bounds | None, crs: CRS, target: CR
 def _native(spec: CollectionSpec, bounds: Bounds) -> GeoBox:
     """Return the collection's own grid under bounds of its CRS, snapped outward, cut at the grid's edge.
 
+    Not at 180 degrees, where the grid goes around the earth: it goes on there at its other end.
+
     Raises:
         OutsideError: they do not touch the grid.
     """
@@ -120,7 +123,10 @@ def _native(spec: CollectionSpec, bounds: Bounds) -> GeoBox:
         max(math.ceil(stop_row - _EDGE), first_row + 1),
         max(math.ceil(stop_col - _EDGE), first_col + 1),
     )
-    inside = window.intersection(spec.grid.window)
+    whole, turn = spec.grid.window, turn_pixels(spec.grid)
+    if turn is not None and whole.width >= turn - 1:
+        whole = replace(whole, col=window.col, width=min(window.width, math.ceil(turn)))
+    inside = window.intersection(whole)
     if inside is None:
         raise OutsideError("the region lies outside the collection")
     return spec.grid.geobox_of(inside)
