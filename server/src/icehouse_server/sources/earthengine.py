@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
-from icehouse_server.core.errors import SourceRefusedError, SourceUnavailableError
+from icehouse_server.core.errors import SourceRefusedError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Provenance, Source
 from icehouse_server.sources.context import SourceContext
@@ -21,6 +21,7 @@ from icehouse_server.sources.earthengine_layers import Canvas, Layout, portions
 from icehouse_server.sources.earthengine_settings import BandTable, EarthEngineTable, parse_band, parse_source
 from icehouse_server.sources.holes import filled, surroundings
 from icehouse_server.sources.hosts import SLOWEST
+from icehouse_server.sources.reads import Reads
 from icehouse_server.sources.together import together
 
 log = structlog.get_logger(__name__)
@@ -82,8 +83,7 @@ class EarthEngineSource:
     context: SourceContext
     access: Access
     _ceiling: _Ceiling = field(default_factory=_Ceiling)
-    _running: set[asyncio.Task[Block]] = field(default_factory=set)
-    _closed: bool = False
+    _reads: Reads = field(default_factory=Reads)
 
     @property
     def block_side(self) -> int | None:
@@ -92,16 +92,7 @@ class EarthEngineSource:
 
     async def read(self, request: BlockRequest) -> Block:
         """Read a block; see ``Source.read``."""
-        if self._closed:
-            raise SourceUnavailableError("this source is closed")
-        task = asyncio.ensure_future(self._block(request))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
+        return await self._reads.run(lambda: self._block(request))
 
     async def _block(self, request: BlockRequest) -> Block:
         grid, size = request.grid, self._holes(request)
@@ -193,8 +184,5 @@ class EarthEngineSource:
 
     async def close(self) -> None:
         """Cancel reads, and let connections go."""
-        self._closed = True
-        for task in list(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._reads.close()
         self.access.close()

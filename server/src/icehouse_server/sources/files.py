@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
-from icehouse_server.core.errors import SourceError, SourceUnavailableError
+from icehouse_server.core.errors import SourceError
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Mask, Pixels, Provenance, Source
 from icehouse_server.sources.composite import fitted
@@ -15,6 +15,7 @@ from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.files_index import FolderIndex
 from icehouse_server.sources.files_reading import Entry, Header, read_bands
 from icehouse_server.sources.files_settings import parse_band, parse_source
+from icehouse_server.sources.reads import Reads
 from icehouse_server.sources.together import together
 from icehouse_server.sources.warping import Part, Scaled, parts_of, tiles_under, warped
 
@@ -48,8 +49,7 @@ class FilesSource:
     """Name of a band to the file's band, from 1."""
     context: SourceContext
     folder: FolderIndex
-    _running: set[asyncio.Task[Block]] = field(default_factory=set)
-    _closed: bool = False
+    _reads: Reads = field(default_factory=Reads)
 
     @property
     def block_side(self) -> int | None:
@@ -58,26 +58,15 @@ class FilesSource:
 
     async def read(self, request: BlockRequest) -> Block:
         """Read a block; see ``Source.read``."""
-        if self._closed:
-            raise SourceUnavailableError("this source is closed")
-        task = asyncio.ensure_future(self._block(request))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
         try:
-            return await task
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
+            return await self._reads.run(lambda: self._block(request))
         except SourceError:
             self.folder.doubt()  # the next try sees the folder as it is then
             raise
 
     async def close(self) -> None:
         """End reads that are under way."""
-        self._closed = True
-        for task in list(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._reads.close()
         await self.folder.close()
 
     async def _block(self, request: BlockRequest) -> Block:

@@ -10,7 +10,6 @@ from icehouse_server.core.errors import (
     SourceCorruptError,
     SourceError,
     SourceRefusedError,
-    SourceUnavailableError,
 )
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Provenance, Source
@@ -19,6 +18,7 @@ from icehouse_server.sources.cog import Cog
 from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.failures import LinkExpiredError
 from icehouse_server.sources.merge import Piece, merge
+from icehouse_server.sources.reads import Reads
 from icehouse_server.sources.remote import RemoteFiles
 from icehouse_server.sources.stac_api import StacApi
 from icehouse_server.sources.stac_composite import Composite
@@ -77,8 +77,7 @@ class StacSource:
     files: RemoteFiles
     composite: Composite
     """Makes what is not on the collection's own grid: all, or what lies above level 0."""
-    _running: set[asyncio.Task[Block]] = field(default_factory=set)
-    _closed: bool = False
+    _reads: Reads = field(default_factory=Reads)
 
     @property
     def block_side(self) -> int | None:
@@ -87,19 +86,10 @@ class StacSource:
 
     async def read(self, request: BlockRequest) -> Block:
         """Read a block; see ``Source.read``."""
-        if self._closed:
-            raise SourceUnavailableError("this source is closed")
-        self.context.hosts.enter(self)
-        task = asyncio.ensure_future(self._read(request))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
+        return await self._reads.run(lambda: self._read(request))
 
     async def _read(self, request: BlockRequest) -> Block:
+        self.context.hosts.enter(self)
         try:
             return await self._block(request)
         except (SourceCorruptError, SourceRefusedError) as error:
@@ -138,10 +128,7 @@ class StacSource:
 
     async def close(self) -> None:
         """Cancel reads, and let connections go."""
-        self._closed = True
-        for task in list(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._reads.close()
         await self.finder.close()
         await self.files.close()
         self.api.close()
