@@ -18,11 +18,13 @@ import pytest
 import rasterio
 import xarray as xr
 import zarr
+from affine import Affine
 from obstore.store import HTTPStore
 from rasterio.windows import Window
 
 import icehouse
 from icehouse_server.testing.faults import Fault, Status
+from icehouse_server.testing.standins import StandIns
 
 OFFSET, SIDE = 100, 64
 """Of what `place.query` asks for, inside its chunk."""
@@ -111,6 +113,16 @@ READERS = {
 @pytest.fixture(params=READERS)
 def read(request):
     return READERS[request.param] or request.getfixturevalue("zarrita")
+
+
+@pytest.fixture
+def place(daemon):
+    """A chunk that no other test asks for, and that is not all water."""
+    while True:
+        found = daemon.place()
+        affine = Affine(32, 0, found.left + OFFSET * 32, 0, -32, found.top - OFFSET * 32)
+        if StandIns.truth("arcticdem", "32m", "dem", affine, (SIDE, SIDE))[1].any():
+            return found
 
 
 def slices(place):

@@ -255,6 +255,7 @@ def icehouse_command(monkeypatch, capsys):
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=str)
 def test_rule_12_config_show_does_not_show_it(icehouse_command, monkeypatch, options):
     monkeypatch.setenv("ICEHOUSE_TOKEN", TOKEN)
+    monkeypatch.setenv("COLUMNS", "200")  # a narrow table breaks the line
     status, said = icehouse_command("config", "show", *options)
     assert status == 0
     assert "environment ICEHOUSE_TOKEN" in said
