@@ -20,6 +20,7 @@ from icehouse_server.api.prefer import parse_prefer
 from icehouse_server.api.schemas import link
 from icehouse_server.api.state import ApiState, Spec, State, base_url
 from icehouse_server.api.tokens import reads_only
+from icehouse_server.api.validators import etag_known
 from icehouse_server.api.vanish import while_connected
 from icehouse_server.core.errors import BadParameterError, NotAcceptableError
 from icehouse_server.service import STAGES, Answer, Ask, Trace
@@ -230,14 +231,13 @@ def _validity_headers(ask: Ask, format_name: str, answer: Answer) -> Mapping[str
 
 async def _not_modified(request: Request, state: ApiState, ask: Ask, format_name: str) -> Response | None:
     """Answer 304 where the caller holds what would be sent, without reading a pixel."""
-    known = request.headers.get("if-none-match")
-    if known is None or ask.snapshot is not None or request.method != "GET":
+    if "if-none-match" not in request.headers or ask.snapshot is not None or request.method != "GET":
         return None
     plan = await state.service.plan(ask.region)
     if plan.absent or plan.outside:
         return None
     etag = _etag(ask, format_name, state.service.collection(ask.region.collection.id).snapshot)
-    if known.strip() != "*" and etag not in {tag.strip().removeprefix("W/") for tag in known.split(",")}:
+    if not etag_known(request, etag):
         return None
     return Response(status_code=304, headers={"ETag": etag, **_REVALIDATE})
 

@@ -13,6 +13,7 @@ from icehouse_server.api.bodies import PartsResponse
 from icehouse_server.api.notes import note_of
 from icehouse_server.api.problems import of_error
 from icehouse_server.api.state import Spec, State
+from icehouse_server.api.validators import etag_known
 from icehouse_server.api.vanish import while_connected
 from icehouse_server.core.errors import IcehouseError, UnknownKeyError
 from icehouse_server.service import Entry, Trace
@@ -131,8 +132,7 @@ def _undecodable(error: IcehouseError) -> Response:
 def _answer(request: Request, entry: Entry) -> Response:
     """Send an entry, the range of it that is asked for, or 304."""
     headers = {"ETag": entry.tag, "Cache-Control": "no-cache"}
-    known = request.headers.get("if-none-match", "")
-    if known.strip() == "*" or entry.tag in {tag.strip().removeprefix("W/") for tag in known.split(",")}:
+    if etag_known(request, entry.tag):
         entry.close()
         return Response(status_code=304, headers=headers)
     if entry.trace is not None:
