@@ -100,15 +100,6 @@ def test_landing_page_for_programs(daemon):
     pystac.Catalog.from_dict(document)
 
 
-def test_landing_page_for_browsers(daemon):
-    accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
-    answer = daemon.http.get("/", headers={"accept": accept})
-    assert answer.headers["content-type"].startswith("text/html")
-    for name in IDS:
-        assert f'href="collections/{name}"' in answer.text
-    assert not re.search(r'(?:src|href)="(?:https?:)?//', answer.text)
-
-
 def test_links_hold_the_name_by_which_the_daemon_was_asked(daemon):
     answer = daemon.http.get("/", headers={"host": f"localhost:{daemon.port}"})
     assert links(answer.json(), "self") == [f"http://localhost:{daemon.port}/"]

@@ -14,6 +14,7 @@ from fastapi.routing import iter_route_contexts
 
 import icehouse
 from icehouse_server.api import tokens
+from icehouse_server.api.page import Page
 from icehouse_server.app import create_app
 from icehouse_server.cli import main
 from icehouse_server.settings import Settings
@@ -114,7 +115,7 @@ def test_rule_12_the_comparison_takes_as_long_for_every_wrong_token(monkeypatch)
     real = tokens.hmac.compare_digest
     monkeypatch.setattr(tokens.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or real(a, b))
     guard = tokens.TokenGuard(
-        None, rule=tokens.TokenRule(token=TOKEN.encode(), for_reading=False), reading=()
+        None, rule=tokens.TokenRule(token=TOKEN.encode(), for_reading=False), reading=(), page=Page(None, {})
     )
     assert guard._is_right([f"Bearer {TOKEN}".encode()])
     assert not guard._is_right([b"Bearer wrong"])

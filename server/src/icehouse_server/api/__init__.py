@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from importlib.resources import files
 
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
@@ -14,6 +15,7 @@ from icehouse_server.api import (
     health,
     jobs,
     landing,
+    page,
     plan,
     points,
     problems,
@@ -32,7 +34,7 @@ _DESCRIPTION = """Regions of remote Earth-observation rasters, fetched once, kep
 
 Axis order is **x, y (lon, lat) for every CRS**. Errors are RFC 9457 problems with a stable `kind`."""
 
-_MODULES = (landing, collections, coverage, plan, points, cube, jobs, health)
+_MODULES = (landing, page, collections, coverage, plan, points, cube, jobs, health)
 """One a resource, each with a router."""
 
 
@@ -59,10 +61,11 @@ def create_api(
         dependencies=[Depends(refuse_unread_parameters), Depends(refuse_other_media_types)],
         generate_unique_id_function=description.operation_id,
     )
+    app.state.page = page.Page.read(files("icehouse_server") / "page")
     app.add_middleware(HeadAsGet)
     app.add_middleware(SizeLimits, body=max_body_bytes)
     if token is not None:
-        app.add_middleware(TokenGuard, rule=token, reading=reading_paths(routers))
+        app.add_middleware(TokenGuard, rule=token, reading=reading_paths(routers), page=app.state.page)
     app.add_middleware(HostGuard, allowed=tuple(allowed_hosts))
     app.add_middleware(RequestLog)  # the outermost: it sees what the guard refuses, too
     problems.install(app)

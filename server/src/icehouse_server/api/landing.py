@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import HTMLResponse, JSONResponse
 
 from icehouse_server.api import schemas
+from icehouse_server.api.page import BuiltPage, index_answer, wants_html
 from icehouse_server.api.schemas import json_answer
 from icehouse_server.api.state import ApiState, State, base_url
 
@@ -22,7 +23,7 @@ CONFORMANCE = (
 )
 """Classes that are met whole. OGC API Coverages is a draft whose URIs still change: not claimed."""
 
-_PAGE = """<!doctype html>
+_PLAIN_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Icehouse</title>
 <style>
@@ -35,6 +36,7 @@ dt {{ font-weight: 600; margin-top: 1rem }} dd {{ margin: 0 }}
 <h1>Icehouse {version}</h1>
 <p>This daemon fetches remote Earth-observation rasters once, keeps them on this machine, and gives any region
 of them to every process here.</p>
+<p>The page with the map is not built here: <code>make page</code> builds it in a checkout.</p>
 <h2>Collections</h2><dl>{collections}</dl>
 <h2>Load a region</h2>
 <pre>curl -o region.tif "{base}/collections/{first}/coverage.tif?bbox=150,65,151,65.5"</pre>
@@ -44,17 +46,25 @@ ds = icehouse.Client("{base}").load(geobox, "{first}")</pre>
 <a href="readyz">status</a> · <a href="metrics">metrics</a></p>
 </body></html>
 """
-
-
+"""What browsers get where the page was not built."""
+_PLAIN = {
+    "Vary": "Accept",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 _TYPES = {"application/json": {"schema": schemas.LANDING}, "text/html": {"schema": {"type": "string"}}}
 
 
 @router.get("/", responses={200: {"description": "The landing page.", "content": _TYPES}})
-async def get_landing(request: Request, state: State) -> Response:
-    """The landing page: HTML for browsers, links for programs."""
+async def get_landing(request: Request, state: State, page: BuiltPage) -> Response:
+    """The page for people who ask with a browser, links for programs."""
     base = base_url(request)
-    if "text/html" in request.headers.get("accept", ""):
-        return HTMLResponse(_page(state, base), headers={"Vary": "Accept"})
+    if wants_html(request.headers):
+        if page.index is not None:
+            return index_answer(request, page.index)
+        return HTMLResponse(_plain_page(state, base), headers=_PLAIN)
     return JSONResponse(_links(state, base), headers={"Vary": "Accept"})
 
 
@@ -64,14 +74,14 @@ async def get_conformance() -> dict[str, Any]:
     return {"conformsTo": list(CONFORMANCE)}
 
 
-def _page(state: ApiState, base: str) -> str:
+def _plain_page(state: ApiState, base: str) -> str:
     specs = [collection.spec for collection in state.service.collections.values()]
     listed = "".join(
         f'<dt><a href="collections/{escape(spec.id)}"><code>{escape(spec.id)}</code></a></dt>'
         f"<dd>{escape(spec.title)}</dd>"
         for spec in specs
     )
-    return _PAGE.format(
+    return _PLAIN_PAGE.format(
         version=escape(state.version),
         collections=listed,
         base=escape(base),

@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from icehouse_server.api.page import Page
 from icehouse_server.api.problems import problem
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -29,7 +30,7 @@ class TokenRule:
 
     token: bytes = field(repr=False)
     for_reading: bool
-    """It is needed for everything but ``/healthz``."""
+    """It is needed for everything but ``/healthz`` and the files of the page."""
 
 
 def reads_only[F: Callable[..., object]](endpoint: F) -> F:
@@ -62,12 +63,16 @@ class TokenGuard:
 
     A safe method never needs it on loopback; any other does, whatever its path, unless its path is one of
     those that only read. It looks at the header alone: not at the URL, which ends up in logs and histories.
+    The files of the page never need it: they hold no data, and it is the page that asks people for the token.
     """
 
-    def __init__(self, app: ASGIApp, *, rule: TokenRule, reading: Iterable[re.Pattern[str]]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, rule: TokenRule, reading: Iterable[re.Pattern[str]], page: Page
+    ) -> None:
         self._app = app
         self._rule = rule
         self._reading = tuple(reading)
+        self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
@@ -86,10 +91,10 @@ class TokenGuard:
         return hmac.compare_digest(shown[0][len(_SCHEME) :].strip(b" "), self._rule.token)
 
     def _is_needed(self, scope: Scope) -> bool:
-        if self._rule.for_reading:
-            return scope["path"] != _FREE or scope["method"] not in _SAFE_METHODS
         if scope["method"] in _SAFE_METHODS:
-            return False
+            return self._rule.for_reading and scope["path"] != _FREE and not self._page.answers(scope)
+        if self._rule.for_reading:
+            return True
         return scope["method"] != "POST" or not any(path.match(scope["path"]) for path in self._reading)
 
 
