@@ -11,6 +11,7 @@ from icehouse_server.api.coverage import crs_uri
 from icehouse_server.api.schemas import json_answer, link
 from icehouse_server.api.state import Spec, State, base_url
 from icehouse_server.core.collection import BandSpec, CollectionSpec
+from icehouse_server.core.style import Style
 from icehouse_server.core.time import written
 
 router = APIRouter(tags=["collections"])
@@ -21,6 +22,7 @@ _EXTENSIONS = [
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
     "https://stac-extensions.github.io/scientific/v1.0.0/schema.json",
     "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/render/v2.0.0/schema.json",
 ]
 _MOST_LISTED = 1000
 """Time steps that are listed; of more, the extent and the step say which there are."""
@@ -114,6 +116,7 @@ def collection_document(spec: CollectionSpec, base: str) -> dict[str, Any]:
         "cube:dimensions": _dimensions(spec),
         "cube:variables": {band.name: _variable(spec, band) for band in spec.bands},
         "bands": [_band(band) for band in spec.bands],
+        "renders": {style.name: _render(style) for style in spec.styles},
         "proj:code": _code(spec.grid.crs),
         "proj:shape": list(spec.grid.shape),
         "proj:transform": [affine.a, affine.b, affine.c, affine.d, affine.e, affine.f],
@@ -187,9 +190,19 @@ def _band(band: BandSpec) -> dict[str, Any]:
     }
     if band.units:
         found["unit"] = band.units
-    if (band.scale, band.offset) != (1, 0):
+    if band.is_scaled:
         found |= {"raster:scale": band.scale, "raster:offset": band.offset}
     return found if band.nodata is None else {**found, "nodata": _json_number(band.nodata)}
+
+
+def _render(style: Style) -> dict[str, Any]:
+    """Return a style as STAC's Render extension has it; of its own are ``hillshade`` and ``mask``."""
+    found: dict[str, Any] = {"title": style.title, "assets": [], "bands": list(style.bands)}
+    if style.rescale is not None:
+        found["rescale"] = [list(pair) for pair in style.rescale]
+    own = {"icehouse:hillshade": style.hillshade or None, "icehouse:mask": style.mask}
+    said = {"colormap_name": style.colormap_name, "resampling": style.resampling, **own}
+    return found | {name: value for name, value in said.items() if value is not None}
 
 
 def _links(spec: CollectionSpec, base: str) -> list[dict[str, str]]:

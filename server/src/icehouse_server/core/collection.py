@@ -9,8 +9,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from icehouse_server.core.errors import UnknownBandError
+from icehouse_server.core.errors import UnknownBandError, UnknownStyleError
 from icehouse_server.core.grid import ChunkKey, Grid
+from icehouse_server.core.style import Style, derived_styles
 from icehouse_server.core.time import TimeAxis, TimeStep
 
 ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -87,6 +88,11 @@ class BandSpec:
         """What an invalid pixel holds: nodata, or 0 where the band has none."""
         return self.dtype.type(0 if self.nodata is None else self.nodata)
 
+    @property
+    def is_scaled(self) -> bool:
+        """Whether a stored value is another number than the quantity that it stands for."""
+        return (self.scale, self.offset) != (1, 0)
+
 
 def _check_nodata(nodata: float, dtype: np.dtype[np.generic]) -> None:
     is_float = dtype.kind == "f"
@@ -131,6 +137,8 @@ class CollectionSpec:
     keywords: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     """(title, href) of pages about the data."""
+    styles: tuple[Style, ...] = ()
+    """How it is shown, the default first; derived from the default bands where none is given."""
 
     def __post_init__(self) -> None:
         if not ID_PATTERN.fullmatch(self.id):
@@ -141,6 +149,38 @@ class CollectionSpec:
         unknown = [name for name in self.default_bands if name not in names]
         if unknown or not self.default_bands:
             raise ValueError(f"default_bands names {unknown or 'nothing'}; the bands are {', '.join(names)}")
+        if not self.styles:
+            object.__setattr__(self, "styles", derived_styles(self.select(None)))
+        self._check_styles(names)
+
+    def _check_styles(self, bands: Sequence[str]) -> None:
+        if len({style.name for style in self.styles}) != len(self.styles):
+            raise ValueError("styles: no two have one name")
+        for style in self.styles:
+            unknown = [name for name in style.read if name not in bands]
+            if unknown:
+                raise ValueError(
+                    f"styles.{style.name}: there is no band {unknown[0]!r}; the bands are {', '.join(bands)}"
+                )
+            if style.resampling not in {None, *RESAMPLINGS}:
+                raise ValueError(
+                    f"styles.{style.name}.resampling: {style.resampling!r} is not one of "
+                    f"{', '.join(RESAMPLINGS)}"
+                )
+
+    def style(self, name: str) -> Style:
+        """Return the style of a name.
+
+        Raises:
+            UnknownStyleError: there is none.
+        """
+        for style in self.styles:
+            if style.name == name:
+                return style
+        raise UnknownStyleError(
+            f"collection {self.id!r} has no style {name[:80]!r}",
+            hint=f"its styles are {', '.join(style.name for style in self.styles)}",
+        )
 
     def band(self, name: str) -> BandSpec:
         """Return the band of a name.

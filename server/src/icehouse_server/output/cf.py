@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
+from icehouse_server.core.cf import TIME_ATTRIBUTES, TIME_UNITS, scaling
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.ports import Stack
@@ -106,11 +107,9 @@ def geo_transform(geobox: GeoBox) -> str:
 def _times(steps: Sequence[TimeStep]) -> tuple[Variable, Variable]:
     """Return the time coordinate, which is where each step starts, and its bounds (CF 1.10, 7.1)."""
     bounds = np.array([step.seconds for step in steps], dtype=np.int64).reshape(-1, 2)
-    units: dict[str, Value] = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"}
-    names: dict[str, Value] = {"standard_name": "time", "axis": "T", "bounds": TIME_BOUNDS}
     return (
-        Variable(name=TIME, dims=(TIME,), values=bounds[:, 0].copy(), attrs=names | units),
-        Variable(name=TIME_BOUNDS, dims=(TIME, "bnds"), values=bounds, attrs=units),
+        Variable(name=TIME, dims=(TIME,), values=bounds[:, 0].copy(), attrs=TIME_ATTRIBUTES),
+        Variable(name=TIME_BOUNDS, dims=(TIME, "bnds"), values=bounds, attrs=TIME_UNITS),
     )
 
 
@@ -126,8 +125,7 @@ def _band(band: BandSpec, dims: tuple[str, ...], values: Stack) -> Variable:
         attrs["units"] = band.units
     if nodata is not None:
         attrs["nodata"] = nodata.item()
-    if (band.scale, band.offset) != (1, 0):
-        attrs |= {"scale_factor": band.scale, "add_offset": band.offset}
+    attrs |= scaling(band)
     attrs["grid_mapping"] = GRID_MAPPING
     # xarray takes a variable for a coordinate only where one says so, and odc-geo looks among coordinates.
     attrs["coordinates"] = GRID_MAPPING

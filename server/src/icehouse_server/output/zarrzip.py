@@ -5,15 +5,14 @@ straight into NumPy: entries are stored, not deflated, each chunk lies whole at 
 metadata are consolidated in the first entry, ``zarr.json``. The same coverage is always the same bytes.
 """
 
-import base64
 import json
 import math
-import struct
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from icehouse_server.core.cf import xarray_fill
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.output.cf import Description, Value, Variable, describe
 from icehouse_server.output.zipparts import stored_zip
@@ -62,7 +61,7 @@ def array_metadata(variable: Variable) -> Json:
     values = variable.values
     attrs = _json_attrs(variable.attrs)
     if variable.nodata is not None:
-        attrs["_FillValue"] = _xarray_fill(variable.nodata)
+        attrs["_FillValue"] = xarray_fill(variable.nodata)
     many = values.dtype.itemsize > 1
     codec: Json = {"name": "bytes", "configuration": {"endian": "little"}} if many else {"name": "bytes"}
     return {
@@ -91,13 +90,6 @@ def _number(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     return value
-
-
-def _xarray_fill(nodata: np.generic) -> str | int:
-    """Return ``_FillValue`` as xarray writes it into Zarr v3 (``xarray.backends.zarr.FillValueCoder``)."""
-    if nodata.dtype.kind == "f":
-        return base64.standard_b64encode(struct.pack("<d", float(nodata.item()))).decode("ascii")
-    return int(nodata.item())
 
 
 def _dump(document: Json) -> bytes:

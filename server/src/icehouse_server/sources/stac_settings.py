@@ -243,7 +243,7 @@ def parse_band(spec: CollectionSpec, band: BandSpec) -> BandTable:
             f"{where}: dtype, apply_scale and harmonise need the table [source.composite]",
             hint='for one that changes nothing else, write rule = "first"',
         )
-    if table.apply_scale and (band.dtype.kind != "f" or (band.scale, band.offset) != (1.0, 0.0)):
+    if table.apply_scale and (band.dtype.kind != "f" or band.is_scaled):
         raise ConfigurationError(
             f"{where}: apply_scale stores quantities, so the band's dtype is float32 or float64, "
             "without scale and offset"

@@ -9,15 +9,16 @@ the group ``k``, laid out alike; it is there from when its first chunk was writt
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import batched
 from typing import Any
 
 import icechunk
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from xarray.backends.zarr import FillValueCoder
 from zarr.abc.store import Store as ZarrStore
 
+from icehouse_server.core.cf import TIME_ATTRIBUTES, TIME_UNITS, scaling, xarray_fill
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import RepositoryForeignError
 from icehouse_server.core.grid import ChunkKey, Grid
@@ -30,11 +31,10 @@ LAYOUT = 1
 AXES = ("y", "x")
 COORDINATE_CHUNK = 1 << 16
 """Longest chunk of an axis."""
+_AXIS_CHUNKS = 16
+"""Chunks of an axis that are written at once: 8 MB."""
 
 _TIME_CHUNK = 1024
-TIME_UNITS = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"}
-TIME_ATTRIBUTES = {**TIME_UNITS, "standard_name": "time", "axis": "T", "bounds": "time_bnds"}
-"""Of the time coordinate, which is where each step starts (CF 1.10, 4.4 and 7.1)."""
 
 _MANIFEST_SPLIT = 128
 """Chunks per side of a manifest; a commit rewrites those that it touches and lists them all.
@@ -222,8 +222,8 @@ def _create_array(spec: CollectionSpec, band: BandSpec, level: int, group: zarr.
         attributes["units"] = band.units
     if band.nodata is not None:
         attributes["nodata"] = band.nodata if np.isfinite(band.nodata) else str(band.nodata)
-        attributes["_FillValue"] = FillValueCoder.encode(band.fill.item(), band.dtype)
-    attributes |= _scaling(band)
+        attributes["_FillValue"] = xarray_fill(band.fill)
+    attributes |= scaling(band)
     group.create_array(
         band.name,
         shape=(steps_of(group), *shape) if temporal else shape,
@@ -234,13 +234,6 @@ def _create_array(spec: CollectionSpec, band: BandSpec, level: int, group: zarr.
         dimension_names=("time", "y", "x") if temporal else ("y", "x"),
         attributes=attributes,
         config={"write_empty_chunks": True},
-    )
-
-
-def _scaling(band: BandSpec) -> dict[str, Any]:
-    """Return a band's CF attributes of scale and offset, where they say anything."""
-    return (
-        {} if (band.scale, band.offset) == (1, 0) else {"scale_factor": band.scale, "add_offset": band.offset}
     )
 
 
@@ -311,8 +304,8 @@ def _has_band(spec: CollectionSpec, band: BandSpec, root: zarr.Group) -> bool:
 
 def _same(array: zarr.Array[Any], band: BandSpec) -> bool:
     fill = bool(np.array_equal(np.asarray(array.fill_value), np.asarray(band.fill), equal_nan=True))
-    scaling = {name: array.attrs[name] for name in ("scale_factor", "add_offset") if name in array.attrs}
-    return fill and ("nodata" in array.attrs) == (band.nodata is not None) and scaling == _scaling(band)
+    scaled = {name: array.attrs[name] for name in ("scale_factor", "add_offset") if name in array.attrs}
+    return fill and ("nodata" in array.attrs) == (band.nodata is not None) and scaled == scaling(band)
 
 
 def axis_values(grid: Grid, name: str, chunk: int) -> NDArray[np.float64]:
@@ -333,13 +326,14 @@ def axis_values(grid: Grid, name: str, chunk: int) -> NDArray[np.float64]:
 
 
 def _write_axes(grid: Grid, group: zarr.Group) -> None:
-    """Write the values of the axes, slice by slice: at 2 m they are 30 MB."""
+    """Write the values of the axes, some chunks at a time: at 2 m they are 30 MB."""
     for name in AXES:
         array = group[name]
         if not isinstance(array, zarr.Array):
             raise TypeError(f"{name} is an array")
-        for chunk, start in enumerate(range(0, array.shape[0], COORDINATE_CHUNK)):
-            values = axis_values(grid, name, chunk)
+        for chunks in batched(range(array.nchunks), _AXIS_CHUNKS):
+            start = chunks[0] * COORDINATE_CHUNK
+            values = np.concatenate([axis_values(grid, name, chunk) for chunk in chunks])
             array[start : start + len(values)] = values
 
 
