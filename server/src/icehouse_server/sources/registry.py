@@ -1,7 +1,8 @@
 """Which kinds of source there are: entry points, so that a package from elsewhere can add one."""
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from typing import cast
 
 from icehouse_server.core.collection import CollectionSpec
@@ -22,7 +23,7 @@ def create_source(spec: CollectionSpec, context: SourceContext) -> Source:
     Raises:
         ConfigurationError: there is no such kind of source, it can't be loaded, or it refuses its table.
     """
-    known = entry_points(group=GROUP)
+    known = _installed()
     if spec.source_type not in known.names:
         raise ConfigurationError(
             f"collection {spec.id!r}: [source] type = {spec.source_type!r} is not installed",
@@ -36,3 +37,9 @@ def create_source(spec: CollectionSpec, context: SourceContext) -> Source:
             hint="install the package that provides it, with what it needs",
         ) from error
     return factory(spec, context)
+
+
+@cache
+def _installed() -> EntryPoints:
+    """Return the kinds that are installed. Looked for once: it reads files of every package."""
+    return entry_points(group=GROUP)
