@@ -29,6 +29,8 @@ _KINDS: Mapping[str, type[errors.IcehouseError]] = {
     "unknown-snapshot": errors.NotFound,
     "unknown-job": errors.NotFound,
     "unknown-key": errors.NotFound,
+    "unknown-style": errors.NotFound,
+    "unknown-tms": errors.NotFound,
     "not-found": errors.NotFound,
     "too-large": errors.TooLarge,
     "outside-collection": errors.OutsideCollection,

@@ -238,6 +238,14 @@ COLLECTION = _document(
             "minItems": 1,
             "items": _document({"name": _TEXT, "data_type": _TEXT, "description": _TEXT}, title="Band"),
         },
+        "renders": {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": _document(
+                {"title": _TEXT, "assets": {"type": "array"}, "bands": {"type": "array", "items": _TEXT}},
+                title="Render",
+            ),
+        },
         "proj:code": {"type": ["string", "null"]},
         "proj:shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2},
         "proj:transform": _NUMBERS,

@@ -123,6 +123,18 @@ class UnknownKeyError(UnknownError):
     kind = "unknown-key"
 
 
+class UnknownStyleError(UnknownError):
+    """The collection has no style of this name."""
+
+    kind = "unknown-style"
+
+
+class UnknownTmsError(UnknownError):
+    """There is no tile matrix set of this name."""
+
+    kind = "unknown-tms"
+
+
 class NotAcceptableError(IcehouseError):
     """None of the formats asked for can be given."""
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 from icehouse_server.core.collection import DTYPES, BandSpec, CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.grid import LATTICE_TOLERANCE, Grid
+from icehouse_server.core.style import Style
 from icehouse_server.core.time import Period, TimeAxis, TimeStep, parse_moment
 from icehouse_server.settings.sources import NotTomlError, guess, read_toml, shortened, user_config_dir
 
@@ -75,6 +76,17 @@ class _BandTable(_Table):
     source: dict[str, Any] = {}
 
 
+class _StyleTable(_Table):
+    name: str
+    title: str = ""
+    bands: tuple[str, ...]
+    rescale: tuple[tuple[float, float], ...] | None = None
+    colormap_name: str | None = None
+    hillshade: bool = False
+    resampling: str | None = None
+    mask: str | None = None
+
+
 class _SourceTable(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
     type: str
@@ -95,6 +107,7 @@ class _File(_Table):
     time: _TimeTable | None = None
     source: _SourceTable
     bands: Annotated[tuple[_BandTable, ...], Field(min_length=1)]
+    styles: tuple[_StyleTable, ...] = ()
 
 
 def read_collections(own: Path | None, only: Iterable[str] | None = None) -> dict[str, CollectionSpec]:
@@ -221,6 +234,7 @@ def _spec(file: _File, home: Path | None) -> CollectionSpec:
         citation=file.citation,
         keywords=file.keywords,
         links=tuple((link.title, link.href) for link in file.links),
+        styles=tuple(_style(table) for table in file.styles),
     )
 
 
@@ -231,6 +245,13 @@ def _band(table: _BandTable) -> BandSpec:
         return BandSpec(**{**table.model_dump(), "dtype": np.dtype(table.dtype)})
     except ValueError as error:
         raise ValueError(f"bands.{table.name}: {error}") from None
+
+
+def _style(table: _StyleTable) -> Style:
+    try:
+        return Style(**{**table.model_dump(), "title": table.title or table.name})
+    except ValueError as error:
+        raise ValueError(f"styles.{table.name}.{error}") from None
 
 
 def _grid(table: _GridTable) -> Grid:
@@ -325,6 +346,7 @@ def _known_keys(place: tuple[int | str, ...]) -> Iterable[str]:
         "time": _TimeTable,
         "links": _LinkTable,
         "bands": _BandTable,
+        "styles": _StyleTable,
     }
     table = tables.get(str(place[0]), _File) if len(place) > 1 else _File
     prefix = ".".join(str(part) for part in place[:-1])
