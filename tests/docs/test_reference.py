@@ -256,10 +256,10 @@ def fields(model, prefix):
 
 def test_keys_of_collection_files(page_of):
     documented = rows(page_of("docs/reference/collection-file.md").text)
-    tables = {"grid", "extent", "time", "links", "source", "bands"}
+    tables = {"grid", "extent", "time", "links", "source", "bands", "styles"}
     real = fields(files._File, "") - tables
     real |= fields(files._GridTable, "grid.") | fields(files._ExtentTable, "extent.")
-    real |= fields(files._TimeTable, "time.")
+    real |= fields(files._TimeTable, "time.") | fields(files._StyleTable, "styles.")
     real |= fields(files._LinkTable, "links.") | (fields(files._BandTable, "bands.") - {"bands.source"})
     real |= fields(files._SourceTable, "source.")
     real |= fields(stac_settings.StacTable, "source.") - {"source.tiling", "source.composite"}
@@ -271,6 +271,7 @@ def test_keys_of_collection_files(page_of):
     required = {
         *("id", "title", "grid.crs", "grid.resolution", "grid.bounds", "extent.bbox", "links.title"),
         *("links.href", "bands.name", "bands.dtype", "bands.source.asset", "source.type", "source.api"),
+        *("styles.name", "styles.bands"),
         *("source.collection", "source.tiling.origin", "source.tiling.size", "source.tiling.rows"),
         *("source.tiling.columns", "source.tiling.item", "source.composite.rule"),
         *("source.composite.mask.asset", "source.composite.mask.classes"),
@@ -282,6 +283,7 @@ def test_keys_of_collection_files(page_of):
         "time": files._TimeTable,
         "links": files._LinkTable,
         "bands": files._BandTable,
+        "styles": files._StyleTable,
         "source.tiling": stac_settings.TilingTable,
         "source.composite": stac_settings.CompositeTable,
         "source.composite.mask": stac_settings.MaskTable,
