@@ -56,6 +56,15 @@ class ChunkSet:
         cell = row % _SIDE, col % _SIDE
         self._size -= int(bitmap[cell])
         bitmap[cell] = False
+        if not bitmap.any():
+            del self._maps[row // _SIDE, col // _SIDE]
+
+    def copy(self) -> "ChunkSet":
+        """Return a set of the same positions."""
+        other = ChunkSet()
+        other._maps = {place: bitmap.copy() for place, bitmap in self._maps.items()}
+        other._size = self._size
+        return other
 
     def within(self, chunks: Window) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
         """Return a boolean array (rows, columns) over a rectangle of chunks: True where a member is."""

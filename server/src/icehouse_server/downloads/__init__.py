@@ -2,6 +2,16 @@
 
 from icehouse_server.downloads.downloads import Downloads
 from icehouse_server.downloads.fetch import RetryPolicy
-from icehouse_server.downloads.values import DownloadSettings, Ensured, Priority, Supply
+from icehouse_server.downloads.flights import Failure
+from icehouse_server.downloads.values import BlockReport, DownloadSettings, Ensured, Priority, Supply
 
-__all__ = ["DownloadSettings", "Downloads", "Ensured", "Priority", "RetryPolicy", "Supply"]
+__all__ = [
+    "BlockReport",
+    "DownloadSettings",
+    "Downloads",
+    "Ensured",
+    "Failure",
+    "Priority",
+    "RetryPolicy",
+    "Supply",
+]

@@ -6,7 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from icehouse_server.core.blocks import ChunkBlock, join
 from icehouse_server.core.collection import CollectionSpec
@@ -17,13 +19,13 @@ from icehouse_server.core.errors import (
     ShuttingDownError,
     TooLargeError,
 )
-from icehouse_server.core.grid import ChunkKey
+from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.pace import Pace
 from icehouse_server.downloads.filling import Filling, keys_of
-from icehouse_server.downloads.flights import Flight, Job, State
+from icehouse_server.downloads.flights import Failure, Flight, Flights, Job, State
 from icehouse_server.downloads.report import Counters, Trouble
 from icehouse_server.downloads.schedule import Schedule
-from icehouse_server.downloads.values import DownloadSettings, Ensured, Priority, Supply
+from icehouse_server.downloads.values import BlockReport, DownloadSettings, Ensured, Priority, Supply
 
 
 class Downloads:
@@ -40,7 +42,7 @@ class Downloads:
         self._supplies = supplies
         self._settings = settings
         self._clock = clock
-        self._flights: dict[ChunkKey, Flight] = {}
+        self._flights = Flights()
         self._filling = Filling(supplies, settings, pool=pool, flights=self._flights, clock=clock)
         self._schedule = Schedule(
             self._fetch,
@@ -85,6 +87,34 @@ class Downloads:
         return len(self._flights)
 
     @property
+    def version(self) -> int:
+        """A number that grows whenever a chunk's flight begins or ends, or its failure is forgotten."""
+        return self._flights.version + self._filling.failures.version
+
+    def failures(self, collection: str, level: int) -> Sequence[Failure]:
+        """Return the chunks that failed a few minutes ago at most and were not filled since."""
+        return self._filling.failures.kept(collection, level)
+
+    @property
+    def last_failures(self) -> Sequence[Failure]:
+        """The newest failures of all collections, the newest first."""
+        return list(reversed(self._filling.failures.last))
+
+    def blocks(self, most: int) -> Sequence[BlockReport]:
+        """Return the blocks under way, the longest first, then those that come next, so many in all."""
+        now = time.monotonic()
+        return [
+            BlockReport(
+                collection=job.spec.id,
+                block=job.block,
+                running=job.state is State.RUNNING,
+                seconds=now - (job.began if job.state is State.RUNNING else job.born),
+                waiting=max((flight.waiters for flight in job.flights.values()), default=0),
+            )
+            for job in self._schedule.foremost(most)
+        ]
+
+    @property
     def settings(self) -> DownloadSettings:
         """The limits in force."""
         return self._settings
@@ -102,6 +132,12 @@ class Downloads:
     def in_flight(self, key: ChunkKey) -> bool:
         """Return whether a chunk is under way or queued."""
         return key in self._flights
+
+    def in_flight_within(
+        self, collection: str, band: str, time: int | None, chunks: Window, level: int = 0
+    ) -> NDArray[np.bool_]:
+        """Return a boolean array (rows, columns) over a rectangle of chunks: True where one is in flight."""
+        return self._flights.within(collection, band, time, chunks, level)
 
     async def ensure(
         self,
@@ -253,7 +289,8 @@ class Downloads:
     def _job(self, spec: CollectionSpec, block: ChunkBlock, priority: int) -> Job:
         job = Job(spec=spec, block=block, priority=priority)
         for key in keys_of(spec, block):
-            self._flights[key] = job.flights[key] = Flight(key=key, job=job)
+            flight = job.flights[key] = Flight(key=key, job=job)
+            self._flights.add(flight)
         return job
 
     def _blocks(self, spec: CollectionSpec, keys: Iterable[ChunkKey]) -> tuple[ChunkBlock, ...]:

@@ -19,7 +19,7 @@ from icehouse_server.core.errors import (
 )
 from icehouse_server.core.grid import ChunkKey
 from icehouse_server.downloads.fetch import RetryPolicy, cut, read_block, request_for
-from icehouse_server.downloads.flights import Failures, Flight, Job
+from icehouse_server.downloads.flights import Failures, Flight, Flights, Job
 from icehouse_server.downloads.report import Counters, FetchNote, Trouble, fetch_noted
 from icehouse_server.downloads.values import DownloadSettings, Supply
 
@@ -36,7 +36,7 @@ class Filling:
         supplies: of the collections.
         settings: limits.
         pool: for what takes the processor.
-        flights: every flight under way, by its chunk; those that land are taken out.
+        flights: every flight under way; those that land are taken out.
         clock: monotonic seconds.
     """
 
@@ -46,7 +46,7 @@ class Filling:
         settings: DownloadSettings,
         *,
         pool: Executor,
-        flights: dict[ChunkKey, Flight],
+        flights: Flights,
         clock: Callable[[], float],
     ) -> None:
         self._supplies = supplies
@@ -85,17 +85,13 @@ class Filling:
 
     def land(self, flight: Flight, failure: FailedChunk | None) -> None:
         """Take a flight out of those under way and tell those who wait for it."""
-        self._forget(flight)
+        self._flights.remove(flight)
         flight.land(failure)
 
     def drop(self, flight: Flight) -> None:
         """End a flight that brought nothing; a no-op where it has landed."""
-        self._forget(flight)
+        self._flights.remove(flight)
         flight.done.cancel()
-
-    def _forget(self, flight: Flight) -> None:
-        if self._flights.get(flight.key) is flight:
-            del self._flights[flight.key]
 
     def _land_failed(self, flight: Flight, error: IcehouseError) -> None:
         item = error.item if isinstance(error, SourceError) else ""

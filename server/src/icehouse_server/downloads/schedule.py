@@ -103,6 +103,12 @@ class Schedule:
         born = [entry[2].born for queue in self._queues.values() for entry in queue if _valid(entry)]
         return time.monotonic() - min(born) if born else 0.0
 
+    def foremost(self, most: int) -> list[Job]:
+        """Return the jobs under way, the longest first, then those that come next, so many in all."""
+        found = heapq.nsmallest(most, self._active, key=lambda job: job.began)
+        waiting = (entry for queue in self._queues.values() for entry in queue if _valid(entry))
+        return found + [job for *_, job in heapq.nsmallest(most - len(found), waiting)]
+
     def put(self, jobs: Sequence[Job]) -> None:
         """Queue the jobs of one request and begin what may begin."""
         for place, job in enumerate(jobs):
@@ -153,7 +159,7 @@ class Schedule:
         loop = asyncio.get_running_loop()
         while (job := self._next()) is not None:
             name = job.spec.id
-            job.state = State.RUNNING
+            job.state, job.began = State.RUNNING, time.monotonic()
             self._queued[name] -= 1
             self._running[name] += 1
             self._places[name] += 1

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from icehouse_server.core.blocks import ChunkBlock
 from icehouse_server.core.errors import FailedChunk
 from icehouse_server.core.plan import Presence
 from icehouse_server.core.ports import ChunkSink, Source
@@ -48,6 +49,19 @@ class Supply:
     source: Source
     presence: Presence
     sink: ChunkSink
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockReport:
+    """A block that is queued or under way, as it is at a moment."""
+
+    collection: str
+    block: ChunkBlock
+    running: bool
+    seconds: float
+    """Since its fetch began, or, where it waits, since it was asked for."""
+    waiting: int
+    """Requests that wait for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import math
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
@@ -37,6 +39,9 @@ log = structlog.get_logger(__name__)
 
 _DECODE_TURNS = 4
 """Turns in the pool that the chunks of one window are decoded in: as many as there are threads by default."""
+
+_LOOKED_AT_ONCE = 1000
+"""Chunks that are looked at in one turn, whether they are void."""
 
 DROPPED_AT_ONCE = 1000
 """Chunks that one call of ``drop`` is given at most: readers and writers get their turn in between."""
@@ -124,6 +129,8 @@ class CollectionStore:
         self._leases: Counter[str] = Counter()
         self.pins = Pins()
         self.damaged = 0
+        self.bytes: int | None = None
+        """What the repository takes on disk: measured by maintenance, and what was committed since."""
         self._history = asyncio.Lock()
         self._expired = 0
         self.garbage = 0
@@ -232,6 +239,8 @@ class CollectionStore:
         self.garbage += COMMIT_BYTES + len(again) * self._chunk_bytes
         self._session = session
         self._extent = self._extent.holding(entry.chunk.key for entry in chunks)
+        if self.bytes is not None:
+            self.bytes += COMMIT_BYTES + sum(len(entry.data) for entry in chunks)
         self._shared.usage.wrote((entry.chunk.key, len(entry.data)) for entry in chunks)
         for entry in chunks:
             chunk = entry.chunk
@@ -437,8 +446,11 @@ class CollectionStore:
             found[key] = values
             if not lease.current:
                 continue
-            if void and lease.generation == self._decoded.generation and self.index.has(key):
-                self.index.add(key, void=True)
+            if lease.generation == self._decoded.generation and self.index.has(key):
+                if void:
+                    self.index.add(key, void=True)
+                else:
+                    self.index.settle(key)
             self._decoded.put(key, values, generation=lease.generation)
         return found
 
@@ -511,21 +523,50 @@ class CollectionStore:
         )
 
     async def voids(self, keys: Sequence[ChunkKey]) -> int:
-        """Count the void chunks among cached ones; inline chunks that nobody has read are read."""
-        async with self.lease() as lease:
-            unknown = [key for key in keys if not self.index.is_void(key) and self._decoded.get(key) is None]
-            for key in unknown:
-                with refusals(_UNREADABLE):
-                    kind = await _kind(lease.session, key)
-                if kind == icechunk.ChunkType.inline:
-                    await self._stored(lease, self.spec.band(key.band), [key])
+        """Count the void chunks among cached ones; those that nobody has looked at are looked at."""
+        await self.look([key for key in keys if self.index.is_unsure(key)])
         return sum(self.index.is_void(key) for key in keys)
+
+    async def look(self, keys: Sequence[ChunkKey], *, seconds: float = math.inf) -> None:
+        """Find out which cached chunks are void. Only small ones can be, and those are read.
+
+        Takes 4 microseconds a chunk in a thread, and 0.2 milliseconds more for a small one (*measured*).
+
+        Args:
+            keys: of chunks that the index is not sure of.
+            seconds: after which no further ones are looked at.
+        """
+        end = time.monotonic() + seconds
+        loop = asyncio.get_running_loop()
+        for part in itertools.batched(keys, _LOOKED_AT_ONCE):
+            async with self.lease() as lease:
+                with refusals(_UNREADABLE):
+                    small = await loop.run_in_executor(self._pool, _inline, lease.session, part)
+                for band in self.spec.bands:
+                    mine = [key for key in small if key.band == band.name]
+                    if mine:
+                        await self._stored(lease, band, mine)
+                if lease.generation == self._decoded.generation:  # else what was read may be from before
+                    for key in part:
+                        self.index.settle(key)
+            if time.monotonic() >= end:
+                return
+
+
+def _inline(session: icechunk.Session, keys: Sequence[ChunkKey]) -> list[ChunkKey]:
+    """Return the chunks that lie inside the manifest, as small ones do. Blocking."""
+    return [
+        key for key in keys if session.chunk_type(f"/{key.array}", _place(key)) == icechunk.ChunkType.inline
+    ]
+
+
+def _place(key: ChunkKey) -> tuple[int, ...]:
+    return (key.row, key.col) if key.time is None else (key.time, key.row, key.col)
 
 
 async def _kind(session: icechunk.Session, key: ChunkKey) -> icechunk.ChunkType:
     """Return how a snapshot holds a chunk, if it does."""
-    place = (key.row, key.col) if key.time is None else (key.time, key.row, key.col)
-    return await session.chunk_type_async(f"/{key.array}", place)
+    return await session.chunk_type_async(f"/{key.array}", _place(key))
 
 
 def _decoded(

@@ -22,12 +22,19 @@ type _Layer = tuple[int, str, int | None]
 
 
 class Index:
-    """Which chunks of a collection are cached, and which of them are known to be void."""
+    """Which chunks of a collection are cached, and which of them are known to be void.
+
+    Attributes:
+        version: grows with every change, for those who watch.
+    """
 
     def __init__(self, spec: CollectionSpec) -> None:
         self._spec = spec
         self._present: defaultdict[_Layer, ChunkSet] = defaultdict(ChunkSet)
         self._void: defaultdict[_Layer, ChunkSet] = defaultdict(ChunkSet)
+        self._unsure: defaultdict[_Layer, ChunkSet] = defaultdict(ChunkSet)
+        """Cached chunks of which nobody knows yet whether they are void: those from before the start."""
+        self.version = 0
 
     @classmethod
     async def load(cls, spec: CollectionSpec, session: Session, levels: Iterable[int] = (0,)) -> "Index":
@@ -38,6 +45,9 @@ class Index:
             async for position in session.chunk_coordinates(f"/{path}", batch_size=_BATCH):
                 *time, row, col = position
                 index._present[level, band.name, time[0] if time else None].add(row, col)
+        for layer, present in index._present.items():
+            if spec.band(layer[1]).nodata is not None:  # without nodata no pixels say that there is nothing
+                index._unsure[layer] = present.copy()
         return index
 
     def __len__(self) -> int:
@@ -69,8 +79,29 @@ class Index:
         void = self._void.get((key.level, key.band, key.time))
         return void is not None and (key.row, key.col) in void
 
+    def is_unsure(self, key: ChunkKey) -> bool:
+        """Return whether a chunk is cached and nobody knows whether it is void."""
+        unsure = self._unsure.get((key.level, key.band, key.time))
+        return unsure is not None and (key.row, key.col) in unsure
+
+    def void_within(self, band: str, time: int | None, chunks: Window, level: int = 0) -> NDArray[np.bool_]:
+        """Return the same as ``within`` of the chunks that are known to be void."""
+        return self._void.get((level, band, time), _NONE).within(chunks)
+
+    def unsure_within(self, band: str, time: int | None, chunks: Window, level: int = 0) -> NDArray[np.bool_]:
+        """Return the same as ``within`` of the chunks of which nobody knows whether they are void."""
+        return self._unsure.get((level, band, time), _NONE).within(chunks)
+
+    def settle(self, key: ChunkKey) -> None:
+        """Note that somebody has looked whether a chunk is void."""
+        unsure = self._unsure.get((key.level, key.band, key.time))
+        if unsure is not None:
+            unsure.discard(key.row, key.col)
+
     def add(self, key: ChunkKey, *, void: bool) -> None:
-        """Note that a chunk was committed."""
+        """Note that a chunk was committed, or was found to be void."""
+        self.version += 1
+        self.settle(key)
         layer = key.level, key.band, key.time
         self._present[layer].add(key.row, key.col)
         if void:
@@ -80,11 +111,13 @@ class Index:
 
     def become(self, other: "Index") -> None:
         """Take over what another index says; that one must not be used any more."""
-        self._present, self._void = other._present, other._void  # noqa: SLF001 - one of its own kind
+        self.version += 1
+        self._present, self._void, self._unsure = other._present, other._void, other._unsure  # noqa: SLF001 - one of its own kind
 
     def discard(self, key: ChunkKey) -> None:
         """Note that a chunk is gone."""
-        for chunks in (self._present, self._void):
+        self.version += 1
+        for chunks in (self._present, self._void, self._unsure):
             found = chunks.get((key.level, key.band, key.time))
             if found is not None:
                 found.discard(key.row, key.col)

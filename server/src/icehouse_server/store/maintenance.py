@@ -165,12 +165,13 @@ class Maintenance:
     async def _measure(self) -> None:
         loop = asyncio.get_running_loop()
         self._room.measuring()
-        with refusals("the bytes of the cache folder can't be counted"):
-            sizes = [
-                await loop.run_in_executor(self._pool, folder_bytes, collection.folder)
-                for collection in self._collections.values()
-            ]
-        self._room.measured(sum(sizes))
+        total = 0
+        for collection in self._collections.values():
+            with refusals("the bytes of the cache folder can't be counted"):
+                size = await loop.run_in_executor(self._pool, folder_bytes, collection.folder)
+            collection.bytes = size
+            total += size
+        self._room.measured(total)
         self._measured = True
 
     async def _make_room(self) -> None:
