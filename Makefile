@@ -11,6 +11,10 @@ ready := .venv/.ready
 # What the environment is made from; when one of these changes, the next command installs again.
 pins := pyproject.toml client/pyproject.toml server/pyproject.toml constraints.txt
 
+# Builds the page where its sources are newer. Where npm reaches no registry, the daemon runs without.
+page := server/page/build.py
+try_page := $(bin)/python $(page) || echo 'icehouse: going on without a newly built page' >&2
+
 # A slow mirror is not a broken one.
 export UV_HTTP_TIMEOUT ?= 180
 # Each test starts processes; without byte code each of them compiles its imports anew.
@@ -27,10 +31,12 @@ demo: $(ready) ## the main job against stand-in sources: a region loaded cold, t
 
 .PHONY: serve
 serve: $(ready) ## run the daemon on 127.0.0.1:4326
+	@$(try_page)
 	$(bin)/icehouse serve $(ARGS)
 
 .PHONY: test
 test: $(ready) ## run the tests; some of them: make test ARGS="tests/unit -x"
+	@$(try_page)
 	$(bin)/pytest -q -n auto --dist loadfile $(ARGS)
 
 .PHONY: soak
@@ -43,6 +49,11 @@ check: $(ready) ## format, lint, types, layers
 	$(bin)/ruff check .
 	$(bin)/mypy
 	$(bin)/lint-imports
+	$(bin)/python $(page) check
+
+.PHONY: page
+page: $(ready) ## build the page that browsers get at /
+	$(bin)/python $(page)
 
 .PHONY: bench
 bench: $(ready) ## the benchmarks, with their targets
@@ -63,6 +74,7 @@ constraints: $(ready) ## raise constraints.txt to the newest versions that fit t
 .PHONY: clean
 clean: ## remove the environment, the tools and what they left behind
 	rm -rf .venv .tools dist site icehouse-demo
+	rm -rf server/page/node_modules server/src/icehouse_server/page
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
 	find client server tests \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
 
