@@ -23,7 +23,8 @@ from icehouse_server.core.grid import Window
 from icehouse_server.service.peer_patches import Left, collection_of
 from icehouse_server.service.takeover import take_over
 from icehouse_server.settings.files import parse_collection
-from icehouse_server.store import FolderLock, PeerCube, StoreSettings, peek
+from icehouse_server.store import FolderLock, StoreSettings, peek
+from icehouse_server.store.smart_geocubes import PeerCube
 from icehouse_server.testing.stores import open_store
 
 TILED = """

@@ -5,15 +5,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from icehouse_server.cli.daemon import Daemon
 from icehouse_server.cli.options import AsJson, CollectionId, Place, Url, with_groups
+
+if TYPE_CHECKING:
+    from icehouse_server.cli.daemon import Daemon
 
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Start it, and don't wait for its end.")]
 
@@ -40,7 +42,7 @@ def seed(
 ) -> None:
     """Fetch ahead what is absent of a region. People who load meanwhile go first."""
     query = place.query(all="true" if everything else None)
-    _run(Daemon(url), f"/collections/{collection}/seed", query, as_json=as_json, wait=not no_wait)
+    _run(url, f"/collections/{collection}/seed", query, as_json=as_json, wait=not no_wait)
 
 
 @with_groups
@@ -52,7 +54,7 @@ def refresh(
     no_wait: NoWait = False,  # noqa: FBT002
 ) -> None:
     """Fetch again what is cached of a region, or of the whole collection."""
-    _run(Daemon(url), f"/collections/{collection}/refresh", place.query(), as_json=as_json, wait=not no_wait)
+    _run(url, f"/collections/{collection}/refresh", place.query(), as_json=as_json, wait=not no_wait)
 
 
 @with_groups
@@ -64,12 +66,12 @@ def truncate(
     no_wait: NoWait = False,  # noqa: FBT002
 ) -> None:
     """Delete what is cached of a region, or of the whole collection."""
-    _run(Daemon(url), f"/collections/{collection}/truncate", place.query(), as_json=as_json, wait=not no_wait)
+    _run(url, f"/collections/{collection}/truncate", place.query(), as_json=as_json, wait=not no_wait)
 
 
 def gc(url: Url = None, as_json: AsJson = False, no_wait: NoWait = False) -> None:  # noqa: FBT002
     """Run maintenance now: old snapshots expire, garbage is collected, the disk's bound is kept."""
-    _run(Daemon(url), "/gc", {}, as_json=as_json, wait=not no_wait)
+    _run(url, "/gc", {}, as_json=as_json, wait=not no_wait)
 
 
 def jobs(
@@ -82,6 +84,8 @@ def jobs(
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """List the jobs of the daemon, show one, wait for one, or end one."""
+    from icehouse_server.cli.daemon import Daemon
+
     daemon = Daemon(url)
     if cancel is not None:
         found = daemon.ask("DELETE", f"/jobs/{cancel}")
@@ -106,8 +110,11 @@ def _list(found: dict[str, Any], *, as_json: bool) -> None:
     Console(soft_wrap=True).print(table)
 
 
-def _run(daemon: Daemon, path: str, query: dict[str, str], *, as_json: bool, wait: bool) -> None:
+def _run(url: str | None, path: str, query: dict[str, str], *, as_json: bool, wait: bool) -> None:
     """Start a job, and unless it is not wanted, wait for its end."""
+    from icehouse_server.cli.daemon import Daemon
+
+    daemon = Daemon(url)
     started = daemon.ask("POST", path, query, accept=(201,))
     name = started["jobID"]
     if not wait:
@@ -130,7 +137,7 @@ def _finish(found: dict[str, Any], *, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _follow(daemon: Daemon, found: dict[str, Any], *, shown: bool) -> dict[str, Any]:
+def _follow(daemon: "Daemon", found: dict[str, Any], *, shown: bool) -> dict[str, Any]:
     """Wait for the end of a job."""
     with _teller(shown=shown) as tell:
         while found["status"] in _UNDER_WAY:

@@ -16,13 +16,14 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from icehouse_server.cli.daemon import Daemon
 from icehouse_server.cli.options import AsJson, CollectionId, Target, Url, with_groups
 from icehouse_server.core.errors import BadParameterError
 
 
 def status(url: Url = None, as_json: AsJson = False) -> None:  # noqa: FBT002
     """Say how the daemon is: ready or why not, chunks cached, queue, memory, disk."""
+    from icehouse_server.cli.daemon import Daemon
+
     found = Daemon(url).get("/readyz", accept=(200, 503))
     if as_json:
         print(json.dumps(found))
@@ -42,6 +43,8 @@ def status(url: Url = None, as_json: AsJson = False) -> None:  # noqa: FBT002
 @with_groups
 def plan(collection: CollectionId, target: Target, url: Url = None, as_json: AsJson = False) -> None:  # noqa: FBT002
     """Say what a region would need; nothing is fetched."""
+    from icehouse_server.cli.daemon import Daemon
+
     found = Daemon(url).get(f"/collections/{collection}/plan", target.query())
     print(json.dumps(found) if as_json else _plan_line(found))
 
@@ -56,6 +59,8 @@ def load(
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Load a region into a file; what is absent is fetched first."""
+    from icehouse_server.cli.daemon import Daemon
+
     suffix = _suffix(to)
     query = target.query(resampling=resampling)
     daemon = Daemon(url)

@@ -80,7 +80,8 @@ async def _import(
     from icehouse_server.core.errors import BadParameterError
     from icehouse_server.service.peer_patches import collection_of
     from icehouse_server.service.takeover import take_over
-    from icehouse_server.store import PeerCube, peek
+    from icehouse_server.store import peek
+    from icehouse_server.store.smart_geocubes import PeerCube
 
     with ThreadPoolExecutor(1, thread_name_prefix="cube") as pool:
         cube = await PeerCube.open(path, pool)

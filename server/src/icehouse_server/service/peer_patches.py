@@ -11,7 +11,7 @@ from icehouse_server.core.errors import BadParameterError
 from icehouse_server.core.grid import Grid, Window, lattice_window
 from icehouse_server.sources.stac_settings import parse_source
 from icehouse_server.sources.tiling import Tiling
-from icehouse_server.store import PeerCube
+from icehouse_server.store.smart_geocubes import PeerCube
 
 _CELL = re.compile(r"(?:(?P<time>\d+)-)?(?P<row>\d+)-(?P<col>\d+)")
 """Ids of patches that are chunks of the cube, as of Earth Engine."""

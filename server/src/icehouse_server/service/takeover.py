@@ -21,7 +21,8 @@ from icehouse_server.core.errors import DiskFullError
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.ports import FilledChunk, Pixels, Provenance
 from icehouse_server.service.peer_patches import Left, Patch, patches_of, place_on_grid
-from icehouse_server.store import DamagedError, PeerChunkMissingError, PeerCube, Store
+from icehouse_server.store import DamagedError, Store
+from icehouse_server.store.smart_geocubes import PeerChunkMissingError, PeerCube
 
 _GROUP_BYTES = 64 * 1024**2
 """Pixels of one commit, uncompressed."""

@@ -1,4 +1,7 @@
-"""The store: repositories, index, the writer, the readers and the cache of decoded chunks."""
+"""The store: repositories, index, the writer, the readers and the cache of decoded chunks.
+
+Who takes a cube over imports ``store.smart_geocubes``: it needs xarray, which the daemon does not.
+"""
 
 from icehouse_server.store.codec import DamagedError, frame_of
 from icehouse_server.store.collection import DROPPED_AT_ONCE, CollectionStore, DamagedChunksError, Lease
@@ -9,7 +12,6 @@ from icehouse_server.store.lock import FolderLock
 from icehouse_server.store.maintenance import MaintenanceSettings
 from icehouse_server.store.notes import Notes
 from icehouse_server.store.peek import peek
-from icehouse_server.store.smart_geocubes import PeerChunkMissingError, PeerCube
 from icehouse_server.store.store import Store, StoreSettings
 from icehouse_server.store.upkeep import folder_bytes
 
@@ -25,8 +27,6 @@ __all__ = [
     "Lease",
     "MaintenanceSettings",
     "Notes",
-    "PeerChunkMissingError",
-    "PeerCube",
     "SqliteDocuments",
     "Store",
     "StoreSettings",
