@@ -1,9 +1,6 @@
 import "ol/ol.css";
 import "./style.css";
 
-import { html, render } from "lit-html";
+import { Page } from "./page";
 
-const main = document.querySelector("main");
-if (main) {
-  render(html`<h1>Icehouse</h1>`, main);
-}
+new Page().start();

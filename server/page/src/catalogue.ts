@@ -1,0 +1,63 @@
+import { type TemplateResult, html, nothing } from "lit-html";
+
+import { type Collection, firstSentence } from "./collection";
+import { counted } from "./figures";
+import type { Status } from "./status";
+import { formatView, viewOf } from "./view";
+
+/** So many need a field to search them. */
+const MANY = 6;
+
+/** The list of collections, and what the chosen one is. */
+export class Catalogue {
+  readonly #changed: () => void;
+  #sought = "";
+
+  constructor(changed: () => void) {
+    this.#changed = changed;
+  }
+
+  template(collections: Collection[], chosen: Collection | null, status: Status | null): TemplateResult {
+    const words = this.#sought.toLowerCase().split(/\s+/);
+    const found = collections.filter(({ id, title }) =>
+      words.every((word) => `${id} ${title}`.toLowerCase().includes(word)),
+    );
+    return html`
+      ${collections.length > MANY ? this.#search() : nothing}
+      <ul class="collections">
+        ${found.map((one) => this.#entry(one, one === chosen, status))}
+      </ul>
+      ${found.length ? nothing : html`<p>No collection is called so.</p>`} ${chosen ? about(chosen) : nothing}
+    `;
+  }
+
+  #search(): TemplateResult {
+    const seek = (event: Event) => {
+      this.#sought = (event.target as HTMLInputElement).value;
+      this.#changed();
+    };
+    return html`<label class="field"
+      >Search <input type="search" .value=${this.#sought} @input=${seek} autocomplete="off"
+    /></label>`;
+  }
+
+  #entry({ id, title }: Collection, chosen: boolean, status: Status | null): TemplateResult {
+    const chunks = status?.collections.find((one) => one.id === id)?.chunks;
+    const cached = chunks === undefined ? "" : chunks ? `${counted(chunks, "chunk")} here` : "nothing here yet";
+    return html`<li>
+      <a href=${formatView(viewOf(id))} aria-current=${chosen ? "true" : nothing}>
+        <strong>${title}</strong><span><code>${id}</code> <span data-figure="chunks">${cached}</span></span>
+      </a>
+    </li>`;
+  }
+}
+
+function about({ description, attribution, license, links }: Collection): TemplateResult {
+  return html`<div class="about">
+    <p>${firstSentence(description)}</p>
+    <p class="hint">
+      ${attribution}${attribution && license ? ". " : ""}${license ? `Licence: ${license}.` : ""}
+      ${links.map(({ title, href }) => html` <a href=${href} rel="external noreferrer">${title}</a>`)}
+    </p>
+  </div>`;
+}

@@ -1,0 +1,171 @@
+import type { Coordinate } from "ol/coordinate";
+import { ScaleLine } from "ol/control";
+import { defaults as controls } from "ol/control/defaults";
+import type { Extent } from "ol/extent";
+import { defaults as interactions } from "ol/interaction/defaults";
+import type BaseLayer from "ol/layer/Base";
+import OlMap from "ol/Map";
+import { getPointResolution, toLonLat, transformExtent } from "ol/proj";
+import type TileGrid from "ol/tilegrid/TileGrid";
+import OlView from "ol/View";
+
+import type { Collection } from "./collection";
+import { type MapProjection, olProjection } from "./projection";
+
+/** Zooms beyond the tiles' own, in which pixels are drawn large. */
+const BEYOND = 3;
+/** Each further tile that waits holds one of the browser's six connections to the daemon; streams hold two. */
+const TILES_AT_ONCE = 3;
+const METRES_PER_DEGREE = 111_320;
+
+/** Where the map is: centre in its CRS, zoom of its tile matrix set. */
+export interface Place {
+  x: number;
+  y: number;
+  z: number;
+}
+
+/** The map: one view, some layers, and what people do on it. */
+export class Chart {
+  readonly map: OlMap;
+  #projection: MapProjection | null = null;
+  #grid: TileGrid | null = null;
+
+  /**
+   * @param target the element to draw in, which takes the keyboard's focus.
+   * @param moved called when the map has come to rest somewhere else.
+   * @param clicked called with a place in the map's CRS.
+   */
+  constructor(
+    target: HTMLElement,
+    layers: BaseLayer[],
+    moved: (place: Place) => void,
+    clicked: (at: Coordinate) => void,
+  ) {
+    this.map = new OlMap({
+      target,
+      layers,
+      maxTilesLoading: TILES_AT_ONCE,
+      controls: controls({ attribution: false, rotate: false, zoomOptions: { zoomInLabel: "+", zoomOutLabel: "−" } }).extend([
+        new ScaleLine({ minWidth: 80 }),
+      ]),
+      interactions: interactions({ altShiftDragRotate: false, pinchRotate: false, doubleClickZoom: false }),
+    });
+    this.map.on("moveend", () => this.#projection && moved(this.place));
+    this.map.on("singleclick", ({ coordinate }) => clicked(coordinate));
+    target.addEventListener("keydown", ({ key }) => {
+      const centre = this.map.getView().getCenter();
+      if (key === "Enter" && centre && document.activeElement === target) {
+        clicked(centre);
+      }
+    });
+  }
+
+  /** Look through another projection, at a place or (where that is not whole) at an extent. */
+  show(projection: MapProjection, grid: TileGrid, place: Place, otherwise: Extent): void {
+    this.#projection = projection;
+    this.#grid = grid;
+    const resolutions = [...grid.getResolutions()];
+    for (let more = 0; more < BEYOND; more++) {
+      resolutions.push(resolutions.at(-1)! / 2);
+    }
+    const view = new OlView({
+      projection: olProjection(projection),
+      resolutions,
+      constrainResolution: true,
+      enableRotation: false,
+      extent: projection.extent,
+      constrainOnlyCenter: true,
+      showFullExtent: true,
+    });
+    this.map.setView(view);
+    if (Number.isFinite(place.x + place.y + place.z)) {
+      view.setCenter([place.x, place.y]);
+      view.setZoom(place.z);
+    } else {
+      this.fit(otherwise);
+    }
+  }
+
+  /** Look at a place, or at an extent, in the projection that is there. */
+  go(place: Place): void {
+    this.map.getView().setCenter([place.x, place.y]);
+    this.map.getView().setZoom(place.z);
+  }
+
+  fit(extent: Extent, largest?: number): void {
+    const padding = [24, 24, 24, 24];
+    this.map.getView().fit(extent, { padding, ...(largest === undefined ? {} : { maxZoom: largest }) });
+  }
+
+  zoomTo(z: number): void {
+    this.map.getView().animate({ zoom: z, duration: this.#still ? 0 : 400 });
+  }
+
+  get projection(): MapProjection | null {
+    return this.#projection;
+  }
+
+  get place(): Place {
+    const view = this.map.getView();
+    const [x, y] = view.getCenter() ?? [NaN, NaN];
+    // A digit finer than a pixel is enough for a place to be shared.
+    const digits = Math.max(0, Math.ceil(-Math.log10(view.getResolution() ?? 1)) + 1);
+    return { x: round(x!, digits), y: round(y!, digits), z: round(view.getZoom() ?? NaN, 2) };
+  }
+
+  /** What can be seen, in the map's CRS. */
+  get extent(): Extent {
+    return this.map.getView().calculateExtent(this.size);
+  }
+
+  get size(): [number, number] {
+    const [width, height] = this.map.getSize() ?? [0, 0];
+    return [width!, height!];
+  }
+
+  /** Zoom of the tiles that are drawn: no more than the tiles' largest. */
+  get tileZoom(): number {
+    const resolution = this.map.getView().getResolution();
+    return resolution && this.#grid ? this.#grid.getZForResolution(resolution) : 0;
+  }
+
+  /** How many cells of a collection's grid lie under a pixel of the tiles, side by side, about. */
+  cellsPerPixel(collection: Collection, resolution = this.#grid?.getResolution(this.tileZoom) ?? 1): number {
+    const centre = this.map.getView().getCenter();
+    if (!centre || !this.#projection) {
+      return 1;
+    }
+    if (this.#projection.code === collection.crs) {
+      return resolution / collection.resolution;
+    }
+    const metres = getPointResolution(olProjection(this.#projection), resolution, centre, "m");
+    // Grids in degrees have cells well below one, those in metres hardly ever.
+    const degrees = collection.crs === "EPSG:4326" || collection.resolution < 0.05;
+    return metres / (collection.resolution * (degrees ? METRES_PER_DEGREE : 1));
+  }
+
+  toLonLat(at: Coordinate): [number, number] {
+    const [lon, lat] = toLonLat(at, this.map.getView().getProjection());
+    return [lon!, lat!];
+  }
+
+  /** The extent of a collection, in the map's CRS. */
+  extentOf(collection: Collection, projection: MapProjection): Extent {
+    if (projection.code === collection.crs) {
+      return collection.bounds;
+    }
+    const [west, south, east, north] = collection.lonlat;
+    const [low, high] = projection.latitudes;
+    const box = [west, Math.max(south, low), east, Math.min(north, high)];
+    return transformExtent(box, "EPSG:4326", olProjection(projection), 8);
+  }
+
+  get #still(): boolean {
+    return matchMedia("(prefers-reduced-motion: reduce)").matches;
+  }
+}
+
+function round(number: number, digits: number): number {
+  return Number(number.toFixed(digits));
+}

@@ -1,0 +1,112 @@
+import type { FeatureLike } from "ol/Feature";
+import { getHeight } from "ol/extent";
+import { Fill, Stroke, Style } from "ol/style";
+
+import type { Palette } from "./palette";
+
+/** What can be known of a chunk; one that is absent is not drawn. */
+export type State = "present" | "void" | "in flight" | "failed";
+
+export const STATES: readonly { state: State; title: string; meaning: string }[] = [
+  { state: "present", title: "Present", meaning: "fetched and kept on this machine" },
+  { state: "void", title: "Void", meaning: "the source has said: nothing here" },
+  { state: "in flight", title: "In flight", meaning: "being fetched now" },
+  { state: "failed", title: "Failed", meaning: "could not be fetched" },
+];
+
+/** Side of a pattern's square, in pixels. */
+const TILE = 8;
+/** Below this height on screen an outline would hide the square, so it is filled instead. */
+const SMALL = 14;
+
+const patterns = new Map<string, CanvasPattern | string>();
+
+/**
+ * Draw a square by its state: colour and pattern say the same, so that either will do.
+ *
+ * @param phase 0 to 7: moves the stripes of chunks in flight.
+ */
+export function chunkStyle(feature: FeatureLike, resolution: number, colours: Palette, phase: number): Style {
+  const state = feature.get("state") as State;
+  const extent = feature.getGeometry()?.getExtent();
+  const small = extent !== undefined && getHeight(extent) / resolution < SMALL;
+  const colour = colourOf(state, colours);
+  if (state === "present") {
+    return new Style({
+      fill: new Fill({ color: colour + (small ? "80" : "14") }),
+      stroke: new Stroke({ color: colour + (small ? "60" : "a0"), width: small ? 0.5 : 1 }),
+      zIndex: 0,
+    });
+  }
+  return new Style({
+    fill: new Fill({ color: patternOf(state, colour, state === "in flight" ? phase : 0) }),
+    stroke: new Stroke({
+      color: colour,
+      width: state === "failed" ? 2 : 1,
+      ...(state === "void" ? { lineDash: [2, 4] } : {}),
+    }),
+    zIndex: state === "void" ? 1 : 2,
+  });
+}
+
+/** Draw a square of the key. */
+export function drawKey(canvas: HTMLCanvasElement, state: State, colours: Palette): void {
+  const context = canvas.getContext("2d");
+  if (!context) {
+    return;
+  }
+  const { width, height } = canvas;
+  const colour = colourOf(state, colours);
+  context.clearRect(0, 0, width, height);
+  context.fillStyle = state === "present" ? colour + "30" : patternOf(state, colour, 0);
+  context.fillRect(1, 1, width - 2, height - 2);
+  context.strokeStyle = colour;
+  context.lineWidth = state === "failed" ? 3 : 2;
+  context.setLineDash(state === "void" ? [2, 3] : []);
+  context.strokeRect(1, 1, width - 2, height - 2);
+}
+
+function colourOf(state: State, colours: Palette): string {
+  return { present: colours.present, void: colours.void, "in flight": colours.inFlight, failed: colours.failed }[
+    state
+  ];
+}
+
+/** Dots for void, stripes for in flight, crosses for failed. */
+function patternOf(state: State, colour: string, phase: number): CanvasPattern | string {
+  const key = `${state} ${colour} ${phase}`;
+  const known = patterns.get(key);
+  if (known) {
+    return known;
+  }
+  const canvas = Object.assign(document.createElement("canvas"), { width: TILE, height: TILE });
+  const context = canvas.getContext("2d");
+  if (!context) {
+    return colour;
+  }
+  context.strokeStyle = context.fillStyle = colour;
+  context.lineWidth = 1.6;
+  context.beginPath();
+  if (state === "void") {
+    context.arc(TILE / 2, TILE / 2, 0.9, 0, 2 * Math.PI);
+    context.fill();
+  } else {
+    stripe(context, phase);
+    if (state === "failed") {
+      context.scale(-1, 1);
+      context.translate(-TILE, 0);
+      stripe(context, 0);
+    }
+    context.stroke();
+  }
+  const pattern = context.createPattern(canvas, "repeat") ?? colour;
+  patterns.set(key, pattern);
+  return pattern;
+}
+
+function stripe(context: CanvasRenderingContext2D, phase: number): void {
+  for (const start of [-TILE, 0, TILE]) {
+    context.moveTo(start + phase - TILE, TILE);
+    context.lineTo(start + phase, 0);
+  }
+}

@@ -1,0 +1,106 @@
+import type { Daemon } from "./daemon";
+
+/** A band, as people are told of it. */
+export interface Band {
+  name: string;
+  description: string;
+  unit: string;
+}
+
+/** A named way to make a picture of bands. */
+export interface Style {
+  name: string;
+  title: string;
+}
+
+/** What the page knows of a collection. */
+export interface Collection {
+  id: string;
+  title: string;
+  description: string;
+  attribution: string;
+  license: string;
+  /** Pages about it elsewhere. */
+  links: readonly { title: string; href: string }[];
+  bands: readonly Band[];
+  styles: readonly Style[];
+  /** Starts of the time steps, oldest first; none where there is no time axis. */
+  steps: readonly string[];
+  /** CRS of its grid, where that has a code. */
+  crs: string | null;
+  /** Left, bottom, right, top of its grid in its CRS; the same in lon/lat. */
+  bounds: Box;
+  lonlat: Box;
+  /** Upper left corner, and width of a cell, in units of its CRS. */
+  origin: [number, number];
+  resolution: number;
+  /** Side of a chunk in pixels. */
+  chunk: number;
+  levels: number;
+}
+
+export type Box = [number, number, number, number];
+
+interface Document {
+  id: string;
+  title: string;
+  description: string;
+  attribution?: string;
+  license?: string;
+  links: { rel: string; href: string; title?: string }[];
+  bands: { name: string; description?: string; unit?: string; units?: string }[];
+  renders?: Record<string, { title?: string }>;
+  "cube:dimensions": { time?: { values?: string[] } };
+  "cube:variables": Record<string, { unit?: string }>;
+  extent: { spatial: { bbox: Box[] } };
+  "proj:code": string | null;
+  "proj:bbox": Box;
+  "proj:transform": [number, number, number, number, number, number];
+  "icehouse:chunk": number;
+  "icehouse:levels"?: number;
+}
+
+/** Ask for all collections. */
+export async function loadCollections(daemon: Daemon): Promise<Collection[]> {
+  const { collections } = await daemon.document<{ collections: Document[] }>("collections");
+  return collections.map(collectionOf);
+}
+
+function collectionOf(document: Document): Collection {
+  const [resolution, , x, , , y] = document["proj:transform"];
+  return {
+    id: document.id,
+    title: document.title,
+    description: document.description,
+    attribution: document.attribution ?? "",
+    license: document.license ?? "",
+    links: document.links
+      .filter(({ rel }) => rel === "about")
+      .map(({ href, title }) => ({ href, title: title ?? href })),
+    bands: document.bands.map(({ name, description, unit, units }) => ({
+      name,
+      description: description ?? name,
+      unit: unitOf(unit ?? units ?? document["cube:variables"][name]?.unit ?? ""),
+    })),
+    styles: Object.entries(document.renders ?? {}).map(([name, { title }]) => ({ name, title: title ?? name })),
+    steps: document["cube:dimensions"].time?.values ?? [],
+    crs: document["proj:code"],
+    bounds: document["proj:bbox"],
+    lonlat: document.extent.spatial.bbox[0] ?? [-180, -90, 180, 90],
+    origin: [x, y],
+    resolution,
+    chunk: document["icehouse:chunk"],
+    levels: document["icehouse:levels"] ?? 1,
+  };
+}
+
+/** CF writes "1" for what has no unit. */
+function unitOf(unit: string): string {
+  return unit === "1" ? "" : unit;
+}
+
+/** The first sentence of a text: as far as a full stop before a space and a capital. */
+export function firstSentence(text: string): string {
+  const flat = text.replaceAll(/\s+/g, " ").trim();
+  return /^.*?[.:!?](?= [A-Z]|$)/.exec(flat)?.[0] ?? flat;
+}

@@ -1,0 +1,15 @@
+import { type TemplateResult, html } from "lit-html";
+
+/** Text to be taken along, with a button that copies it. */
+export function copyable(title: string, text: string): TemplateResult {
+  const copy = async (event: Event) => {
+    const button = event.currentTarget as HTMLButtonElement;
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = "Copy"), 2000);
+  };
+  return html`<div class="copyable">
+    <div><h3>${title}</h3><button aria-label=${`Copy the ${title} line`} @click=${copy}>Copy</button></div>
+    <pre tabindex="0" aria-label=${`${title} line`}>${text}</pre>
+  </div>`;
+}

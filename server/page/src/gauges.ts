@@ -1,0 +1,101 @@
+import { type TemplateResult, html, nothing } from "lit-html";
+
+import { bytes, count, counted, moment } from "./figures";
+import type { Failure, QueuedBlock, Status } from "./status";
+
+const BLOCKS = 4;
+const FAILURES = 5;
+
+/** What the daemon is doing, in one line. */
+export function summary(status: Status | null, connected: boolean): string {
+  if (!connected) {
+    return "Connection lost";
+  }
+  if (!status) {
+    return "…";
+  }
+  const { chunks_in_flight: inFlight, bytes_per_second: rate, queued } = status.downloads;
+  if (!status.ready) {
+    return "Not ready";
+  }
+  if (inFlight + queued === 0) {
+    return "Idle";
+  }
+  return `Fetching ${counted(inFlight, "chunk")}, ${bytes(rate)}/s`;
+}
+
+/** The daemon's queue, limits, hits and failures. */
+export function gauges(status: Status): TemplateResult {
+  const { downloads, disk, memory, hits } = status;
+  return html`
+    ${status.reasons.map(({ detail }) => html`<p class="problem">${detail}</p>`)}
+    ${status.collections.flatMap(({ id, degraded }) =>
+      degraded.map(({ detail }) => html`<p class="problem"><strong>${id}</strong>: ${detail}</p>`),
+    )}
+    ${queue(downloads)}
+    <h3>Room</h3>
+    ${disk.cache_limit === null
+      ? meter("Cache on disk", disk.cache_bytes, disk.cache_bytes + disk.free_bytes, "no limit set; disk has")
+      : meter("Cache on disk", disk.cache_bytes, disk.cache_limit)}
+    ${meter("Decoded chunks in memory", memory.decoded_bytes, memory.decoded_limit)}
+    ${meter("Answers in memory", memory.answer_bytes, memory.answer_limit)}
+    <h3>Hits</h3>
+    ${hits.ratio === null
+      ? html`<p class="hint">Nothing has been asked for since the daemon started.</p>`
+      : html`<p>
+          <strong class="figure" data-figure="hits">${Math.floor(hits.ratio * 100)} %</strong> of
+          ${counted(hits.chunks_asked, "chunk")} asked for since the start were here already.
+        </p>`}
+    ${failures(downloads.failures)}
+  `;
+}
+
+function queue(downloads: Status["downloads"]): TemplateResult {
+  const { queued, running, blocks } = downloads;
+  const rest = queued + running - Math.min(blocks.length, BLOCKS);
+  return html`<h3>Queue</h3>
+    <dl class="figures">
+      <div><dt>Running</dt><dd data-figure="running">${counted(running, "block")}</dd></div>
+      <div><dt>Waiting</dt><dd data-figure="queued">${counted(queued, "block")}</dd></div>
+      <div><dt>Rate</dt><dd>${downloads.blocks_per_second.toFixed(1)} blocks/s</dd></div>
+      <div><dt>From sources</dt><dd>${bytes(downloads.bytes_per_second)}/s</dd></div>
+      <div><dt>Fetched</dt><dd data-figure="fetched">${counted(downloads.chunks_fetched, "chunk")}</dd></div>
+      <div><dt>Failed</dt><dd data-figure="failed">${counted(downloads.chunks_failed, "chunk")}</dd></div>
+    </dl>
+    ${blocks.length
+      ? html`<ul class="blocks">
+          ${blocks.slice(0, BLOCKS).map(block)} ${rest > 0 ? html`<li>and ${count(rest)} more</li>` : nothing}
+        </ul>`
+      : nothing}`;
+}
+
+function block({ collection, bands, level, row, col, chunks, state, seconds }: QueuedBlock): TemplateResult {
+  return html`<li>
+    <span class=${`dot ${state}`}></span>${state === "running" ? "Fetching" : "Waiting"}: ${collection}
+    ${bands.join(", ")}, level ${level}, row ${row}, column ${col} (${counted(chunks, "chunk")},
+    ${seconds.toFixed(0)} s)
+  </li>`;
+}
+
+/** A bar with its words: never the bar alone. */
+function meter(name: string, used: number, limit: number, of = "of"): TemplateResult {
+  const part = limit > 0 ? used / limit : 0;
+  return html`<div class="meter">
+    <span>${name}</span>
+    <span data-figure=${name}>${bytes(used)} ${of} ${bytes(limit)}</span>
+    <meter min="0" max="1" high="0.9" value=${Math.min(1, part)} aria-label=${name}></meter>
+  </div>`;
+}
+
+function failures(list: Failure[]): TemplateResult | typeof nothing {
+  if (!list.length) {
+    return nothing;
+  }
+  return html`<h3>Recent failures</h3>
+    <ul class="failures">
+      ${list.slice(0, FAILURES).map(
+        ({ at, collection, chunk, detail }) =>
+          html`<li><p>${detail}</p><small>${collection}, chunk ${chunk}, <time datetime=${at}>${moment(at)}</time></small></li>`,
+      )}
+    </ul>`;
+}

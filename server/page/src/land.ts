@@ -1,0 +1,147 @@
+import type { Coordinate } from "ol/coordinate";
+import Feature from "ol/Feature";
+import TopoJSON from "ol/format/TopoJSON";
+import { LineString, MultiLineString, MultiPolygon, Polygon } from "ol/geom";
+import VectorLayer from "ol/layer/Vector";
+import { fromLonLat } from "ol/proj";
+import VectorSource from "ol/source/Vector";
+import { Fill, Stroke, Style, Text } from "ol/style";
+import address from "world-atlas/land-50m.json";
+
+import type { Palette } from "./palette";
+import { type MapProjection, olProjection } from "./projection";
+
+type Rings = Coordinate[][];
+
+/** Outlines of the land, loaded once: polygons in lon/lat. */
+let outlines: Promise<Rings[]> | null = null;
+
+/** Land and graticule, for orientation: what lies below and around a collection. */
+export class Land {
+  readonly layer = new VectorLayer({ source: new VectorSource(), zIndex: 0, className: "land" });
+  readonly lines = new VectorLayer({ source: new VectorSource(), zIndex: 2, className: "graticule" });
+  #projection: MapProjection | null = null;
+
+  /** Draw in a projection and with a theme's colours. */
+  async show(projection: MapProjection, colours: Palette): Promise<void> {
+    this.#style(colours);
+    if (this.#projection === projection) {
+      return;
+    }
+    this.#projection = projection;
+    this.layer.getSource()?.clear();
+    this.lines.getSource()?.clear();
+    this.lines.getSource()?.addFeatures(graticule(projection));
+    outlines ??= loadOutlines();
+    const polygons = await outlines;
+    if (this.#projection === projection) {
+      this.layer.getSource()?.addFeatures(land(polygons, projection));
+      this.lines.getSource()?.addFeatures(coast(polygons, projection));
+    }
+  }
+
+  #style(colours: Palette): void {
+    const fill = new Style({
+      fill: new Fill({ color: colours.land }),
+      // Of the same colour: it closes the seam where polygons are cut at 180 degrees.
+      stroke: new Stroke({ color: colours.land, width: 1 }),
+    });
+    const shore = new Style({ stroke: new Stroke({ color: colours.coast, width: 0.8 }) });
+    this.layer.setStyle(fill);
+    this.lines.setStyle((feature) =>
+      feature.get("label") === undefined ? shore : gridLine(String(feature.get("label")), colours),
+    );
+  }
+}
+
+function gridLine(label: string, colours: Palette): Style {
+  return new Style({
+    stroke: new Stroke({ color: colours.graticule, width: 1 }),
+    text: new Text({
+      text: label,
+      font: "11px system-ui, sans-serif",
+      placement: "line",
+      repeat: 600,
+      overflow: false,
+      fill: new Fill({ color: colours.label }),
+      stroke: new Stroke({ color: colours.halo, width: 3 }),
+    }),
+  });
+}
+
+async function loadOutlines(): Promise<Rings[]> {
+  const response = await fetch(new URL(address, import.meta.url));
+  const features = new TopoJSON({ layers: ["land"] }).readFeatures(await response.json());
+  return features.flatMap((feature) => {
+    const geometry = feature.getGeometry();
+    if (geometry instanceof MultiPolygon) {
+      return geometry.getCoordinates();
+    }
+    return geometry instanceof Polygon ? [geometry.getCoordinates()] : [];
+  });
+}
+
+/** Polygons with at least a corner in latitudes that the projection can draw. */
+function land(polygons: Rings[], projection: MapProjection): Feature[] {
+  const target = olProjection(projection);
+  const [south, north] = projection.latitudes;
+  const drawn = polygons.filter((rings) => rings[0]?.some(([, lat]) => lat! > south && lat! < north));
+  const project = (ring: Coordinate[]) =>
+    ring
+      // The corners at the pole close Antarctica on flat maps alone.
+      .filter(([, lat]) => projection.code !== "EPSG:3031" || lat! > -89.9)
+      .map(([lon, lat]) => fromLonLat([lon!, clamp(lat!, projection)], target));
+  return drawn.map((rings) => new Feature(new Polygon(rings.map(project))));
+}
+
+/** Shores, without the cuts along 180 degrees and the pole that polygons have. */
+function coast(polygons: Rings[], projection: MapProjection): Feature[] {
+  const target = olProjection(projection);
+  const [south, north] = projection.latitudes;
+  const lines: Coordinate[][] = [];
+  for (const ring of polygons.flat()) {
+    let line: Coordinate[] = [];
+    for (const [index, [lon, lat]] of ring.entries()) {
+      const before = ring[index - 1];
+      const cut = before && Math.abs(lon!) > 179.99 && Math.abs(before[0]!) > 179.99;
+      const hidden = lat! < Math.max(south, -85) || lat! > north;
+      if (cut || hidden) {
+        lines.push(line);
+        line = [];
+      }
+      if (!hidden) {
+        line.push(fromLonLat([lon!, lat!], target));
+      }
+    }
+    lines.push(line);
+  }
+  return [new Feature(new MultiLineString(lines.filter(({ length }) => length > 1)))];
+}
+
+/** A line for every tenth degree of latitude and every thirtieth of longitude. */
+function graticule(projection: MapProjection): Feature[] {
+  const target = olProjection(projection);
+  const [south, north] = projection.latitudes;
+  const lines: Feature[] = [];
+  const draw = (points: Coordinate[], label: string) =>
+    lines.push(new Feature({ geometry: new LineString(points.map((at) => fromLonLat(at, target))), label }));
+  for (let lat = -80; lat <= 80; lat += 10) {
+    if (lat >= south && lat <= north) {
+      draw(range(-180, 180).map((lon) => [lon, lat]), `${Math.abs(lat)}°${lat < 0 ? " S" : lat > 0 ? " N" : ""}`);
+    }
+  }
+  const [low, high] = [Math.max(south, -80), Math.min(north, 80)];
+  for (let lon = -180; lon < 180; lon += 30) {
+    draw(range(low, high).map((lat) => [lon, lat]), `${Math.abs(lon)}°${lon < 0 && lon > -180 ? " W" : lon > 0 ? " E" : ""}`);
+  }
+  return lines;
+}
+
+function range(first: number, last: number): number[] {
+  return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+}
+
+function clamp(lat: number, { latitudes: [south, north], tms }: MapProjection): number {
+  // Polar maps draw what is beyond as well: far outside, where nobody looks.
+  return tms === "WebMercatorQuad" ? Math.min(north, Math.max(south, lat)) : lat;
+}

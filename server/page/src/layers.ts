@@ -1,0 +1,91 @@
+import { type TemplateResult, html, nothing } from "lit-html";
+import { createRef, ref } from "lit-html/directives/ref.js";
+
+import { drawKey, STATES, type State } from "./chunkstyle";
+import type { Collection } from "./collection";
+import { count } from "./figures";
+import type { Inventory } from "./inventory";
+import type { Legend } from "./legend";
+import type { Palette } from "./palette";
+import { type MapProjection, projectionsFor } from "./projection";
+import type { View } from "./view";
+
+interface Shown {
+  collection: Collection;
+  projection: MapProjection;
+  view: View;
+  /** Level that the tiles are drawn from. */
+  drawn: number;
+  legend: Legend;
+  inventory: Inventory;
+  colours: Palette;
+}
+
+/** Choices about the picture, its legend, and the inventory with its key. */
+export function layers(shown: Shown, go: (change: Partial<View>) => void): TemplateResult {
+  const { collection, projection, view, legend } = shown;
+  const styles = collection.styles.map(({ name, title }) => [name, title] as const);
+  const steps = [...collection.steps].reverse().map((step) => [step, step.slice(0, 10)] as const);
+  const projections = projectionsFor(collection.crs).map(({ tms, title }) => [tms, title] as const);
+  return html`
+    ${styles.length > 1 ? choice("Style", styles, view.style, (style) => go({ style })) : nothing}
+    ${legend.template()}
+    ${steps.length ? choice("Time step", steps, view.datetime, (datetime) => go({ datetime })) : nothing}
+    ${choice("Map projection", projections, projection.tms, (tms) => go({ tms, x: NaN, y: NaN, z: NaN }))}
+    ${stock(shown, go)}
+  `;
+}
+
+/** The inventory: on or off, which level, and what its squares mean. */
+function stock({ collection, view, drawn, inventory, colours }: Shown, go: (change: Partial<View>) => void): TemplateResult {
+  const levels = [
+    ["", `As drawn (level ${drawn})`] as const,
+    ...Array.from({ length: collection.levels }, (_, level) => [String(level), `Level ${level}`] as const),
+  ];
+  const toggle = (event: Event) => go({ inventory: (event.target as HTMLInputElement).checked });
+  return html`
+    <label class="check">
+      <input type="checkbox" .checked=${view.inventory} @change=${toggle} />
+      Show what is kept here (inventory)
+    </label>
+    ${view.inventory
+      ? html`${key(inventory.counts(), colours)}
+          <p class="hint">
+            ${inventory.square > 1
+              ? `One square stands for ${inventory.square} × ${inventory.square} chunks.`
+              : "One square is one chunk."}
+            Where none is drawn, nobody has asked yet.
+          </p>
+          ${collection.levels > 1 ? choice("Level of the inventory", levels, view.level, (level) => go({ level })) : nothing}
+          ${inventory.problem ? html`<p class="problem">${inventory.problem.detail}</p>` : nothing}`
+      : nothing}
+  `;
+}
+
+function key(counts: Record<State, number>, colours: Palette): TemplateResult {
+  return html`<ul class="key">
+    ${STATES.map(({ state, title, meaning }) => {
+      const canvas = createRef<HTMLCanvasElement>();
+      queueMicrotask(() => canvas.value && drawKey(canvas.value, state, colours));
+      return html`<li>
+        <canvas width="36" height="28" ${ref(canvas)} aria-hidden="true"></canvas>
+        <span><strong>${title}</strong> ${meaning}</span>
+        <span class="number" data-figure=${`squares ${state}`}>${count(counts[state])}</span>
+      </li>`;
+    })}
+  </ul>`;
+}
+
+function choice(
+  name: string,
+  options: readonly (readonly [string, string])[],
+  chosen: string,
+  choose: (value: string) => void,
+): TemplateResult {
+  return html`<label class="field"
+    >${name}
+    <select @change=${(event: Event) => choose((event.target as HTMLSelectElement).value)}>
+      ${options.map(([value, title]) => html`<option value=${value} ?selected=${value === chosen}>${title}</option>`)}
+    </select></label
+  >`;
+}

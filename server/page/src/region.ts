@@ -1,0 +1,235 @@
+import { type TemplateResult, html, nothing } from "lit-html";
+
+import type { Box, Collection } from "./collection";
+import { copyable } from "./copyable";
+import type { Daemon } from "./daemon";
+import { download } from "./download";
+import { bytes, cell, count, counted } from "./figures";
+import type { Jobs } from "./jobs";
+import { curlLine, fileUrl, planOf, pythonLines, type Region } from "./plan";
+import { asProblem, isAbort, type Problem } from "./problem";
+
+const EDGES = ["West", "South", "East", "North"] as const;
+const EDGES_METRES = ["Left", "Bottom", "Right", "Top"] as const;
+
+/** What the panel needs to know of the map. */
+export interface Frame {
+  collection: Collection;
+  crs: string;
+  bands: string[];
+  datetime: string;
+}
+
+/** The box: what it would cost, and what can be done with it. */
+export class RegionPanel {
+  readonly #daemon: Daemon;
+  readonly #jobs: Jobs;
+  readonly #changed: () => void;
+  readonly #draw: () => void;
+  #frame: Frame | null = null;
+  #box: Box | null = null;
+  #halvings = 0;
+  #region: Region | null = null;
+  #outside = false;
+  #problem: Problem | null = null;
+  #busy = "";
+  #abort = new AbortController();
+
+  /**
+   * @param changed called when the panel changes.
+   * @param draw called when a box is to be drawn on the map, or no longer.
+   */
+  constructor(daemon: Daemon, jobs: Jobs, changed: () => void, draw: () => void) {
+    this.#daemon = daemon;
+    this.#jobs = jobs;
+    this.#changed = changed;
+    this.#draw = draw;
+  }
+
+  /** The box, in `crs` of the frame. */
+  get box(): Box | null {
+    return this.#box;
+  }
+
+  /** Another collection, style or map: a box in coordinates that no longer mean the same goes. */
+  frame(frame: Frame): void {
+    const before = this.#frame;
+    this.#frame = frame;
+    if (before?.crs !== frame.crs || before.collection.id !== frame.collection.id) {
+      this.#halvings = 0;
+      this.take(null);
+    } else if (this.#box && (before.bands.join() !== frame.bands.join() || before.datetime !== frame.datetime)) {
+      this.take(this.#box);
+    }
+  }
+
+  /** Take a box, and ask for its plan. */
+  take(box: Box | null): void {
+    this.#box = box;
+    this.#abort.abort();
+    [this.#region, this.#outside, this.#problem, this.#busy] = [null, false, null, ""];
+    if (box) {
+      void this.plan();
+    }
+    this.#changed();
+  }
+
+  /** Ask for the plan anew: what is present may have changed. */
+  async plan(): Promise<void> {
+    if (!this.#frame || !this.#box || this.#busy) {
+      return;
+    }
+    const abort = (this.#abort = new AbortController());
+    const wish = { ...this.#frame, box: this.#box, halvings: this.#halvings };
+    try {
+      const region = await planOf(this.#daemon, wish, abort.signal);
+      [this.#region, this.#outside, this.#problem] = [region, region === null, null];
+    } catch (error) {
+      if (isAbort(error)) {
+        return;
+      }
+      [this.#region, this.#problem] = [null, asProblem(error)];
+    }
+    this.#changed();
+  }
+
+  template(drawing: boolean): TemplateResult | typeof nothing {
+    if (!this.#frame) {
+      return nothing;
+    }
+    return html`
+      <div class="row">
+        <button class="primary" aria-pressed=${drawing} @click=${this.#draw}>
+          ${drawing ? "Drag on the map, or press Escape" : this.#box ? "Draw another box" : "Draw a box"}
+        </button>
+        ${this.#box ? html`<button @click=${() => this.take(null)}>Clear</button>` : nothing}
+      </div>
+      ${this.#fields(this.#frame)}
+      <div aria-live="polite">${this.#said()}</div>
+      ${this.#region ? this.#offer(this.#region) : nothing}
+    `;
+  }
+
+  #fields({ crs }: Frame): TemplateResult {
+    const names = crs === "CRS84" ? EDGES : EDGES_METRES;
+    return html`<details class="fields">
+      <summary>${this.#box ? "Coordinates of the box" : "Or type its coordinates"}</summary>
+      <form @submit=${(event: SubmitEvent) => this.#typed(event)}>
+        <p class="hint">${crs === "CRS84" ? "Degrees of longitude and latitude." : `Metres in ${crs}.`}</p>
+        <div class="edges">
+          ${names.map(
+            (name, index) => html`<label
+              >${name}
+              <input name=${name} required inputmode="decimal" autocomplete="off" pattern="-?[0-9]+([.][0-9]+)?"
+                .value=${String(this.#box?.[index] ?? "")}
+            /></label>`,
+          )}
+        </div>
+        <button>Plan this box</button>
+      </form>
+    </details>`;
+  }
+
+  #typed(event: SubmitEvent): void {
+    event.preventDefault();
+    const said = [...new FormData(event.target as HTMLFormElement).values()].map(Number);
+    this.take(said as Box);
+  }
+
+  #said(): TemplateResult | typeof nothing {
+    if (this.#problem) {
+      return html`<p class="problem">${this.#problem.detail}. ${this.#problem.hint}</p>`;
+    }
+    if (this.#outside) {
+      return html`<p>The box lies outside the collection.</p>`;
+    }
+    if (this.#busy) {
+      return html`<p class="busy">${this.#busy}</p>`;
+    }
+    return this.#box && !this.#region ? html`<p>Planning…</p>` : nothing;
+  }
+
+  #offer(region: Region): TemplateResult {
+    const { chunks, estimated_source_bytes: cost, output_bytes: size } = region.plan;
+    return html`
+      ${this.#cells(region)}
+      <dl class="figures" aria-label="Plan">
+        <div><dt>Chunks</dt><dd data-figure="needed">${count(chunks.needed)}</dd></div>
+        <div><dt>Here already</dt><dd data-figure="present">${count(chunks.present)}</dd></div>
+        <div><dt>To fetch</dt><dd data-figure="absent">${count(chunks.absent)}</dd></div>
+        <div><dt>Of those here, void</dt><dd data-figure="void">${count(chunks.void)}</dd></div>
+        <div><dt>From the source, at most</dt><dd data-figure="cost">${bytes(cost)}</dd></div>
+        <div><dt>Pixels, uncompressed</dt><dd data-figure="size">${bytes(size)}</dd></div>
+      </dl>
+      <div class="row">
+        <button ?disabled=${this.#busy !== ""} @click=${() => this.#save(region, "tif", "GeoTIFF")}>
+          Download GeoTIFF
+        </button>
+        <button ?disabled=${this.#busy !== ""} @click=${() => this.#save(region, "nc", "NetCDF")}>
+          Download NetCDF
+        </button>
+        <button
+          ?disabled=${this.#busy !== "" || chunks.absent === 0}
+          @click=${() => this.#run("Starting…", () => this.#jobs.seed(region))}
+          title="Have what is absent fetched ahead, without downloading it"
+        >
+          ${chunks.absent ? `Fetch ahead (${counted(chunks.absent, "chunk")})` : "All fetched"}
+        </button>
+      </div>
+      ${copyable("curl", curlLine(this.#daemon, region))}
+      ${region.wish.collection.crs ? copyable("Python", pythonLines(this.#daemon, region)) : nothing}
+    `;
+  }
+
+  #cells({ wish: { collection } }: Region): TemplateResult | typeof nothing {
+    if (collection.levels === 1 || collection.crs === null) {
+      return nothing;
+    }
+    const metres = collection.crs !== "EPSG:4326";
+    const choose = (event: Event) => {
+      this.#halvings = Number((event.target as HTMLSelectElement).value);
+      this.take(this.#box);
+    };
+    return html`<label class="field"
+      >Cell size
+      <select @change=${choose}>
+        ${Array.from(
+          { length: collection.levels },
+          (_, level) =>
+            html`<option value=${level} ?selected=${level === this.#halvings}>
+              ${cell(collection.resolution * 2 ** level, metres)}${level ? ` (level ${level})` : ", full resolution"}
+            </option>`,
+        )}
+      </select></label
+    >`;
+  }
+
+  #save(region: Region, suffix: string, format: string): void {
+    const name = `${region.wish.collection.id}.${suffix}`;
+    const told = (received: number, total: number) => {
+      this.#busy = `Downloading ${format}: ${bytes(received)}${total ? ` of ${bytes(total)}` : ""}`;
+      this.#changed();
+    };
+    const what = region.plan.chunks.absent ? "Fetching what is absent…" : "Preparing…";
+    const url = fileUrl(this.#daemon, region, suffix);
+    void this.#run(what, () => download(this.#daemon, url, name, told, this.#abort.signal));
+  }
+
+  /** Do something that takes a while: says so, tells what went wrong, and looks at the plan again. */
+  async #run(said: string, work: () => Promise<void>): Promise<void> {
+    const abort = (this.#abort = new AbortController());
+    this.#busy = said;
+    this.#changed();
+    const problem = await work().then(() => null, (error: unknown) => error);
+    if (abort.signal.aborted) {
+      return;
+    }
+    this.#busy = "";
+    if (problem) {
+      this.#problem = asProblem(problem);
+      this.#changed();
+    } else {
+      await this.plan();
+    }
+  }
+}

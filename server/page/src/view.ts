@@ -1,0 +1,97 @@
+/** What is looked at: all of it stands in the URL's hash, so that it can be shared and gone back to. */
+export interface View {
+  collection: string;
+  tms: string;
+  style: string;
+  datetime: string;
+  /** Centre in the map's CRS, and zoom of the tile matrix set; NaN: as the collection asks for. */
+  x: number;
+  y: number;
+  z: number;
+  inventory: boolean;
+  /** Level of the inventory; empty: the one that is drawn. */
+  level: string;
+}
+
+const EMPTY: View = {
+  collection: "",
+  tms: "",
+  style: "",
+  datetime: "",
+  x: NaN,
+  y: NaN,
+  z: NaN,
+  inventory: true,
+  level: "",
+};
+
+/** Read a hash such as #collection=arcticdem-32m&z=8. What makes no sense is left out. */
+export function parseView(hash: string): View {
+  const said = new URLSearchParams(hash.replace(/^#/, ""));
+  const text = (name: string) => said.get(name) ?? "";
+  const number = (name: string) => (text(name) === "" ? NaN : Number(text(name)));
+  return {
+    collection: text("collection"),
+    tms: text("tms"),
+    style: text("style"),
+    datetime: text("datetime"),
+    x: number("x"),
+    y: number("y"),
+    z: number("z"),
+    inventory: text("inventory") !== "off",
+    level: /^\d{1,2}$/.test(text("level")) ? text("level") : "",
+  };
+}
+
+/** Write a view as a hash; what is as it would be anyway is left out. */
+export function formatView(view: View): string {
+  const parts: [string, string][] = [
+    ["collection", view.collection],
+    ["tms", view.tms],
+    ["style", view.style],
+    ["datetime", view.datetime],
+    ["x", Number.isFinite(view.x) ? String(view.x) : ""],
+    ["y", Number.isFinite(view.y) ? String(view.y) : ""],
+    ["z", Number.isFinite(view.z) ? String(view.z) : ""],
+    ["inventory", view.inventory ? "" : "off"],
+    ["level", view.level],
+  ];
+  const hash = new URLSearchParams(parts.filter(([, value]) => value !== "")).toString();
+  return `#${hash.replaceAll("%3A", ":")}`;
+}
+
+/** The view in the address bar. */
+export class Address {
+  view: View = parseView(location.hash);
+  readonly #moved: (before: View) => void;
+
+  /** @param moved called when the view changes, whoever changed it, with the one before. */
+  constructor(moved: (before: View) => void) {
+    this.#moved = moved;
+    window.addEventListener("popstate", () => this.#take(parseView(location.hash)));
+  }
+
+  /** Go to another view: a step that the back button takes back. */
+  go(change: Partial<View>): void {
+    const next = { ...this.view, ...change };
+    history.pushState(null, "", formatView(next));
+    this.#take(next);
+  }
+
+  /** Note where the map has come to, or what was chosen for the person: no step of its own. */
+  note(change: Partial<View>): void {
+    this.view = { ...this.view, ...change };
+    history.replaceState(null, "", formatView(this.view));
+  }
+
+  #take(next: View): void {
+    const before = this.view;
+    this.view = next;
+    this.#moved(before);
+  }
+}
+
+/** A view of nothing in particular of a collection. */
+export function viewOf(collection: string): View {
+  return { ...EMPTY, collection };
+}
