@@ -1,4 +1,4 @@
-"""The page starts without a word in the console; and a page that does wrong, or looks otherwise, is noticed."""
+"""The page starts without a word in the console; one that does wrong, or looks otherwise, is noticed."""
 
 from __future__ import annotations
 
