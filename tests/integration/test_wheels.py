@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import httpx
 import pytest
 
 import icehouse
@@ -35,12 +37,18 @@ print(json.dumps({
 """
 
 
-def run(*words, cwd):
-    """Run a program in a clean environment; what it printed."""
+def run(*words, cwd, **environment):
+    """Run a program in a clean environment with these variables; what it printed."""
     unwanted = ("ICEHOUSE_", "PYTHON", "VIRTUAL_ENV")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     done = subprocess.run(
-        list(map(str, words)), cwd=cwd, env=clean, capture_output=True, text=True, timeout=300, check=False
+        list(map(str, words)),
+        cwd=cwd,
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, f"{words}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
@@ -60,24 +68,18 @@ def uv(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wheels(uv, tmp_path_factory):
-    """Both wheels, built from a copy of what is packed: {"icehouse": path, "icehouse_server": path}."""
+    """Both wheels, built from source archives of a copy: {"icehouse": path, "icehouse_server": path}."""
     folder = tmp_path_factory.mktemp("wheels")
+    dist = folder / "dist"
+    build = (uv, "build", "-q", "--python", sys.executable, "--out-dir", dist)
     for name in ("client", "server"):
-        unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info", ".venv")
-        source = Path(shutil.copytree(ROOT / name, folder / name, ignore=unwanted))
-        run(
-            uv,
-            "build",
-            "-q",
-            "--wheel",
-            "--python",
-            sys.executable,
-            "--out-dir",
-            folder / "dist",
-            source,
-            cwd=folder,
-        )
-    return {path.name.partition("-")[0]: path for path in (folder / "dist").glob("*.whl")}
+        unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info", ".venv", "node_modules")
+        source = shutil.copytree(ROOT / name, folder / name, ignore=unwanted)
+        run(*build, "--sdist", source, cwd=folder)
+    for archive in dist.glob("*.tar.gz"):
+        # The page is in it as it was built: no npm now.
+        run(*build, "--wheel", archive, cwd=folder, npm_config_registry="http://127.0.0.1:9")
+    return {path.name.partition("-")[0]: path for path in dist.glob("*.whl")}
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,13 @@ def install(uv, tmp_path_factory):
         return python.parent
 
     return make
+
+
+def named_files(page):
+    """The files that the page names: a script, a style sheet and what else there is."""
+    names = set(re.findall(r'"(page/[^"]+)"', page))
+    assert {Path(name).suffix for name in names} >= {".js", ".css", ".txt"}
+    return names
 
 
 def test_the_client_alone_installs_little_and_loads(wheels, install, shared, native, truth, tmp_path):
@@ -118,6 +127,8 @@ def test_what_is_in_the_wheels(wheels):
     )
     assert {f"icehouse_server/collections/arcticdem-{size}.toml" for size in ("2m", "10m", "32m")} <= server
     assert "icehouse_server/py.typed" in server
+    page = zipfile.ZipFile(wheels["icehouse_server"]).read("icehouse_server/page/index.html").decode()
+    assert {f"icehouse_server/{name}" for name in named_files(page)} < server
     assert "icehouse/py.typed" in client
     for names in (server, client):
         assert any(name.endswith("/licenses/LICENSE") for name in names)
@@ -141,8 +152,12 @@ def test_the_server_with_its_client_serves_collections_from_a_clean_environment(
     ) as daemon:
         try:
             url = daemon.stdout.readline().split()[-1]
+            with httpx.Client(base_url=url, trust_env=False, timeout=60) as http:
+                page = http.get("/", headers={"accept": "text/html"})
+                found = {name: http.get(f"/{name}") for name in named_files(page.text)}
             listed = json.loads(run(command, "collections", "--url", url, "--json", cwd=tmp_path))
         finally:
             daemon.terminate()
     assert daemon.returncode == 0
+    assert all(answer.status_code == 200 and answer.content for answer in found.values())
     assert {entry["id"] for entry in listed} == set(read_collections(None))
