@@ -25,6 +25,8 @@ from icehouse_server.service import (
     JobSettings,
     LoopWatch,
     ServiceSettings,
+    TileService,
+    TileSettings,
 )
 from icehouse_server.settings import Settings, read_collections, user_collections_dir
 from icehouse_server.sources import EarthEngineSettings, SourceContext, create_source
@@ -122,6 +124,7 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         yield ApiState(
             service=service,
             cubes=CubeService(service, _cube_settings(settings), pool=compute),
+            tiles=TileService(service, TileSettings(max_chunks=settings.max_tile_chunks), pool=compute),
             jobs=jobs,
             metrics=Metrics(
                 service,

@@ -19,6 +19,7 @@ from icehouse_server.api import (
     plan,
     points,
     problems,
+    tiles,
 )
 from icehouse_server.api.guards import HeadAsGet, HostGuard, RequestLog, SizeLimits
 from icehouse_server.api.metrics import Metrics, TrafficSnapshot
@@ -34,7 +35,7 @@ _DESCRIPTION = """Regions of remote Earth-observation rasters, fetched once, kep
 
 Axis order is **x, y (lon, lat) for every CRS**. Errors are RFC 9457 problems with a stable `kind`."""
 
-_MODULES = (landing, page, collections, coverage, plan, points, cube, jobs, health)
+_MODULES = (landing, page, collections, coverage, plan, points, cube, tiles, jobs, health)
 """One a resource, each with a router."""
 
 

@@ -12,6 +12,7 @@ from pydantic import WithJsonSchema
 from icehouse_server import output
 from icehouse_server.api import schemas
 from icehouse_server.api.bodies import PartsResponse
+from icehouse_server.api.cache_words import cache_status, cache_word, server_timing
 from icehouse_server.api.job_parameters import awaited
 from icehouse_server.api.jobs import ACCEPTED, status_info
 from icehouse_server.api.notes import note_of
@@ -23,7 +24,7 @@ from icehouse_server.api.tokens import reads_only
 from icehouse_server.api.validators import etag_known
 from icehouse_server.api.vanish import while_connected
 from icehouse_server.core.errors import BadParameterError, NotAcceptableError
-from icehouse_server.service import STAGES, Answer, Ask, Trace
+from icehouse_server.service import Answer, Ask, Trace
 
 router = APIRouter(tags=["coverage"])
 
@@ -177,7 +178,8 @@ async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str)
     note = note_of(request.scope)
     note.trace = Trace()
     answer = await while_connected(request, service.coverage(ask, note.trace))
-    note.format, note.cache = format_name, _cache_word(answer)
+    incomplete = bool(answer.coverage.failed)
+    note.format, note.cache = format_name, cache_word(answer.trace, incomplete=incomplete)
     try:
         encoded = await service.encode(answer, format_name)
     except BaseException:
@@ -186,8 +188,8 @@ async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str)
     headers = {
         **_place_headers(ask),
         **_validity_headers(ask, format_name, answer),
-        "Cache-Status": _cache_status(answer),
-        "Server-Timing": _server_timing(answer.trace),
+        "Cache-Status": cache_status(answer.trace, incomplete=incomplete),
+        "Server-Timing": server_timing(answer.trace),
         "Icehouse-Snapshot": answer.coverage.snapshot,
         "Content-Disposition": f'inline; filename="{ask.region.collection.id}{encoded.suffix}"',
         **_failure_headers(answer),
@@ -275,33 +277,6 @@ def _place_headers(ask: Ask) -> Mapping[str, str]:
     uri = crs_uri(ask.region.target.crs)
     crs = {"Content-Crs": f"<{uri}>"} if uri.startswith("http") else {}
     return {**crs, "Content-Bbox": ",".join(repr(float(edge)) for edge in box.bbox)}
-
-
-def _cache_word(answer: Answer) -> str:
-    """Return how the cache was met, in one word for log and metrics."""
-    trace = answer.trace
-    if answer.coverage.failed:
-        return "incomplete"
-    return "miss" if trace.started else "collapsed" if trace.joined else "hit"
-
-
-def _cache_status(answer: Answer) -> str:
-    """Return RFC 9211's words: who was asked, and what became of it."""
-    trace = answer.trace
-    asked = "hit" if trace.started == trace.joined == 0 else "fwd=miss"
-    words = {
-        "hit": "icehouse; hit",
-        "miss": "icehouse; fwd=miss; stored",
-        "collapsed": "icehouse; fwd=miss; collapsed",
-        "incomplete": f"icehouse; {asked}; detail=incomplete",
-    }
-    return words[_cache_word(answer)]
-
-
-def _server_timing(trace: Trace) -> str:
-    return ", ".join(
-        f"{name};dur={trace.seconds[name] * 1000:.2f}" for name in STAGES if name in trace.seconds
-    )
 
 
 def _failure_headers(answer: Answer) -> Mapping[str, str]:

@@ -10,6 +10,7 @@ from pydantic import WithJsonSchema
 
 from icehouse_server import output
 from icehouse_server.core.collection import RESAMPLINGS
+from icehouse_server.core.tile_matrix_sets import CRS_OF
 
 type Schema = dict[str, Any]
 """A JSON Schema (draft 2020-12). Any: it is JSON."""
@@ -66,6 +67,22 @@ SUFFIX: Schema = {
     "enum": [media.suffix.removeprefix(".") for media in output.FORMATS.values()],
     "examples": ["nc"],
 }
+TMS: Schema = {"type": "string", "enum": list(CRS_OF), "examples": ["WebMercatorQuad"]}
+PICTURE: Schema = {"type": "string", "enum": list(output.PICTURES), "examples": ["png"]}
+TILE_ROW: Schema = {"type": "string", "pattern": "^[0-9]{1,8}(@2x)?$", "examples": ["0"]}
+STYLE: Schema = {"type": "string", "format": "style", "pattern": "^[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}$"}
+RESCALE: Schema = {
+    "type": "array",
+    "items": {
+        "type": "string",
+        "format": "rescale",
+        "pattern": f"^{_PART},{_PART}(,{_PART},{_PART},{_PART},{_PART})?$",
+    },
+    "minItems": 1,
+    "maxItems": 3,
+    "examples": [["0,1000"]],
+}
+COLORMAP: Schema = {"type": "string", "format": "colormap", "pattern": "^[a-z0-9_]{1,40}$"}
 DATETIME_SAID = "Instant, or start/end with .. for open; several between commas. All steps when left out."
 DATETIME: Schema = {
     "type": "string",

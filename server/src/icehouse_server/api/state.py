@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 
 from icehouse_server.api.metrics import Metrics
 from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.service import CoverageService, CubeService, FolderWatch, Jobs, LoopWatch
+from icehouse_server.service import CoverageService, CubeService, FolderWatch, Jobs, LoopWatch, TileService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +16,7 @@ class ApiState:
 
     service: CoverageService
     cubes: CubeService
+    tiles: TileService
     jobs: Jobs
     metrics: Metrics
     loop: LoopWatch

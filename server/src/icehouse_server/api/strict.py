@@ -1,7 +1,9 @@
 """Refuses what nobody would read: unknown query parameters, bodies that are no JSON."""
 
 import difflib
+import typing
 from collections import Counter
+from collections.abc import Collection
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
@@ -42,7 +44,7 @@ async def refuse_unread_parameters(request: Request) -> None:
             raise BadParameterError(
                 name[:80], f"{name[:80]}: there is no such query parameter here", hint=_hint(name, known)
             )
-        if times > 1:
+        if times > 1 and not known[name]:
             raise BadParameterError(name, f"{name}: it is given {times} times", hint="give it once")
 
 
@@ -61,12 +63,19 @@ async def refuse_other_media_types(request: Request) -> None:
         raise HTTPException(415, "the body must be JSON, with Content-Type: application/json")
 
 
-def _query_parameters(dependant: Dependant) -> set[str]:
-    names = {field.alias for field in dependant.query_params}
-    return names.union(*(_query_parameters(inner) for inner in dependant.dependencies))
+def _query_parameters(dependant: Dependant) -> dict[str, bool]:
+    """Return the names of the parameters, and whether one may be repeated: a list."""
+    found = {field.alias: _is_list(field.field_info.annotation) for field in dependant.query_params}
+    for inner in dependant.dependencies:
+        found |= _query_parameters(inner)
+    return found
 
 
-def _hint(name: str, known: set[str]) -> str:
+def _is_list(annotation: object) -> bool:
+    return any(typing.get_origin(arm) is list for arm in (annotation, *typing.get_args(annotation)))
+
+
+def _hint(name: str, known: Collection[str]) -> str:
     if not known:
         return "it takes none"
     near = difflib.get_close_matches(name[:80].lower().replace("_", "-"), sorted(known), n=1)

@@ -5,10 +5,12 @@ Everything here is synchronous and keeps no state; callers run it in a pool of t
 
 from icehouse_server.output.encoded import Encoded, Format
 from icehouse_server.output.formats import FORMATS, encode, negotiate
+from icehouse_server.output.pictures import PICTURES
 from icehouse_server.output.warp import clip, copy_piece, inside, warp_piece
 
 __all__ = [
     "FORMATS",
+    "PICTURES",
     "Encoded",
     "Format",
     "clip",

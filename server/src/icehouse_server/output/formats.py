@@ -1,6 +1,6 @@
 """The formats that an answer can have, and which of them a client asks for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from icehouse_server.core.coverage import Coverage
@@ -72,20 +72,21 @@ def encode(coverage: Coverage, format_name: str) -> Encoded:
     return Encoded(media_type=chosen.media_type, suffix=chosen.suffix, parts=chosen.encoder(coverage))
 
 
-def negotiate(accept: str | None) -> str | None:
+def negotiate(accept: str | None, among: Mapping[str, Sequence[str]] | None = None) -> str | None:
     """Return the format that an Accept header asks for (RFC 9110, section 12.5.1), or None.
 
     The quality of a format is that of the most specific range which names it; parameters other than ``q``
-    are not compared, so ``image/tiff`` finds GeoTIFF. Among equals the earlier in ``FORMATS`` is taken:
+    are not compared, so ``image/tiff`` finds GeoTIFF. Among equals the earlier is taken, of coverages
     NetCDF for ``*/*`` and where the header is absent or empty. None: nothing asked for can be given.
 
     Args:
         accept: the header's value.
+        among: formats and the media types of each, its own first; those of coverages when None.
     """
+    among = {name: entry.accepted for name, entry in FORMATS.items()} if among is None else among
     ranges = list(_ranges(accept or "")) or [("*/*", 1.0)]
     best: tuple[float, str] | None = None
-    for name, entry in FORMATS.items():
-        own, *aliases = entry.accepted
+    for name, (own, *aliases) in among.items():
         # A wildcard speaks of the format's own type; an alias counts only where it is spelt out.
         named = [weight for media_range, weight in ranges if media_range in aliases]
         quality = max(_quality(own, ranges), *named) if named else _quality(own, ranges)

@@ -5,6 +5,7 @@ from icehouse_server.service.coverages import Answer, Ask, CoverageService, Serv
 from icehouse_server.service.cubes import CubeService, CubeSettings, Entry
 from icehouse_server.service.job import Job, JobKind, JobState, Order
 from icehouse_server.service.jobs import Jobs, JobSettings
+from icehouse_server.service.tiles import Tile, TileAsk, TilePlan, TileService, TileSettings
 from icehouse_server.service.trace import STAGES, Trace
 from icehouse_server.service.watch import FolderWatch, LoopWatch
 
@@ -26,5 +27,10 @@ __all__ = [
     "Order",
     "Priority",
     "ServiceSettings",
+    "Tile",
+    "TileAsk",
+    "TilePlan",
+    "TileService",
+    "TileSettings",
     "Trace",
 ]

@@ -84,6 +84,8 @@ class Ask:
     """A snapshot's id or tag: read the past, fetch nothing."""
     only_if_cached: bool = False
     fail_on_error: bool = True
+    leave_absent: bool = False
+    """Fetch nothing: absent chunks stay fill, and are listed as failed."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -187,12 +189,13 @@ class CoverageService:
         store = self.collection(plan.region.collection.id)
         return await store.voids([key for key in plan.needed if key not in absent])
 
-    async def coverage(self, ask: Ask, trace: Trace | None = None) -> Answer:
+    async def coverage(self, ask: Ask, trace: Trace | None = None, plan: Plan | None = None) -> Answer:
         """Answer a request: fetch what is absent, then read, warp and clip.
 
         Args:
             ask: the request.
             trace: filled in on the way, for callers who want it also where the request fails.
+            plan: of its region, where the caller has made it.
 
         Raises:
             OutsideError: the region does not touch the grid.
@@ -204,8 +207,9 @@ class CoverageService:
             ShuttingDownError: the daemon is stopping.
         """
         trace = Trace() if trace is None else trace
-        with trace.stage("plan"):
-            plan = await self.plan(ask.region)
+        if plan is None:
+            with trace.stage("plan"):
+                plan = await self.plan(ask.region)
         if plan.outside:
             raise OutsideError("the region lies outside the collection")
         trace.chunks += len(plan.needed)
@@ -278,6 +282,11 @@ class CoverageService:
             return ()
         if ask.only_if_cached:
             raise _not_cached(plan, len(plan.absent))
+        if ask.leave_absent:
+            return tuple(
+                FailedChunk(chunk=key.path, kind=NotCachedError.kind, detail="it is not cached")
+                for key in plan.absent
+            )
         failed = await self.fetch(plan.region.collection, plan.absent, trace)
         if failed and ask.fail_on_error:
             raise error_of(failed)

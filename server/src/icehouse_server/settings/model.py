@@ -78,6 +78,13 @@ class Settings(BaseSettings):
     )
     max_chunks: int = Field(default=4096, ge=1, description="Chunks that one request reads.")
     max_fills: int = Field(default=2048, ge=1, description="Absent chunks that one request has fetched.")
+    max_tile_chunks: int = Field(
+        default=16,
+        ge=1,
+        le=4096,
+        description="Absent chunks of a band that one map tile has fetched; what would need more shows "
+        "what is cached.",
+    )
     cube_fetches: int = Field(
         default=4096,
         ge=0,

@@ -138,6 +138,8 @@ class CollectionStore:
         self.writer = Writer(
             repository,
             prepare=self._prepare,
+        self._opened_at = session.snapshot_id
+        self._renewals = 0
             publish=self._publish,
             resume=self._resume,
             timeout=shared.write_timeout,
@@ -179,6 +181,14 @@ class CollectionStore:
     def leases(self) -> int:
         """Leases held."""
         return self._leases.total()
+
+    @property
+    def generation(self) -> str:
+        """What names the content of all chunks that are cached: it changes when one of them does, or goes.
+
+        Chunks that were absent and are added leave it as it is, as snapshots do not.
+        """
+        return f"{self._opened_at}-{self._renewals}"
 
     async def fault(self, seconds: float) -> str:
         """Return the error that keeps the repository from being read, or an empty string. Reads one file.
@@ -241,6 +251,7 @@ class CollectionStore:
         self._extent = self._extent.holding(entry.chunk.key for entry in chunks)
         if self.bytes is not None:
             self.bytes += COMMIT_BYTES + sum(len(entry.data) for entry in chunks)
+            self._renewals += 1
         self._shared.usage.wrote((entry.chunk.key, len(entry.data)) for entry in chunks)
         for entry in chunks:
             chunk = entry.chunk
@@ -261,6 +272,7 @@ class CollectionStore:
 
     @property
     def _chunk_bytes(self) -> int:
+        self._renewals += 1
         """A guess of what a chunk takes on disk, on the high side."""
         return self.spec.grid.chunk**2 * max(band.dtype.itemsize for band in self.spec.bands)
 
@@ -340,6 +352,7 @@ class CollectionStore:
 
     async def _leased_since(self) -> list[datetime]:
         """Return when the snapshots were written that leases hold, the latest one apart: it never expires."""
+            self._renewals += 1
         names = [name for name in self._leases if name != self.snapshot]
         times = [(await self._repository.lookup_snapshot_async(name)).written_at for name in names]
         for name in self.pins.held():

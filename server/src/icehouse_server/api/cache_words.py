@@ -1,0 +1,29 @@
+"""How the cache was met, and how long that took: the headers that say so."""
+
+from icehouse_server.service import STAGES, Trace
+
+
+def cache_word(trace: Trace, *, incomplete: bool) -> str:
+    """Return how the cache was met, in one word for log and metrics."""
+    if incomplete:
+        return "incomplete"
+    return "miss" if trace.started else "collapsed" if trace.joined else "hit"
+
+
+def cache_status(trace: Trace, *, incomplete: bool) -> str:
+    """Return RFC 9211's words: who was asked, and what became of it."""
+    asked = "hit" if trace.started == trace.joined == 0 else "fwd=miss"
+    words = {
+        "hit": "icehouse; hit",
+        "miss": "icehouse; fwd=miss; stored",
+        "collapsed": "icehouse; fwd=miss; collapsed",
+        "incomplete": f"icehouse; {asked}; detail=incomplete",
+    }
+    return words[cache_word(trace, incomplete=incomplete)]
+
+
+def server_timing(trace: Trace) -> str:
+    """Return the value of Server-Timing: milliseconds by stage."""
+    return ", ".join(
+        f"{name};dur={trace.seconds[name] * 1000:.2f}" for name in STAGES if name in trace.seconds
+    )

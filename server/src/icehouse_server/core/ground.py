@@ -1,0 +1,57 @@
+"""How far apart the pixels of a geobox lie on the ground."""
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+from pyproj import Geod
+
+from icehouse_server.core.footprint import transformer
+
+type Spacing = NDArray[np.float32]
+"""(rows, columns) of a geobox, in metres."""
+
+_NODES = 9
+"""Places along each axis where the distance is measured; between them it is interpolated."""
+
+_LONLAT = CRS("EPSG:4326")
+_WGS84 = Geod(ellps="WGS84")
+
+
+def ground_spacing(geobox: GeoBox) -> tuple[Spacing, Spacing]:
+    """Return the distance to the next column, and to the next row, of each pixel of a geobox.
+
+    Neighbouring geoboxes agree at the edge that they share. Where a place is not on the earth, a distance of
+    1 m is given.
+    """
+    rows, cols = (int(size) for size in geobox.shape)
+    at_rows, at_cols = np.linspace(0, rows, _NODES), np.linspace(0, cols, _NODES)
+    col, row = np.meshgrid(at_cols, at_rows)
+    ends = [_lonlat(geobox, col + dx, row + dy) for dx, dy in ((-0.5, 0), (0.5, 0), (0, -0.5), (0, 0.5))]
+    along_rows, along_cols = _weights(at_rows, rows), _weights(at_cols, cols)
+
+    def between(first: NDArray[np.float64], second: NDArray[np.float64]) -> Spacing:
+        distance = np.asarray(_WGS84.inv(*first, *second)[2]).reshape(_NODES, _NODES)
+        known = np.where(np.isfinite(distance) & (distance > 0), distance, 1.0)
+        found: Spacing = (along_rows @ known @ along_cols.T).astype(np.float32)
+        return found
+
+    return between(ends[0], ends[1]), between(ends[2], ends[3])
+
+
+def _lonlat(geobox: GeoBox, col: NDArray[np.float64], row: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (2, places): longitudes and latitudes."""
+    affine = geobox.affine
+    x = (affine.a * col + affine.b * row + affine.c).ravel()
+    y = (affine.d * col + affine.e * row + affine.f).ravel()
+    if geobox.crs is not None and geobox.crs != _LONLAT:
+        x, y = transformer(geobox.crs, _LONLAT).transform(x, y)
+    return np.stack([x, np.clip(y, -90.0, 90.0)])
+
+
+def _weights(nodes: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Return (size, nodes): how much each node counts at the centre of each pixel."""
+    centres = np.arange(size) + 0.5
+    step = nodes[1] - nodes[0]
+    weights: NDArray[np.float64] = np.clip(1 - np.abs(centres[:, None] - nodes[None, :]) / step, 0, None)
+    return weights

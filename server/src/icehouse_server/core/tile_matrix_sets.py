@@ -1,0 +1,240 @@
+"""The tile matrix sets, where their tiles lie, and at which zooms a collection is of use in them.
+
+morecantile is imported when a tile matrix set is first asked for: starting waits for none of it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
+from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.core.errors import BadParameterError, UnknownTmsError
+from icehouse_server.core.footprint import transformer
+from icehouse_server.core.grid import Grid
+
+if TYPE_CHECKING:
+    from morecantile import TileMatrixSet
+
+TILE = 256
+"""Side of a tile in pixels."""
+
+CRS_OF: Mapping[str, CRS] = MappingProxyType(
+    {
+        "WebMercatorQuad": CRS("EPSG:3857"),
+        "WorldCRS84Quad": CRS("EPSG:4326"),  # lon, lat here as everywhere
+        "EPSG3413Quad": CRS("EPSG:3413"),
+        "EPSG3031Quad": CRS("EPSG:3031"),
+    }
+)
+"""The tile matrix sets by name, and their CRSs."""
+
+_POLAR = 4_194_304.0
+"""Half the side of NASA GIBS' polar squares, in metres: zoom 10 then has cells of 32 m, zoom 14 of 2 m."""
+_POLAR_ZOOMS = 16
+
+_PAD = 4
+"""Pixels that a kernel and the margin of relief reach beyond a tile at most."""
+
+_PLACES = np.linspace(0.1, 0.9, 5)
+"""Where along each axis of its extent a collection is looked at."""
+
+_STEP = 1 / 4096
+"""Part of a cell of zoom 0 by which slopes are measured."""
+
+_ROUNDING = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TilePlace:
+    """One tile of a tile matrix set."""
+
+    tms: str
+    zoom: int
+    row: int
+    col: int
+    size: int = TILE
+    """Its side in pixels: 512 for screens of high resolution."""
+
+    def geobox(self, margin: int = 0) -> GeoBox:
+        """Return its pixels, with so many more around it."""
+        left, top, cell = corner_of(self.tms, self.zoom)
+        step = cell * TILE / self.size
+        x = left + self.col * TILE * cell - margin * step
+        y = top - self.row * TILE * cell + margin * step
+        side = self.size + 2 * margin
+        return GeoBox((side, side), Affine(step, 0.0, x, 0.0, -step, y), CRS_OF[self.tms])
+
+
+@cache
+def tile_matrix_sets() -> Mapping[str, "TileMatrixSet"]:
+    """Return the tile matrix sets by name."""
+    import morecantile  # noqa: PLC0415 - see the module's docstring
+    from pyproj import CRS as ProjCRS  # noqa: N811, PLC0415 - a class, not a constant
+
+    known = {name: morecantile.tms.get(name) for name in CRS_OF if name in morecantile.tms.list()}
+    for name in CRS_OF.keys() - known:
+        code = int(name.removeprefix("EPSG").removesuffix("Quad"))
+        known[name] = morecantile.TileMatrixSet.custom(
+            [-_POLAR, -_POLAR, _POLAR, _POLAR],
+            ProjCRS.from_epsg(code),
+            id=name,
+            title=f"The polar square of NASA GIBS in EPSG:{code}",
+            maxzoom=_POLAR_ZOOMS,
+            ordered_axes=["E", "N"],
+        )
+    return MappingProxyType({name: known[name] for name in CRS_OF})
+
+
+def tile_matrix_set(name: str) -> "TileMatrixSet":
+    """Return a tile matrix set by its name.
+
+    Raises:
+        UnknownTmsError: there is none.
+    """
+    if name not in CRS_OF:
+        raise UnknownTmsError(
+            f"there is no tile matrix set {name[:80]!r}", hint=f"there are {', '.join(CRS_OF)}"
+        )
+    return tile_matrix_sets()[name]
+
+
+def native_tms(spec: CollectionSpec) -> str:
+    """Return the tile matrix set in whose CRS a collection's grid lies, or that of the web."""
+    for name, crs in CRS_OF.items():
+        if crs == spec.grid.crs:
+            return name
+    return "WebMercatorQuad"
+
+
+def tile_at(
+    tms: str, zoom: int, row: int, col: int, *, size: int = TILE, names: tuple[str, str] = ("row", "col")
+) -> TilePlace:
+    """Return a tile by its address.
+
+    Args:
+        tms: name of the tile matrix set.
+        zoom: which of its matrices.
+        row: from the top.
+        col: from the left.
+        size: side of the tile in pixels.
+        names: what the caller calls row and column.
+
+    Raises:
+        UnknownTmsError: there is no such tile matrix set.
+        BadParameterError: it has no such tile.
+    """
+    tile_matrix_set(tms)
+    zooms = matrices_of(tms)
+    if zoom not in zooms:
+        raise BadParameterError("z", f"z: {tms} has zooms from {min(zooms)} to {max(zooms)}, not {zoom}")
+    rows, cols = zooms[zoom]
+    for name, value, count in ((names[0], row, rows), (names[1], col, cols)):
+        if not 0 <= value < count:
+            raise BadParameterError(
+                name, f"{name}: at zoom {zoom} of {tms} it is from 0 to {count - 1}, not {value}"
+            )
+    return TilePlace(tms=tms, zoom=zoom, row=row, col=col, size=size)
+
+
+@cache
+def matrices_of(tms: str) -> Mapping[int, tuple[int, int]]:
+    """Return rows and columns of tiles by zoom."""
+    matrices = tile_matrix_sets()[tms].tileMatrices
+    return {int(matrix.id): (matrix.matrixHeight, matrix.matrixWidth) for matrix in matrices}
+
+
+@lru_cache(maxsize=256)
+def corner_of(tms: str, zoom: int) -> tuple[float, float, float]:
+    """Return left, top and cell size of a zoom."""
+    matrix = tile_matrix_sets()[tms].matrix(zoom)
+    left, top = matrix.pointOfOrigin
+    return float(left), float(top), float(matrix.cellSize)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Zooms:
+    """From where to where a collection is worth asking for."""
+
+    first: int
+    """Tiles fetch what they show from here on."""
+    last: int
+    """The first zoom whose cells are no larger than the grid's."""
+
+
+def zooms_of(spec: CollectionSpec, tms: str, max_chunks: int) -> Zooms:
+    """Return at which zooms a collection is worth asking for.
+
+    Looked at are places all over its extent; what a tile needs there at most says where it begins to fetch.
+
+    Args:
+        spec: the collection.
+        tms: name of a tile matrix set.
+        max_chunks: chunks of a band that a tile may fetch.
+    """
+    matrices = matrices_of(tms)
+    slopes = _slopes(spec, tms)
+    fine = (z for z in matrices if _sides(slopes, tms, z).max(initial=0) <= 1 + _ROUNDING)
+    last = next(fine, max(matrices))
+    first = next((z for z in matrices if _most_chunks(spec, slopes, tms, z) <= max_chunks), last)
+    return Zooms(first=min(first, last), last=last)
+
+
+type _Slopes = NDArray[np.float64]
+"""(places, 2, 2): grid columns and rows by unit of x, and by unit of y, of a tile matrix set."""
+
+
+def _slopes(spec: CollectionSpec, tms: str) -> _Slopes:
+    west, south, east, north = spec.bbox
+    east += 360 if west > east else 0
+    lons, lats = np.meshgrid(west + _PLACES * (east - west), south + _PLACES * (north - south))
+    crs, grid = CRS_OF[tms], spec.grid
+    x, y = transformer(CRS("EPSG:4326"), crs).transform(lons.ravel(), lats.ravel())
+    step = corner_of(tms, 0)[2] * _STEP
+    places = [_on_grid(grid, crs, x + dx, y + dy) for dx, dy in ((0, 0), (step, 0), (0, step))]
+    with np.errstate(invalid="ignore"):
+        slopes: _Slopes = np.stack([(places[1] - places[0]) / step, (places[2] - places[0]) / step], axis=1)
+    col, row = places[0].T
+    rows, cols = grid.shape
+    inside = (col >= 0) & (col < cols) & (row >= 0) & (row < rows) & np.isfinite(slopes).all(axis=(1, 2))
+    known: _Slopes = slopes[inside]
+    return known
+
+
+def _on_grid(grid: Grid, crs: CRS, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (places, 2): column and row."""
+    if crs != grid.crs:
+        x, y = transformer(crs, grid.crs).transform(x, y)
+    inverse = ~grid.geobox.affine
+    with np.errstate(invalid="ignore"):
+        places: NDArray[np.float64] = np.stack([inverse.a * x + inverse.c, inverse.e * y + inverse.f], axis=1)
+    return places
+
+
+def _sides(slopes: _Slopes, tms: str, zoom: int) -> NDArray[np.float64]:
+    """Return (places, 2): grid pixels along a cell, and down."""
+    sides: NDArray[np.float64] = np.hypot(slopes[..., 0], slopes[..., 1]) * corner_of(tms, zoom)[2]
+    return sides
+
+
+def _most_chunks(spec: CollectionSpec, slopes: _Slopes, tms: str, zoom: int) -> int:
+    """Return how many chunks of a band a tile needs at most, at the places looked at."""
+    most = 1
+    extents = np.abs(slopes).sum(axis=1) * corner_of(tms, zoom)[2] * TILE
+    for side, extent in zip(_sides(slopes, tms, zoom).min(axis=1), extents, strict=True):
+        level = min(math.floor(math.log2(max(side, 1)) + _ROUNDING), len(spec.grids) - 1)
+        grid = spec.grids[level]
+        counts = [
+            min(int((pixels / 2**level + 2 * _PAD) // grid.chunk) + 2, whole)
+            for pixels, whole in zip(extent, reversed(grid.chunk_shape), strict=True)
+        ]
+        most = max(most, math.prod(counts))
+    return most

@@ -1,0 +1,211 @@
+"""Map tiles: coverages with a style, that fetch a few chunks at most."""
+
+import asyncio
+import hashlib
+from collections import Counter
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.core.coverage import Coverage
+from icehouse_server.core.errors import ChunksFailedError, OutsideError, TooLargeError
+from icehouse_server.core.grid import ChunkKey
+from icehouse_server.core.levels import best_level
+from icehouse_server.core.pixel_chunks import chunk_numbers, pixels_in
+from icehouse_server.core.plan import Plan, Region, make_plan
+from icehouse_server.core.style import Style
+from icehouse_server.core.tile_matrix_sets import TilePlace, Zooms, zooms_of
+from icehouse_server.output.pictures import Sheet, draw, encode_picture, hatch
+from icehouse_server.service.coverages import Ask, CoverageService
+from icehouse_server.service.trace import Trace
+
+_MOST_PIXELS = 2**24
+"""Pixels of the chunks of a band that one tile is read from at most: 256 of 256 x 256."""
+
+_DRAWN_AS = "1"
+"""Raised when the same pixels give another picture than before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileSettings:
+    """Limits of the tiles."""
+
+    max_chunks: int = 16
+    """Absent chunks of a band that one tile has fetched."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileAsk:
+    """A request for a tile."""
+
+    spec: CollectionSpec
+    place: TilePlace
+    style: Style
+    time: int | None
+    """Number of the time step; None where the collection has no time axis."""
+    format: str
+    """One of ``output.PICTURES``."""
+    only_if_cached: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TilePlan:
+    """What a tile needs."""
+
+    ask: TileAsk
+    region: Region
+    plan: Plan | None
+    """None where more chunks lie under the tile than one is read from."""
+    fetches: bool
+    """Whether it shows all that there is, and fetches what is absent of it."""
+    tag: str
+    """Entity tag of the tile once it shows all: of the content of the chunks under it."""
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether everything that it shows is cached."""
+        return self.plan is not None and not self.plan.absent and not self.plan.outside
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """A picture."""
+
+    data: bytes
+    tag: str | None
+    """Entity tag; None where not all is shown."""
+    snapshot: str
+    not_shown: int
+    """Chunks that are not cached and not shown; at least, where there are too many to count."""
+
+
+class TileService:
+    """Answers requests for tiles. Runs on one event loop."""
+
+    def __init__(self, coverages: CoverageService, settings: TileSettings, *, pool: Executor) -> None:
+        self._coverages = coverages
+        self.settings = settings
+        self._pool = pool
+        self._zooms: dict[tuple[str, str], Zooms] = {}
+
+    async def zooms(self, spec: CollectionSpec, tms: str) -> Zooms:
+        """Return at which zooms of a tile matrix set a collection is worth asking for."""
+        found = self._zooms.get((spec.id, tms))
+        if found is None:
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._pool, zooms_of, spec, tms, self.settings.max_chunks)
+            self._zooms[spec.id, tms] = found
+        return found
+
+    def plan(self, ask: TileAsk) -> TilePlan:
+        """Return what a tile needs; nothing is fetched."""
+        store = self._coverages.collection(ask.spec.id)
+        margin = _margin(ask.style)
+        resampling = ask.style.resampling
+        bands = ask.spec.select(ask.style.read)
+        region = Region(
+            collection=ask.spec,
+            bands=bands,
+            target=ask.place.geobox(margin),
+            times=None if ask.time is None else (ask.time,),
+            level=best_level(ask.spec, ask.place.geobox()),
+            resampling={} if resampling is None else {band.name: resampling for band in bands},
+        )
+        most = len(bands) * (_MOST_PIXELS // region.grid.chunk**2 or 1)
+        limits = replace(self._coverages.settings.limits, max_chunks=most, max_fills=most)
+        try:
+            plan = make_plan(region, store.index, limits)
+        except TooLargeError as error:
+            if error.setting == "max_output_pixels":
+                raise
+            plan = None
+        absent = Counter(key.band for key in plan.absent) if plan is not None else Counter[str]()
+        fetches = plan is not None and max(absent.values(), default=0) <= self.settings.max_chunks
+        return TilePlan(ask=ask, region=region, plan=plan, fetches=fetches, tag=_tag(ask, store.generation))
+
+    async def tile(self, planned: TilePlan, trace: Trace) -> Tile:
+        """Draw a tile; what is absent is fetched first, unless it is too much: then it is hatched.
+
+        Raises:
+            OutsideError: it does not touch the grid.
+            NotCachedError: chunks are absent and may not be fetched.
+            ChunksFailedError: chunks could not be fetched.
+            BusyError: a queue or the memory budget is full.
+            DiskFullError: there is no room to keep what would be fetched.
+            ShuttingDownError: the daemon is stopping.
+        """
+        plan = planned.plan
+        if plan is None or (not planned.fetches and len(plan.absent) == len(plan.needed)):
+            return await self._nothing(planned, trace)
+        ask = Ask(
+            region=planned.region,
+            only_if_cached=planned.ask.only_if_cached and planned.fetches,
+            fail_on_error=planned.fetches,
+            leave_absent=not planned.fetches,
+        )
+        try:
+            answer = await self._coverages.coverage(ask, trace, plan)
+        except ChunksFailedError as error:
+            error.hint = "try again later"
+            raise
+        coverage = answer.coverage
+        try:
+            with trace.stage("encode"):
+                loop = asyncio.get_running_loop()
+                data = await loop.run_in_executor(self._pool, _picture, planned, coverage)
+        finally:
+            answer.close()
+        return Tile(
+            data=data,
+            tag=None if coverage.failed else planned.tag,
+            snapshot=coverage.snapshot,
+            not_shown=len(coverage.failed),
+        )
+
+    async def _nothing(self, planned: TilePlan, trace: Trace) -> Tile:
+        """Draw a tile of which nothing is shown: hatch, where the grid lies."""
+        with trace.stage("encode"):
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._pool, _all_hatched, planned)
+        if found is None:
+            raise OutsideError("the tile lies outside the collection")
+        data, chunks = found
+        trace.chunks += chunks
+        trace.absent += chunks
+        snapshot = self._coverages.collection(planned.ask.spec.id).snapshot
+        return Tile(data=data, tag=None, snapshot=snapshot, not_shown=chunks)
+
+
+def _margin(style: Style) -> int:
+    """Return the pixels around a tile that its style looks at."""
+    return 1 if style.hillshade else 0
+
+
+def _tag(ask: TileAsk, generation: str) -> str:
+    """Return the entity tag of a tile: what it shows, and how."""
+    parts = (_DRAWN_AS, generation, ask.spec.id, ask.place, ask.style, ask.time, ask.format)
+    return f'"{hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()}"'
+
+
+def _picture(planned: TilePlan, coverage: Coverage) -> bytes:
+    """Draw and encode a tile. Blocking."""
+    ask = planned.ask
+    samples = draw(Sheet(coverage=coverage, style=ask.style, margin=_margin(ask.style)))
+    if coverage.failed:
+        grid = planned.region.grid
+        keys = [ChunkKey.from_path(ask.spec.id, failure.chunk) for failure in coverage.failed]
+        numbers = chunk_numbers(grid, ask.place.geobox())
+        samples = hatch(samples, pixels_in(grid, numbers, {(key.row, key.col) for key in keys}))
+    return encode_picture(samples, ask.format)
+
+
+def _all_hatched(planned: TilePlan) -> tuple[bytes, int] | None:
+    """Draw a tile of hatch, and count chunks; None where none of it lies on the grid. Blocking."""
+    numbers = chunk_numbers(planned.region.grid, planned.ask.place.geobox())
+    where = numbers >= 0
+    if not where.any():
+        return None
+    chunks = len(np.unique(numbers[where])) * len(planned.region.bands)
+    return encode_picture(hatch(None, where), planned.ask.format), chunks
