@@ -25,7 +25,7 @@ export class Catalogue {
     return html`
       ${collections.length > MANY ? this.#search() : nothing}
       <ul class="collections">
-        ${found.map((one) => this.#entry(one, one === chosen, status))}
+        ${found.map((one) => this.#entry(one, one.id === chosen?.id, status))}
       </ul>
       ${found.length ? nothing : html`<p>No collection is called so.</p>`} ${chosen ? about(chosen) : nothing}
     `;

@@ -1,7 +1,7 @@
 import type { Coordinate } from "ol/coordinate";
 import { ScaleLine } from "ol/control";
 import { defaults as controls } from "ol/control/defaults";
-import type { Extent } from "ol/extent";
+import { createEmpty, type Extent } from "ol/extent";
 import { defaults as interactions } from "ol/interaction/defaults";
 import type BaseLayer from "ol/layer/Base";
 import OlMap from "ol/Map";
@@ -114,9 +114,9 @@ export class Chart {
     return { x: round(x!, digits), y: round(y!, digits), z: round(view.getZoom() ?? NaN, 2) };
   }
 
-  /** What can be seen, in the map's CRS. */
+  /** What can be seen, in the map's CRS; empty before there is a map. */
   get extent(): Extent {
-    return this.map.getView().calculateExtent(this.size);
+    return this.#projection ? this.map.getView().calculateExtent(this.size) : createEmpty();
   }
 
   get size(): [number, number] {

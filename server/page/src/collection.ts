@@ -34,6 +34,8 @@ export interface Collection {
   /** Upper left corner, and width of a cell, in units of its CRS. */
   origin: [number, number];
   resolution: number;
+  /** Cells of its grid. */
+  size: number;
   /** Side of a chunk in pixels. */
   chunk: number;
   levels: number;
@@ -55,6 +57,7 @@ interface Document {
   extent: { spatial: { bbox: Box[] } };
   "proj:code": string | null;
   "proj:bbox": Box;
+  "proj:shape": [number, number];
   "proj:transform": [number, number, number, number, number, number];
   "icehouse:chunk": number;
   "icehouse:levels"?: number;
@@ -89,6 +92,7 @@ function collectionOf(document: Document): Collection {
     lonlat: document.extent.spatial.bbox[0] ?? [-180, -90, 180, 90],
     origin: [x, y],
     resolution,
+    size: document["proj:shape"][0] * document["proj:shape"][1],
     chunk: document["icehouse:chunk"],
     levels: document["icehouse:levels"] ?? 1,
   };
@@ -103,4 +107,9 @@ function unitOf(unit: string): string {
 export function firstSentence(text: string): string {
   const flat = text.replaceAll(/\s+/g, " ").trim();
   return /^.*?[.:!?](?= [A-Z]|$)/.exec(flat)?.[0] ?? flat;
+}
+
+/** What to show somebody who has chosen nothing: where most is cached, else the smallest grid. */
+export function firstOf(collections: readonly Collection[], chunks: (id: string) => number): Collection | undefined {
+  return [...collections].sort((a, b) => chunks(b.id) - chunks(a.id) || a.size - b.size)[0];
 }

@@ -65,7 +65,7 @@ export class Jobs {
     this.#problem = "";
     await this.#daemon
       .fetch(this.#daemon.url(`jobs/${id}`), { method: "DELETE" })
-      .catch((error: unknown) => (this.#problem = asProblem(error).message));
+      .catch((error: unknown) => (this.#problem = asProblem(error).words));
     this.#changed();
   }
 

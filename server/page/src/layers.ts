@@ -57,7 +57,7 @@ function stock({ collection, view, drawn, inventory, colours }: Shown, go: (chan
             Where none is drawn, nobody has asked yet.
           </p>
           ${collection.levels > 1 ? choice("Level of the inventory", levels, view.level, (level) => go({ level })) : nothing}
-          ${inventory.problem ? html`<p class="problem">${inventory.problem.detail}</p>` : nothing}`
+          ${inventory.problem ? html`<p class="problem">${inventory.problem.words}</p>` : nothing}`
       : nothing}
   `;
 }

@@ -60,7 +60,7 @@ export class Legend {
 
   template(): TemplateResult | typeof nothing {
     if (this.#problem) {
-      return html`<p class="problem">${this.#problem.detail}</p>`;
+      return html`<p class="problem">${this.#problem.words}</p>`;
     }
     const document = this.#document;
     if (!document) {

@@ -1,5 +1,9 @@
 import "ol/ol.css";
-import "./style.css";
+import "./base.css";
+import "./controls.css";
+import "./map.css";
+import "./panel.css";
+import "./frame.css";
 
 import { Page } from "./page";
 

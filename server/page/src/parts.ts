@@ -6,6 +6,7 @@ import { layers } from "./layers";
 import type { Page } from "./page";
 import { palette } from "./palette";
 import type { Problem } from "./problem";
+import type { Tiles } from "./tiles";
 
 const DISMISSED = "icehouse-introduced";
 
@@ -31,7 +32,7 @@ export function notices(page: Page): TemplateResult {
     ${page.token.wanted ? tokenField(page) : nothing}
     ${page.problem && page.problem.status !== 401 && page.connected
       ? html`<p class="notice problem" role="alert">
-          ${page.problem.detail}. ${page.problem.hint}
+          ${page.problem.words}
           <button @click=${() => page.load()}>Try again</button>
         </p>`
       : nothing}
@@ -46,8 +47,8 @@ function introduction(page: Page): TemplateResult {
   };
   return html`<section class="notice" aria-label="What this is">
     <p>
-      Icehouse fetches remote Earth-observation rasters once, keeps them on this machine, and gives any region of
-      them to every process here. Move the map: what is absent is fetched as you look. <a href="docs">API pages</a>
+      Icehouse fetches remote rasters of the earth once, keeps them on this machine and serves any region to every
+      process here. Move the map: what is absent is fetched as you look. Programs use the <a href="docs">API</a>.
     </p>
     <button class="icon" aria-label="Dismiss the introduction" @click=${dismiss}>×</button>
   </section>`;
@@ -71,25 +72,30 @@ function tokenField(page: Page): TemplateResult {
 
 /** The panel beside the map. */
 export function panel(page: Page): TemplateResult {
-  const { collection, collections, projection, status, address, legend, inventory, drawnLevel: drawn } = page;
+  const { collections, status, address, scene } = page;
+  const { shown, legend, inventory, drawnLevel: drawn, region } = scene;
   const colours = palette(page.theme.dark);
   return html`
     <section aria-labelledby="collections-title">
       <h2 id="collections-title">Collections</h2>
       ${collections.length
-        ? page.catalogue.template(collections, collection, status)
+        ? page.catalogue.template(collections, shown?.collection ?? null, status)
         : html`<p>${page.problem ? "None could be loaded." : "Loading…"}</p>`}
     </section>
-    ${collection && projection
+    ${shown
       ? html`<section aria-labelledby="layers-title">
             <h2 id="layers-title">Map</h2>
-            ${layers({ collection, projection, view: address.view, drawn, legend, inventory, colours }, (change) =>
+            <div class="row">
+              <button @click=${() => scene.overview()}>Whole collection</button>
+              <button @click=${() => scene.homeward(status)}>What is kept here</button>
+            </div>
+            ${layers({ ...shown, view: address.view, drawn, legend, inventory, colours }, (change) =>
               address.go(change),
             )}
           </section>
           <section aria-labelledby="region-title">
             <h2 id="region-title">Region</h2>
-            ${page.region.template(page.box.drawing)}
+            ${region.template(scene.box.drawing)}
           </section>`
       : nothing}
     <section aria-labelledby="daemon-title">
@@ -100,30 +106,33 @@ export function panel(page: Page): TemplateResult {
 }
 
 /** What lies over the map: how loading goes, and the values at a point. */
-export function overlay(page: Page): TemplateResult {
-  const { loading, notShown, problems } = page.tiles.report(page.chart.extent, page.chart.tileZoom);
-  const zoomIn = page.chart.tileZoom < page.fetchZoom ? () => page.chart.zoomTo(page.fetchZoom) : null;
+export function overlay({ scene }: Page): TemplateResult {
+  const { chart, shown, tiles, point } = scene;
+  const { loading, notShown, problems } = tiles.report(chart.extent, chart.tileZoom);
+  const fetchZoom = shown?.picture.fetchZoom ?? 0;
+  const zoomIn = chart.tileZoom < fetchZoom ? () => chart.zoomTo(fetchZoom) : null;
   return html`
     <div class="chips">
       <div role="status">${loading ? html`<p class="chip loading">${counted(loading, "tile")} loading</p>` : nothing}</div>
       ${notShown
-        ? html`<p class="chip">
-            <span class="hatch" aria-hidden="true"></span>Hatched: not kept here, and not fetched at this scale.
-            ${zoomIn ? html`<button @click=${zoomIn}>Zoom in to fetch</button>` : nothing}
-          </p>`
+        ? html`<div class="chip">
+            <span class="hatch" aria-hidden="true"></span>
+            <p>Hatched: not kept here, and not fetched at this scale.</p>
+            ${zoomIn ? html`<button @click=${zoomIn}>Zoom in</button>` : nothing}
+          </div>`
         : nothing}
-      ${problems[0] ? failed(problems[0], problems.length, page) : nothing}
+      ${problems[0] ? failed(problems[0], problems.length, tiles) : nothing}
     </div>
-    ${page.point.template()}
+    ${point.template()}
     <p class="credits">
-      ${page.collection?.attribution ? html`${page.collection.attribution} · ` : nothing}Outlines: Natural Earth
+      ${shown?.collection.attribution ? html`${shown.collection.attribution} · ` : nothing}Outlines: Natural Earth
     </p>
   `;
 }
 
-function failed({ detail, hint }: Problem, count: number, page: Page): TemplateResult {
+function failed({ words }: Problem, count: number, tiles: Tiles): TemplateResult {
   return html`<div class="chip problem" role="alert">
-    <p><strong>${counted(count, "tile")} failed.</strong> ${detail}. ${hint}</p>
-    <button @click=${() => page.tiles.retry()}>Try again</button>
+    <p><strong>${counted(count, "tile")} failed.</strong> ${words}</p>
+    <button @click=${() => tiles.retry()}>Try again</button>
   </div>`;
 }

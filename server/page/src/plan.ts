@@ -1,3 +1,6 @@
+import { getIntersection } from "ol/extent";
+import { get as getProjection, transformExtent } from "ol/proj";
+
 import type { Box, Collection } from "./collection";
 import type { Daemon, Query } from "./daemon";
 
@@ -31,24 +34,58 @@ export interface Region {
   bounds: Box;
 }
 
+/** Cells that a box has by default, at most: more are seldom meant, and refused beyond `max_output_pixels`. */
+const MANY_CELLS = 4096 * 4096;
+
 /** Ask for the plan of a box; null where it lies outside the collection. */
 export async function planOf(daemon: Daemon, wish: Wish, signal: AbortSignal): Promise<Region | null> {
-  const path = `collections/${wish.collection.id}/plan`;
-  const asDrawn = queryOf(wish, wish.box, wish.crs);
-  const plan = await daemon.json<Plan>(path, asDrawn, { signal });
+  const { collection, halvings } = wish;
+  const outer = halvings > 0 ? onGrid(wish) : null;
+  // On the edges of the coarser cells pixels are copied; a box between them would have them resampled.
+  const bounds = outer && snapped(outer, collection, halvings);
+  const query =
+    bounds && collection.crs
+      ? { ...queryOf(wish, bounds, collection.crs), resolution: collection.resolution * 2 ** halvings }
+      : queryOf(wish, wish.box, wish.crs);
+  const plan = await daemon.json<Plan>(`collections/${collection.id}/plan`, query, { signal });
   if (!plan?.window) {
     return null;
   }
-  const bounds = boundsOf(wish.collection, plan.window, wish.halvings);
-  if (wish.halvings === 0 || wish.collection.crs === null) {
-    return { wish, query: asDrawn, plan, bounds };
+  return { wish, query, plan, bounds: bounds ?? boundsOf(collection, plan.window) };
+}
+
+/** How often cells have to be halved for a box to have no more than is meant by default. */
+export function halvingsFor(wish: Wish): number {
+  const [left, bottom, right, top] = onGrid(wish) ?? [0, 0, 0, 0];
+  const { resolution, levels } = wish.collection;
+  const cells = ((right - left) / resolution) * ((top - bottom) / resolution);
+  return Math.min(levels - 1, Math.max(0, Math.ceil(Math.log2(cells / MANY_CELLS) / 2)));
+}
+
+/** True where the page can tell what a box is on the collection's grid. */
+export function isKnown(crs: string | null): crs is string {
+  return crs !== null && getProjection(crs) !== null;
+}
+
+/** The box in the grid's CRS: what it covers of the grid. */
+function onGrid({ box, crs, collection }: Wish): Box | null {
+  if (!isKnown(collection.crs)) {
+    return null;
   }
-  // On the edges of the coarser cells pixels are copied; a box between them would have them resampled.
-  const query = {
-    ...queryOf(wish, bounds, wish.collection.crs),
-    resolution: wish.collection.resolution * 2 ** wish.halvings,
-  };
-  return { wish, query, plan: await daemon.document<Plan>(path, query, { signal }), bounds };
+  const there = crs === "CRS84" ? transformExtent(box, "EPSG:4326", collection.crs, 32) : box;
+  const [left, bottom, right, top] = getIntersection(there, collection.bounds);
+  return left! < right! && bottom! < top! ? [left!, bottom!, right!, top!] : null;
+}
+
+/** A box of the grid moved outward to cells of 2^halvings. */
+function snapped([left, bottom, right, top]: Box, { origin: [x, y], resolution }: Collection, halvings: number): Box {
+  const step = resolution * 2 ** halvings;
+  return [
+    x + Math.floor((left - x) / step) * step,
+    y - Math.ceil((y - bottom) / step) * step,
+    x + Math.ceil((right - x) / step) * step,
+    y - Math.floor((y - top) / step) * step,
+  ];
 }
 
 function queryOf({ bands, datetime }: Wish, box: Box, crs: string): Query {
@@ -60,13 +97,15 @@ function queryOf({ bands, datetime }: Wish, box: Box, crs: string): Query {
   };
 }
 
-/** Edges of a window of the grid, moved outward to whole cells of 2^halvings. */
-function boundsOf({ origin: [left, top], resolution }: Collection, window: NonNullable<Plan["window"]>, halvings: number): Box {
-  const step = 2 ** halvings;
-  const down = (pixel: number) => Math.floor(pixel / step) * step * resolution;
-  const up = (pixel: number) => Math.ceil(pixel / step) * step * resolution;
+/** Edges of a window of the grid. */
+function boundsOf({ origin: [x, y], resolution }: Collection, window: NonNullable<Plan["window"]>): Box {
   const { row, col, height, width } = window;
-  return [left + down(col), top - up(row + height), left + up(col + width), top - down(row)];
+  return [
+    x + col * resolution,
+    y - (row + height) * resolution,
+    x + (col + width) * resolution,
+    y - row * resolution,
+  ];
 }
 
 /** Address of the pixels, as a file of some format. */

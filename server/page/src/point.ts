@@ -98,7 +98,7 @@ export class Point {
       case "outside":
         return html`<p>Outside the collection.</p>`;
       case "failed":
-        return html`<p class="problem">${answer.problem.detail}. ${answer.problem.hint}</p>`;
+        return html`<p class="problem">${answer.problem.words}</p>`;
       case "values":
         return html`<dl>
           ${answer.values.map(([band, found]) => html`<div>${this.#row(band, found)}</div>`)}

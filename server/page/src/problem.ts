@@ -12,6 +12,15 @@ export class Problem extends Error {
     this.detail = detail;
     this.hint = hint;
   }
+
+  /** Detail and hint as sentences. */
+  get words(): string {
+    return [this.detail, this.hint].filter(Boolean).map(sentence).join(" ");
+  }
+}
+
+function sentence(text: string): string {
+  return text[0]!.toUpperCase() + text.slice(1) + (/[.?!]$/.test(text) ? "" : ".");
 }
 
 /** Read the problem of an answer whose status is an error. */

@@ -6,7 +6,7 @@ import type { Daemon } from "./daemon";
 import { download } from "./download";
 import { bytes, cell, count, counted } from "./figures";
 import type { Jobs } from "./jobs";
-import { curlLine, fileUrl, planOf, pythonLines, type Region } from "./plan";
+import { curlLine, fileUrl, halvingsFor, isKnown, planOf, pythonLines, type Region } from "./plan";
 import { asProblem, isAbort, type Problem } from "./problem";
 
 const EDGES = ["West", "South", "East", "North"] as const;
@@ -56,21 +56,24 @@ export class RegionPanel {
     const before = this.#frame;
     this.#frame = frame;
     if (before?.crs !== frame.crs || before.collection.id !== frame.collection.id) {
-      this.#halvings = 0;
       this.take(null);
     } else if (this.#box && (before.bands.join() !== frame.bands.join() || before.datetime !== frame.datetime)) {
-      this.take(this.#box);
+      this.#ask();
     }
   }
 
   /** Take a box, and ask for its plan. */
   take(box: Box | null): void {
     this.#box = box;
+    this.#halvings = box && this.#frame ? halvingsFor({ ...this.#frame, box, halvings: 0 }) : 0;
+    this.#ask();
+  }
+
+  /** Ask for another plan: what was said of the one before counts no more. */
+  #ask(): void {
     this.#abort.abort();
     [this.#region, this.#outside, this.#problem, this.#busy] = [null, false, null, ""];
-    if (box) {
-      void this.plan();
-    }
+    void this.plan();
     this.#changed();
   }
 
@@ -104,7 +107,7 @@ export class RegionPanel {
         </button>
         ${this.#box ? html`<button @click=${() => this.take(null)}>Clear</button>` : nothing}
       </div>
-      ${this.#fields(this.#frame)}
+      ${this.#fields(this.#frame)} ${this.#box ? this.#cells(this.#frame) : nothing}
       <div aria-live="polite">${this.#said()}</div>
       ${this.#region ? this.#offer(this.#region) : nothing}
     `;
@@ -138,7 +141,7 @@ export class RegionPanel {
 
   #said(): TemplateResult | typeof nothing {
     if (this.#problem) {
-      return html`<p class="problem">${this.#problem.detail}. ${this.#problem.hint}</p>`;
+      return html`<p class="problem">${this.#problem.words}</p>`;
     }
     if (this.#outside) {
       return html`<p>The box lies outside the collection.</p>`;
@@ -152,7 +155,6 @@ export class RegionPanel {
   #offer(region: Region): TemplateResult {
     const { chunks, estimated_source_bytes: cost, output_bytes: size } = region.plan;
     return html`
-      ${this.#cells(region)}
       <dl class="figures" aria-label="Plan">
         <div><dt>Chunks</dt><dd data-figure="needed">${count(chunks.needed)}</dd></div>
         <div><dt>Here already</dt><dd data-figure="present">${count(chunks.present)}</dd></div>
@@ -181,14 +183,14 @@ export class RegionPanel {
     `;
   }
 
-  #cells({ wish: { collection } }: Region): TemplateResult | typeof nothing {
-    if (collection.levels === 1 || collection.crs === null) {
+  #cells({ collection }: Frame): TemplateResult | typeof nothing {
+    if (collection.levels === 1 || !isKnown(collection.crs)) {
       return nothing;
     }
     const metres = collection.crs !== "EPSG:4326";
     const choose = (event: Event) => {
       this.#halvings = Number((event.target as HTMLSelectElement).value);
-      this.take(this.#box);
+      this.#ask();
     };
     return html`<label class="field"
       >Cell size

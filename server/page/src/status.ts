@@ -7,6 +7,8 @@ export interface Status {
     id: string;
     title: string;
     chunks: number;
+    /** Chunks by level. */
+    levels: Record<string, number>;
     bytes: number | null;
     degraded: { code: string; detail: string }[];
   }[];

@@ -3,21 +3,12 @@ import { intersects } from "ol/extent";
 import TileLayer from "ol/layer/Tile";
 import ImageTileSource from "ol/source/ImageTile";
 import type { TileSourceEvent } from "ol/source/Tile";
-import type TileGrid from "ol/tilegrid/TileGrid";
 import TileState from "ol/TileState";
 
 import type { Daemon } from "./daemon";
-import { type MapProjection, olProjection } from "./projection";
+import type { Picture } from "./picture";
+import { olProjection } from "./projection";
 import { type Problem, asProblem, isAbort } from "./problem";
-
-/** The picture that is shown: which tiles. */
-export interface Picture {
-  collection: string;
-  projection: MapProjection;
-  grid: TileGrid;
-  style: string;
-  datetime: string;
-}
 
 const NOT_SHOWN = "Icehouse-Chunks-Not-Shown";
 /** Milliseconds between two looks at tiles that were not whole. */

@@ -1,3 +1,6 @@
+import type { Collection } from "./collection";
+import type { MapProjection } from "./projection";
+
 /** What is looked at: all of it stands in the URL's hash, so that it can be shared and gone back to. */
 export interface View {
   collection: string;
@@ -58,6 +61,13 @@ export function formatView(view: View): string {
   ];
   const hash = new URLSearchParams(parts.filter(([, value]) => value !== "")).toString();
   return `#${hash.replaceAll("%3A", ":")}`;
+}
+
+/** What was left open, or can't be had, as it will be. */
+export function completed(view: View, { id, styles, steps }: Collection, { tms }: MapProjection): Partial<View> {
+  const style = styles.find(({ name }) => name === view.style) ?? styles[0];
+  const datetime = steps.find((start) => start === view.datetime) ?? steps.at(-1) ?? "";
+  return { collection: id, tms, style: style?.name ?? "", datetime };
 }
 
 /** The view in the address bar. */

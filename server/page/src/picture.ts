@@ -1,0 +1,55 @@
+import TileGrid from "ol/tilegrid/TileGrid";
+
+import type { Daemon } from "./daemon";
+import type { MapProjection } from "./projection";
+
+/** The picture that is shown: which tiles. */
+export interface Picture {
+  collection: string;
+  projection: MapProjection;
+  style: string;
+  datetime: string;
+  grid: TileGrid;
+  /** First zoom at which tiles have the daemon fetch what is absent. */
+  fetchZoom: number;
+}
+
+interface TileJson {
+  minzoom: number;
+  maxzoom: number;
+}
+
+interface TileMatrixSet {
+  tileMatrices: {
+    cellSize: number;
+    pointOfOrigin: [number, number];
+    tileWidth: number;
+    tileHeight: number;
+    matrixWidth: number;
+    matrixHeight: number;
+  }[];
+}
+
+/** Ask for what has to be known before a tile can be asked for. */
+export async function loadPicture(
+  daemon: Daemon,
+  wish: Pick<Picture, "collection" | "projection" | "style" | "datetime">,
+): Promise<Picture> {
+  const { collection, projection, style, datetime } = wish;
+  const [{ minzoom, maxzoom }, { tileMatrices }] = await Promise.all([
+    daemon.document<TileJson>(`collections/${collection}/${projection.tms}/tilejson.json`, { style, datetime }),
+    daemon.document<TileMatrixSet>(`tileMatrixSets/${projection.tms}`),
+  ]);
+  return { ...wish, grid: gridOf(tileMatrices, maxzoom), fetchZoom: minzoom };
+}
+
+/** OpenLayers' grid of the matrices (OGC) up to a zoom; beyond it the last one's tiles are drawn larger. */
+function gridOf(tileMatrices: TileMatrixSet["tileMatrices"], maxZoom: number): TileGrid {
+  const matrices = [...tileMatrices].sort((a, b) => b.cellSize - a.cellSize).slice(0, maxZoom + 1);
+  return new TileGrid({
+    resolutions: matrices.map(({ cellSize }) => cellSize),
+    origins: matrices.map(({ pointOfOrigin }) => pointOfOrigin),
+    tileSizes: matrices.map(({ tileWidth, tileHeight }) => [tileWidth, tileHeight]),
+    sizes: matrices.map(({ matrixWidth, matrixHeight }) => [matrixWidth, matrixHeight]),
+  });
+}

@@ -1,0 +1,185 @@
+import type { Coordinate } from "ol/coordinate";
+
+import { boxCrs, BoxDraw, boxOf } from "./boxdraw";
+import { Chart, type Place } from "./chart";
+import type { Collection } from "./collection";
+import type { Daemon } from "./daemon";
+import { Inventory } from "./inventory";
+import type { Jobs } from "./jobs";
+import { Land } from "./land";
+import { Legend } from "./legend";
+import type { Palette } from "./palette";
+import { loadPicture, type Picture } from "./picture";
+import { Point } from "./point";
+import type { MapProjection } from "./projection";
+import { RegionPanel } from "./region";
+import type { Status } from "./status";
+import { Tiles } from "./tiles";
+import type { View } from "./view";
+import { whereabouts } from "./whereabouts";
+
+/** What is shown: of which collection, through which projection. */
+export interface Shown {
+  collection: Collection;
+  projection: MapProjection;
+  picture: Picture;
+}
+
+/** The map with all that lies on it, and what people have asked about there. */
+export class Scene {
+  readonly chart: Chart;
+  readonly tiles: Tiles;
+  readonly inventory: Inventory;
+  readonly legend: Legend;
+  readonly point: Point;
+  readonly region: RegionPanel;
+  readonly box: BoxDraw;
+  readonly #daemon: Daemon;
+  readonly #land = new Land();
+  readonly #changed: () => void;
+  #colours: Palette;
+  #turn = 0;
+  #view: View | null = null;
+  shown: Shown | null = null;
+
+  /**
+   * @param target the element to draw the map in.
+   * @param changed called when anything changes that is drawn beside the map.
+   * @param moved called when the map has come to rest somewhere else.
+   */
+  constructor(
+    daemon: Daemon,
+    jobs: Jobs,
+    target: HTMLElement,
+    colours: Palette,
+    changed: () => void,
+    moved: (place: Place) => void,
+  ) {
+    this.#daemon = daemon;
+    this.#colours = colours;
+    this.#changed = changed;
+    this.tiles = new Tiles(daemon, changed);
+    this.inventory = new Inventory(daemon, changed, () => this.tiles.refill());
+    this.legend = new Legend(daemon, changed);
+    this.point = new Point(daemon, changed);
+    this.region = new RegionPanel(daemon, jobs, () => this.#reframe(), () => this.toggleDrawing());
+    const layers = [this.#land.layer, this.#land.lines, this.tiles.layer, this.inventory.layer];
+    this.chart = new Chart(target, layers, moved, (at) => this.#ask(at));
+    this.box = new BoxDraw(this.chart.map, (extent) => {
+      const { projection, collection } = this.shown!; // nothing can be drawn on before there is a map
+      this.region.take(boxOf(extent, projection, boxCrs(projection, collection.crs)));
+    });
+    this.chart.map.addLayer(this.box.layer);
+    this.paint(colours);
+  }
+
+  /** Use a theme's colours. */
+  paint(colours: Palette): void {
+    this.#colours = colours;
+    this.inventory.paint(colours);
+    this.box.paint(colours);
+    if (this.shown) {
+      void this.#land.show(this.shown.projection, colours);
+    }
+  }
+
+  /** Show what a view says, of which collection and projection are whole; false where another came between. */
+  async show(collection: Collection, projection: MapProjection, view: View): Promise<boolean> {
+    const turn = ++this.#turn;
+    const { style, datetime } = view;
+    const [picture] = await Promise.all([
+      loadPicture(this.#daemon, { collection: collection.id, projection, style, datetime }),
+      this.legend.load(collection.id, { style }),
+    ]);
+    if (turn !== this.#turn) {
+      return false;
+    }
+    const elsewhere = this.shown?.collection.id !== collection.id || this.shown.projection !== projection;
+    this.shown = { collection, projection, picture };
+    this.tiles.show(picture);
+    void this.#land.show(projection, this.#colours);
+    if (elsewhere) {
+      this.point.close();
+      this.chart.show(projection, picture.grid, view, this.chart.extentOf(collection, projection));
+    }
+    return true;
+  }
+
+  /** Tell the parts what can be seen now. */
+  look(view: View): void {
+    this.#view = view;
+    if (!this.shown) {
+      return;
+    }
+    const { collection, projection } = this.shown;
+    const { bands } = this.legend;
+    const { extent, size } = this.chart;
+    this.region.frame({ collection, crs: boxCrs(projection, collection.crs), bands, datetime: view.datetime });
+    this.tiles.look(extent, this.chart.tileZoom);
+    const sight = {
+      collection,
+      projection,
+      extent,
+      bands: bands.join(","),
+      datetime: view.datetime,
+      level: view.level === "" ? this.drawnLevel : Math.min(Number(view.level), collection.levels - 1),
+      cells: this.chart.cellsPerPixel(collection, this.chart.map.getView().getResolution()),
+      size,
+    };
+    this.inventory.look(view.inventory ? sight : null);
+  }
+
+  /** The level that tiles are drawn from: the coarsest whose cells are no larger than theirs. */
+  get drawnLevel(): number {
+    if (!this.shown) {
+      return 0;
+    }
+    const { collection } = this.shown;
+    const halvings = Math.floor(Math.log2(this.chart.cellsPerPixel(collection)) + 1e-6);
+    return Math.min(collection.levels - 1, Math.max(0, halvings));
+  }
+
+  /** Look at the collection whole. */
+  overview(): void {
+    if (this.shown) {
+      this.chart.fit(this.chart.extentOf(this.shown.collection, this.shown.projection));
+    }
+  }
+
+  /** Look at what of the collection is cached. */
+  async homeward(status: Status | null): Promise<void> {
+    if (this.shown) {
+      const { collection, projection, picture } = this.shown;
+      const { bands } = this.legend;
+      const found = await whereabouts(this.#daemon, collection, projection, bands, picture.datetime, status);
+      this.chart.fit(found ?? this.chart.extentOf(collection, projection), picture.fetchZoom + 1);
+    }
+  }
+
+  /** The next drag draws a box, or moves the map again. */
+  toggleDrawing(): void {
+    if (this.box.drawing) {
+      this.box.stop();
+    } else {
+      this.box.start();
+    }
+    this.#changed();
+  }
+
+  #ask(at: Coordinate): void {
+    if (this.shown && this.#view && !this.box.drawing) {
+      const { collection, projection } = this.shown;
+      const place = this.chart.toLonLat(at);
+      void this.point.ask(collection, projection, at, place, this.legend.bands, this.#view.datetime);
+    }
+  }
+
+  /** The region has changed: its frame on the map as well. */
+  #reframe(): void {
+    if (this.shown) {
+      const { collection, projection } = this.shown;
+      this.box.show(this.region.box, boxCrs(projection, collection.crs), projection);
+    }
+    this.#changed();
+  }
+}
