@@ -10,6 +10,7 @@ import typer
 
 from icehouse_server.cli.commands import app
 from icehouse_server.settings import Settings
+from icehouse_server.settings.sources import NOT_SETTINGS
 
 ROOT = Path(__file__).parents[2]
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
@@ -18,7 +19,6 @@ _CODE = re.compile(r"`([^`\n]+)`")
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 _PATH = re.compile(r"(?:server|client|tests|docs|docker)/[\w./-]*\w/?|Makefile|compose\.yaml|pyproject\.toml")
 _VARIABLE = re.compile(r"ICEHOUSE_[A-Z_]+\b")
-_VARIABLES = {"ICEHOUSE_URL", "ICEHOUSE_CONFIG"}
 _MACHINE = re.compile(r"(?<![\w.])/(?:work|root|tmp|home/\w+)/")
 
 
@@ -42,7 +42,7 @@ def test_links_inside_the_repository_resolve(page):
 
 def test_files_settings_and_commands_that_a_page_names_exist(page):
     commands = set(typer.main.get_command(app).commands)
-    settings = {f"ICEHOUSE_{name.upper()}" for name in Settings.model_fields} | _VARIABLES
+    settings = {f"ICEHOUSE_{name.upper()}" for name in Settings.model_fields} | NOT_SETTINGS
     for name in _VARIABLE.findall(page.text):
         assert name in settings, f"{page}: {name}"
     for code in _CODE.findall(_FENCE.sub("", page.text)):

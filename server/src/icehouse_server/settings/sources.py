@@ -18,8 +18,9 @@ from icehouse_server.settings.model import Settings
 
 PREFIX = "ICEHOUSE_"
 FILE_NAME = "icehouse.toml"
-NOT_SETTINGS = frozenset({"ICEHOUSE_URL", "ICEHOUSE_CONFIG"})
-"""Variables of the same prefix that are no settings: the client's address, and where the file is."""
+NOT_SETTINGS = frozenset({"ICEHOUSE_URL", "ICEHOUSE_CONFIG", "ICEHOUSE_CHROMIUM", "ICEHOUSE_WITHOUT_PAGE"})
+"""Variables of the same prefix that are no settings: the client's address, where the file is, and those of a
+checkout (docs/contribute.md)."""
 
 
 SECRETS = frozenset({"token"})
