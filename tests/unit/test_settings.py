@@ -94,8 +94,9 @@ def test_unknown_keys_come_with_the_nearest_known_one(tmp_path, monkeypatch):
     assert "ICEHOUSE_MAX_FILLS" in caught.value.hint
 
 
-def test_the_clients_variables_are_no_settings(monkeypatch):
-    monkeypatch.setenv("ICEHOUSE_URL", "http://127.0.0.1:9")
+@pytest.mark.parametrize("name", ["ICEHOUSE_URL", "ICEHOUSE_CHROMIUM", "ICEHOUSE_WITHOUT_PAGE"])
+def test_the_variables_of_client_and_checkout_are_no_settings(monkeypatch, name):
+    monkeypatch.setenv(name, "1")
     assert load_settings().settings.port == 4326
 
 
