@@ -193,6 +193,8 @@ def test_a_point_has_values_along_time(daemon, client):
     body = {"points": [[x, y]], "crs": "EPSG:32633", "datetime": ["2023-01", "2023-03"]}
     many = daemon.http.post("/collections/monthly/point", json=body).json()["points"]
     assert many[0]["values"] == {"ndvi": values[::2]}
+    listed = {**body, "datetime": ["2023-01,2023-03"]}  # a text says the same in a list as alone
+    assert daemon.http.post("/collections/monthly/point", json=listed).json()["points"] == many
 
 
 def test_jobs_are_about_steps(client):

@@ -286,7 +286,8 @@ def parse_datetime(
         raise BadParameterError(
             "datetime", f"datetime: collection {spec.id!r} has no time axis", hint="leave datetime out"
         )
-    parts = ["../.."] if given is None else given.split(",") if isinstance(given, str) else list(given)
+    entries = ["../.."] if given is None else [given] if isinstance(given, str) else given
+    parts = [part for entry in entries for part in entry.split(",")]
     if not parts:
         raise BadParameterError("datetime", "datetime: the list is empty", hint="leave it out for all steps")
     try:
