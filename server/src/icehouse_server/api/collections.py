@@ -122,6 +122,7 @@ def collection_document(spec: CollectionSpec, base: str) -> dict[str, Any]:
         "proj:transform": [affine.a, affine.b, affine.c, affine.d, affine.e, affine.f],
         "proj:bbox": list(grid.boundingbox.bbox),
         "icehouse:chunk": spec.grid.chunk,
+        "icehouse:levels": len(spec.grids),
         "icehouse:default_bands": list(spec.default_bands),
         "links": _links(spec, base),
     }
