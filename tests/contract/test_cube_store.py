@@ -23,19 +23,24 @@ from zarr.core.buffer.cpu import Buffer
 from zarr.storage import MemoryStore
 from zarr.testing.store import StoreTests
 
-from icehouse_server.api import ApiState, Metrics, create_api
+from icehouse_server.api import ApiState, Metrics, Streams, create_api
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import FetchBudgetError, SourceTimeoutError, SourceUnavailableError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.time import TimeAxis, TimeStep
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
 from icehouse_server.service import (
+    Amounts,
     CoverageService,
     CubeService,
     CubeSettings,
     FolderWatch,
+    Inventory,
     LoopWatch,
+    Pulse,
     ServiceSettings,
+    TileService,
+    TileSettings,
 )
 from icehouse_server.service.fetch_budget import FetchBudget
 from icehouse_server.store import StoreSettings, layout, make_cube
@@ -86,6 +91,10 @@ async def served(folder, spec=SPEC, *, fetches=4096, void=()):
                 cubes=CubeService(service, CubeSettings(fetches=fetches), pool=pool),
                 jobs=jobs,
                 metrics=Metrics(service, jobs, dict, loop=loop, folder=watch, pools={"compute": pool}),
+                tiles=TileService(service, TileSettings(), pool=pool),
+                inventory=Inventory(service, pool=pool),
+                streams=Streams(9),
+                pulse=Pulse(lambda: Amounts(blocks=0, bytes=0)),
                 loop=loop,
                 folder=watch,
                 version="0",

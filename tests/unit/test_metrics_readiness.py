@@ -13,18 +13,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from icehouse_server.api import ApiState, Metrics
+from icehouse_server.api import ApiState, Metrics, Streams
 from icehouse_server.api.health import CODES, readiness
 from icehouse_server.core.errors import SourceRefusedError
 from icehouse_server.core.ports import FilledChunk
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
 from icehouse_server.service import (
+    Amounts,
     CoverageService,
     CubeService,
     CubeSettings,
     FolderWatch,
+    Inventory,
     LoopWatch,
+    Pulse,
     ServiceSettings,
+    TileService,
+    TileSettings,
     watch,
 )
 from icehouse_server.store import StoreSettings
@@ -62,6 +67,10 @@ async def daemon(folder, pool, *, disk_floor=0, write_timeout=20.0, **limits):
             cubes=CubeService(service, CubeSettings(), pool=pool),
             jobs=jobs,
             metrics=metrics,
+            tiles=TileService(service, TileSettings(), pool=pool),
+            inventory=Inventory(service, pool=pool),
+            streams=Streams(9),
+            pulse=Pulse(lambda: Amounts(blocks=0, bytes=0)),
             loop=loop,
             folder=folder_watch,
             version="0",

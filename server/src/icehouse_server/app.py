@@ -10,20 +10,23 @@ from threading import Barrier
 import structlog
 from fastapi import FastAPI
 
-from icehouse_server.api import ApiState, Metrics, TokenRule, create_api
+from icehouse_server.api import ApiState, Metrics, Streams, TokenRule, create_api
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.ports import Documents, Source
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
 from icehouse_server.service import (
+    Amounts,
     CoverageService,
     CubeService,
     CubeSettings,
     FolderWatch,
+    Inventory,
     Jobs,
     JobSettings,
     LoopWatch,
+    Pulse,
     ServiceSettings,
     TileService,
     TileSettings,
@@ -115,6 +118,9 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         stack.callback(watched.close)
         sampler = asyncio.create_task(loop.run(), name="loop watch")
         stack.callback(sampler.cancel)
+        pulse = Pulse(lambda: _amounts(downloads, context))
+        beating = asyncio.create_task(pulse.run(), name="pulse")
+        stack.callback(beating.cancel)
         log.info(
             "ready",
             cache_dir=str(folder),
@@ -126,6 +132,9 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
             cubes=CubeService(service, _cube_settings(settings), pool=compute),
             tiles=TileService(service, TileSettings(max_chunks=settings.max_tile_chunks), pool=compute),
             jobs=jobs,
+            inventory=Inventory(service, pool=compute),
+            streams=Streams(settings.max_event_streams),
+            pulse=pulse,
             metrics=Metrics(
                 service,
                 jobs,
@@ -177,6 +186,12 @@ def _pool(stack: AsyncExitStack, threads: int, name: str) -> ThreadPoolExecutor:
             hint="raise the limit of processes and threads (ulimit -u), or lower worker_threads",
         ) from error
     return pool
+
+
+def _amounts(downloads: Downloads, context: SourceContext) -> Amounts:
+    """Return what the downloads have brought since the start."""
+    received = sum(traffic.bytes for traffic in context.hosts.traffic.snapshot().values())
+    return Amounts(blocks=downloads.counters.blocks_fetched, bytes=received)
 
 
 def source_context(settings: Settings, documents: Documents, pool: ThreadPoolExecutor) -> SourceContext:

@@ -13,21 +13,33 @@ from icehouse_server.api import (
     cube,
     description,
     health,
+    inventory,
     jobs,
     landing,
     page,
     plan,
     points,
     problems,
+    status,
     tiles,
 )
+from icehouse_server.api.events import Streams
 from icehouse_server.api.guards import HeadAsGet, HostGuard, RequestLog, SizeLimits
 from icehouse_server.api.metrics import Metrics, TrafficSnapshot
 from icehouse_server.api.state import ApiState
 from icehouse_server.api.strict import refuse_other_media_types, refuse_unread_parameters
 from icehouse_server.api.tokens import TokenGuard, TokenRule, guarded_operations, reading_paths
 
-__all__ = ["ApiState", "HostGuard", "Metrics", "RequestLog", "TokenRule", "TrafficSnapshot", "create_api"]
+__all__ = [
+    "ApiState",
+    "HostGuard",
+    "Metrics",
+    "RequestLog",
+    "Streams",
+    "TokenRule",
+    "TrafficSnapshot",
+    "create_api",
+]
 
 type Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -35,7 +47,20 @@ _DESCRIPTION = """Regions of remote Earth-observation rasters, fetched once, kep
 
 Axis order is **x, y (lon, lat) for every CRS**. Errors are RFC 9457 problems with a stable `kind`."""
 
-_MODULES = (landing, page, collections, coverage, plan, points, cube, tiles, jobs, health)
+_MODULES = (
+    landing,
+    page,
+    collections,
+    coverage,
+    plan,
+    points,
+    cube,
+    tiles,
+    inventory,
+    jobs,
+    status,
+    health,
+)
 """One a resource, each with a router."""
 
 

@@ -1,7 +1,9 @@
-"""Server-sent events of one job: its state whenever it changes, and its end."""
+"""Server-sent events: what is to be told now, heartbeats in between, and an end."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,8 +11,9 @@ from starlette.types import Receive, Scope, Send
 
 from icehouse_server.api.guards import is_head
 from icehouse_server.api.notes import note_of
+from icehouse_server.api.problems import of_error
 from icehouse_server.api.vanish import ClientGoneError, while_connected
-from icehouse_server.service import Job
+from icehouse_server.core.errors import BusyError
 
 MEDIA_TYPE = "text/event-stream"
 
@@ -20,46 +23,137 @@ _HEARTBEAT = 15.0
 _PAUSE = 0.2
 """Seconds between two events: what changes more often is told once."""
 
+_RETRY_AFTER = 10.0
+"""Seconds after which to ask again where too many streams are open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What a stream tells once."""
+
+    name: str
+    data: str
+    """JSON on one line."""
+    id: int | None = None
+    last: bool = False
+    """Nothing comes after it."""
+
+    @property
+    def text(self) -> str:
+        """The event as it is sent."""
+        number = "" if self.id is None else f"id: {self.id}\n"
+        return f"event: {self.name}\n{number}data: {self.data}\n\n"
+
+
+class Feed(Protocol):
+    """What a stream tells of. It keeps nothing for a reader but what was told last."""
+
+    async def news(self, seconds: float) -> Event | None:
+        """Wait until there is something to tell, or until the time is up: None.
+
+        Raises:
+            FeedEndedError: nothing will come any more.
+        """
+        ...
+
+
+class FeedEndedError(Exception):
+    """A feed has nothing more to tell, and no last event."""
+
+
+class Streams:
+    """The open streams of a daemon: how many there may be, and their end. Used on the event loop."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open = 0
+        self._stopping = asyncio.Event()
+
+    def __len__(self) -> int:
+        return self._open
+
+    def enter(self) -> None:
+        """Count a stream that begins.
+
+        Raises:
+            BusyError: too many are open.
+        """
+        if self._open >= self._most:
+            raise BusyError(
+                f"{self._open} event streams are open, which is max_event_streams", retry_after=_RETRY_AFTER
+            )
+        self._open += 1
+
+    def leave(self) -> None:
+        """Count a stream that has ended."""
+        self._open -= 1
+
+    async def rest(self, seconds: float) -> None:
+        """Let time pass.
+
+        Raises:
+            FeedEndedError: the daemon stops.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+                raise FeedEndedError
+
+    def close(self) -> None:
+        """End the feeds that have no end of their own: the daemon stops."""
+        self._stopping.set()
+
 
 class EventStream(Response):
-    """Tells of a job until it is over.
+    """Tells what a feed has to tell, until it ends or the client is gone.
 
-    Only the latest state is sent, when the one before has left: a reader that is slow piles up nothing.
+    The feed is asked when the event before has left: a reader that is slow piles up nothing.
 
     Args:
-        job: what is told of.
-        document: returns its state as JSON on one line.
+        feed: what is told.
+        streams: among which it counts.
     """
 
-    def __init__(self, job: Job, document: Callable[[], str]) -> None:
+    def __init__(self, feed: Feed, streams: Streams) -> None:
         super().__init__(None, 200, {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}, MEDIA_TYPE)
         del self.headers["content-length"]
-        self._job = job
-        self._document = document
+        self._feed = feed
+        self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send events until the job is over, or the client is gone."""
+        """Send events until the feed has ended, or the client is gone."""
+        if is_head(scope):
+            await self._begin(send)
+            await self._end(send)
+            return
+        try:
+            self._streams.enter()
+        except BusyError as error:
+            await of_error(error)(scope, receive, send)
+            return
+        try:
+            await self._begin(send)
+            await while_connected(Request(scope, receive), self._tell(send))
+        except ClientGoneError:
+            note_of(scope).gone = True
+            return
+        finally:
+            self._streams.leave()
+        await self._end(send)
+
+    async def _begin(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        if not is_head(scope):
-            try:
-                await while_connected(Request(scope, receive), self._tell(send))
-            except ClientGoneError:
-                note_of(scope).gone = True
-                return
+
+    async def _end(self, send: Send) -> None:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _tell(self, send: Send) -> None:
-        job, seen = self._job, -1
-        while True:
-            version, over = job.version, job.over
-            if version != seen or over:
-                text = f"event: {'end' if over else 'progress'}\nid: {version}\ndata: {self._document()}\n\n"
-            else:
-                text = ": still here\n\n"
-            await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
-            if over:
-                return
-            seen = version
-            await job.news(seen, _HEARTBEAT)
-            if job.version != seen:
-                await asyncio.sleep(_PAUSE)
+        with contextlib.suppress(FeedEndedError):
+            while True:
+                event = await self._feed.news(_HEARTBEAT)
+                text = ": still here\n\n" if event is None else event.text
+                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+                if event is not None:
+                    if event.last:
+                        return
+                    await asyncio.sleep(_PAUSE)

@@ -82,24 +82,29 @@ async def get_metrics(state: State) -> Response:
 async def readiness(state: ApiState) -> dict[str, Any]:
     """Return whether the daemon can serve, and why not."""
     service = state.service
-    folder = await state.folder.look()
-    reasons = [*_of_the_daemon(state), *await _of_collections(service)]
+    why = await reasons(state)
     return {
-        "ready": not reasons,
-        "reasons": [reason.model_dump(exclude_none=True) for reason in reasons],
+        "ready": not why,
+        "reasons": [reason.model_dump(exclude_none=True) for reason in why],
         "version": state.version,
         "collections": {
             name: {
                 "chunks": len(collection.index),
                 "snapshot": collection.snapshot,
-                "degraded": [reason.model_dump(exclude_none=True) for reason in _degraded(service, name)],
+                "degraded": [reason.model_dump(exclude_none=True) for reason in degraded(service, name)],
             }
             for name, collection in service.collections.items()
         },
         "downloads": {"queued": service.downloads.queued, "running": service.downloads.running},
         "memory": {"decoded_bytes": service.store.decoded.bytes, "answer_bytes": service.budget.held},
-        "disk": {"free_bytes": folder.free, "floor_bytes": service.settings.disk_floor},
+        "disk": {"free_bytes": state.folder.last.free, "floor_bytes": service.settings.disk_floor},
     }
+
+
+async def reasons(state: ApiState) -> list[Reason]:
+    """Return why the daemon is not ready; nothing where it is."""
+    await state.folder.look()
+    return [*_of_the_daemon(state), *await _of_collections(state.service)]
 
 
 def _reason(code: str, more: str = "", collection: str | None = None) -> Reason:
@@ -136,7 +141,7 @@ async def _of_collections(service: CoverageService) -> list[Reason]:
     return reasons
 
 
-def _degraded(service: CoverageService, name: str) -> Iterator[Reason]:
+def degraded(service: CoverageService, name: str) -> Iterator[Reason]:
     """Say what hinders one collection's source: what is cached is served all the same."""
     trouble = service.downloads.trouble(name, within=_TROUBLE_WITHIN)
     if trouble is not None:

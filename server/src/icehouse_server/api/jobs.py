@@ -215,8 +215,9 @@ async def delete_job(request: Request, state: State, job: JobId) -> StatusInfo:
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Events `progress` and, last, `end`; the data of each are the job as JSON.",
-        "content": {events.MEDIA_TYPE: {"schema": schemas.EVENT}},
-    }
+        "content": {events.MEDIA_TYPE: {"schema": schemas.event("progress", "end")}},
+    },
+    503: {},
 }
 
 
@@ -224,7 +225,26 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 async def get_job_events(request: Request, state: State, job: JobId) -> Response:
     """Server-sent events: the job whenever it changes, until it is over."""
     found, base = state.jobs.get(job), base_url(request)
-    return events.EventStream(found, lambda: status_info(found, base).model_dump_json(by_alias=True))
+    return events.EventStream(_JobFeed(found, base), state.streams)
+
+
+class _JobFeed:
+    """Tells of a job whenever it has changed, until it is over."""
+
+    def __init__(self, job: Job, base: str) -> None:
+        self._job = job
+        self._base = base
+        self._seen = -1
+
+    async def news(self, seconds: float) -> events.Event | None:
+        """Wait until the job is another than told, or until the time is up."""
+        job = self._job
+        await job.news(self._seen, seconds)
+        if job.version == self._seen and not job.over:
+            return None
+        self._seen = job.version
+        data = status_info(job, self._base).model_dump_json(by_alias=True)
+        return events.Event(name="end" if job.over else "progress", id=job.version, data=data, last=job.over)
 
 
 def status_info(job: Job, base: str) -> StatusInfo:

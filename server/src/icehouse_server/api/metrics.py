@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from icehouse_server.api.notes import Note
 from icehouse_server.core.tally import Distribution
-from icehouse_server.service import CoverageService, FolderWatch, Jobs, LoopWatch
+from icehouse_server.service import CoverageService, FolderWatch, Hits, Jobs, LoopWatch
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -56,8 +56,10 @@ class _Parts(Collector):
         loop: LoopWatch,
         folder: FolderWatch,
         pools: Mapping[str, ThreadPoolExecutor],
+        hits: Hits,
     ) -> None:
         self._service = service
+        self._hits = hits
         self._jobs = jobs
         self._traffic = traffic
         self._loop = loop
@@ -74,6 +76,8 @@ class _Parts(Collector):
         yield from self._memory()
         yield from self._hosts()
         yield _gauges("icehouse_jobs", "Jobs kept, by state.", "state", self._jobs.by_state)
+        yield _counter("icehouse_chunks_asked", "Chunks that requests needed.", self._hits.asked)
+        yield _counter("icehouse_chunks_found", "Those of them that were cached already.", self._hits.cached)
         yield from self._process()
 
     def _downloads(self) -> Iterator[Metric]:
@@ -298,6 +302,9 @@ def _cumulative(distribution: Distribution) -> Iterable[tuple[str, float]]:
 class Metrics:
     """The registry of one daemon.
 
+    Attributes:
+        hits: how many of the chunks that requests needed were cached.
+
     Args:
         service: what is read.
         jobs: counted by state.
@@ -318,7 +325,8 @@ class Metrics:
         pools: Mapping[str, ThreadPoolExecutor],
     ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Parts(service, jobs, traffic, loop, folder, pools))
+        hits = Hits()
+        self._registry.register(_Parts(service, jobs, traffic, loop, folder, pools, hits))
         ProcessCollector(registry=self._registry)
         self._requests = Counter(
             "icehouse_requests", "Requests answered.", ["route", "method", "status"], registry=self._registry
@@ -340,6 +348,7 @@ class Metrics:
             ["format", "cache"],
             registry=self._registry,
         )
+        self.hits = hits
         self._gone = Counter(
             "icehouse_clients_gone", "Clients that hung up before their answer.", registry=self._registry
         )
@@ -355,6 +364,8 @@ class Metrics:
         durations.observe(seconds)
         if note.kind:
             self._problems.labels(note.kind).inc()
+        if note.trace is not None:
+            self.hits.note(note.trace)
         if note.cache:
             self._answers.labels(note.format, note.cache).inc()
         if note.gone:

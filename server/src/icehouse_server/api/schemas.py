@@ -203,12 +203,6 @@ COVERAGE_JSON = _document(
     },
     title="CoverageJSON",
 )
-EVENT: Schema = {
-    "type": "object",
-    "description": "One event of the stream.",
-    "required": ["event", "data"],
-    "properties": {"event": {"enum": ["progress", "end"]}, "id": _TEXT, "data": _TEXT},
-}
 CONFORMANCE = _document({"conformsTo": {"type": "array", "items": _TEXT}}, title="Conformance classes")
 LANDING = _document(
     {
@@ -234,6 +228,73 @@ READINESS = _document(
         "collections": {"type": "object"},
     },
     title="Readiness",
+)
+_LIMITS = ("minTileRow", "maxTileRow", "minTileCol", "maxTileCol")
+_TILESET: dict[str, Schema] = {
+    "title": _TEXT,
+    "dataType": {"const": "map"},
+    "crs": _TEXT,
+    "tileMatrixSetURI": {"type": "string", "format": "uri"},
+    "links": {"type": "array", "items": {"type": "object", "required": ["rel", "href"]}},
+}
+TILESET = _document(
+    {
+        **_TILESET,
+        "tileMatrixSetLimits": {
+            "type": "array",
+            "items": _document(
+                {"tileMatrix": _TEXT, **{name: {"type": "integer", "minimum": 0} for name in _LIMITS}},
+                title="Limits",
+            ),
+        },
+    },
+    title="Tile set",
+)
+TILESETS = _document(
+    {"links": _LINKS, "tilesets": {"type": "array", "items": _document(_TILESET, title="Tile set")}},
+    title="Tile sets",
+)
+TILE_MATRIX_SET = _document(
+    {"id": _TEXT, "crs": {"type": ["string", "object"]}, "tileMatrices": {"type": "array", "minItems": 1}},
+    title="Tile matrix set",
+)
+TILE_MATRIX_SETS = _document(
+    {
+        "tileMatrixSets": {
+            "type": "array",
+            "minItems": 1,
+            "items": _document({"id": _TEXT, "title": _TEXT, "links": _LINKS}, title="Tile matrix set"),
+        }
+    },
+    title="Tile matrix sets",
+)
+TILEJSON = _document(
+    {
+        "tilejson": {"const": "3.0.0"},
+        "name": _TEXT,
+        "attribution": _TEXT,
+        "scheme": {"const": "xyz"},
+        "tiles": {"type": "array", "items": _TEXT, "minItems": 1},
+        "minzoom": {"type": "integer", "minimum": 0},
+        "maxzoom": {"type": "integer", "minimum": 0},
+        "bounds": _NUMBERS,
+        "center": _NUMBERS,
+        "tileMatrixSet": _TEXT,
+        "legend": {"type": "string", "format": "uri"},
+    },
+    title="TileJSON",
+)
+LEGEND = _document(
+    {
+        "style": _TEXT,
+        "title": _TEXT,
+        "kind": {"enum": ["ramp", "relief", "rgb"]},
+        "units": _TEXT,
+        "bands": {"type": "array", "items": _TEXT, "minItems": 1},
+        "rescale": {"type": ["array", "null"], "items": _NUMBERS},
+        "stops": {"type": "array", "items": {"type": "array", "minItems": 2, "maxItems": 2}},
+    },
+    title="Legend",
 )
 COLLECTION = _document(
     {
@@ -268,6 +329,7 @@ COLLECTION = _document(
         "proj:transform": _NUMBERS,
         "proj:bbox": _NUMBERS,
         "icehouse:chunk": {"type": "integer", "minimum": 16, "maximum": 8192},
+        "icehouse:levels": {"type": "integer", "minimum": 1},
         "icehouse:default_bands": {"type": "array", "items": _TEXT, "minItems": 1},
         "links": _LINKS,
     },
@@ -297,6 +359,48 @@ BAND_SCHEMA = _document(
     },
     title="Bands as a JSON schema",
 )
+
+
+FEATURES: Schema = {
+    "type": "object",
+    "title": "FeatureCollection",
+    "required": ["type", "features"],
+    "properties": {
+        "type": {"const": "FeatureCollection"},
+        "coordRefSys": _TEXT,
+        "collection": _TEXT,
+        "level": {"type": "integer", "minimum": 0},
+        "cell": {"type": "integer", "minimum": 1},
+        "unsure": {"type": "integer", "minimum": 0},
+        "features": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["type", "id", "geometry", "properties"],
+                "properties": {
+                    "type": {"const": "Feature"},
+                    "id": _TEXT,
+                    "geometry": {"type": ["object", "null"]},
+                    "properties": {
+                        "type": "object",
+                        "required": ["row", "col", "level", "state", "chunks"],
+                        "properties": {"state": {"enum": ["failed", "in flight", "present", "void"]}},
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+def event(*names: str) -> Schema:
+    """Describe the events of a stream that has these."""
+    return {
+        "type": "object",
+        "description": "One event of the stream.",
+        "required": ["event", "data"],
+        "properties": {"event": {"enum": list(names)}, "id": _TEXT, "data": _TEXT},
+    }
 
 
 def nullable(schema: Schema) -> WithJsonSchema:

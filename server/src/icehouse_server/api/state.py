@@ -5,9 +5,19 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from icehouse_server.api.events import Streams
 from icehouse_server.api.metrics import Metrics
 from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.service import CoverageService, CubeService, FolderWatch, Jobs, LoopWatch, TileService
+from icehouse_server.service import (
+    CoverageService,
+    CubeService,
+    FolderWatch,
+    Inventory,
+    Jobs,
+    LoopWatch,
+    Pulse,
+    TileService,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +28,10 @@ class ApiState:
     cubes: CubeService
     tiles: TileService
     jobs: Jobs
+    inventory: Inventory
+    streams: Streams
     metrics: Metrics
+    pulse: Pulse
     loop: LoopWatch
     folder: FolderWatch
     version: str

@@ -7,7 +7,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import NoReturn, cast
@@ -15,6 +15,7 @@ from typing import NoReturn, cast
 import uvicorn
 import uvloop
 
+from icehouse_server.api import ApiState
 from icehouse_server.api.connections import BoundedProtocol, ConnectionLimits, look_at
 from icehouse_server.app import create_app
 from icehouse_server.cli.logs import configure_logging
@@ -64,7 +65,7 @@ async def run_daemon(settings: Settings) -> None:
                 send_timeout=settings.send_timeout,
             )
             config = _uvicorn_config(app, settings, limits)
-            server = _Server(config, limits, ready, state.jobs.close, state.service.downloads.close)
+            server = _Server(config, limits, ready, state)
             await server.serve([listener])
     finally:
         listener.close()
@@ -126,8 +127,8 @@ class _Server(uvicorn.Server):
         config: as uvicorn has it.
         limits: what connections may take.
         ready: the line.
-        end_jobs: dismisses the jobs, which ends the streams of their events, too.
-        give_up: stops the downloads; requests that wait for them are then answered.
+        state: whose jobs and streams are ended first. Its downloads are stopped last: requests that wait for
+            them are then answered.
     """
 
     def __init__(
@@ -135,14 +136,12 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         limits: ConnectionLimits,
         ready: str,
-        end_jobs: Callable[[], Awaitable[None]],
-        give_up: Callable[[], Awaitable[None]],
+        state: ApiState,
     ) -> None:
         super().__init__(config)
         self._limits = limits
         self._ready = ready
-        self._end_jobs = end_jobs
-        self._give_up = give_up
+        self._state = state
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""
@@ -163,7 +162,8 @@ class _Server(uvicorn.Server):
         """
         giving_up = asyncio.create_task(self._give_up_later(), name="give up")
         try:
-            await self._end_jobs()
+            self._state.streams.close()
+            await self._state.jobs.close()  # which ends the streams of their events, too
             await super().shutdown(sockets)
         finally:
             giving_up.cancel()
@@ -171,7 +171,7 @@ class _Server(uvicorn.Server):
     async def _give_up_later(self) -> None:
         deadline = self.config.timeout_graceful_shutdown or 0
         await asyncio.sleep(max(deadline - _LAST_WORDS, deadline / 2))
-        await self._give_up()
+        await self._state.service.downloads.close()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -3,21 +3,35 @@
 from icehouse_server.downloads import Priority
 from icehouse_server.service.coverages import Answer, Ask, CoverageService, ServiceSettings
 from icehouse_server.service.cubes import CubeService, CubeSettings, Entry
+from icehouse_server.service.inventory import (
+    MOST_CELL,
+    ChunkState,
+    Inventory,
+    Picture,
+    View,
+    changes,
+)
 from icehouse_server.service.job import Job, JobKind, JobState, Order
 from icehouse_server.service.jobs import Jobs, JobSettings
+from icehouse_server.service.status import Amounts, Pulse, resident_bytes
 from icehouse_server.service.tiles import Tile, TileAsk, TilePlan, TileService, TileSettings
-from icehouse_server.service.trace import STAGES, Trace
+from icehouse_server.service.trace import STAGES, Hits, Trace
 from icehouse_server.service.watch import FolderWatch, LoopWatch
 
 __all__ = [
+    "MOST_CELL",
     "STAGES",
+    "Amounts",
     "Answer",
     "Ask",
+    "ChunkState",
     "CoverageService",
     "CubeService",
     "CubeSettings",
     "Entry",
     "FolderWatch",
+    "Hits",
+    "Inventory",
     "Job",
     "JobKind",
     "JobSettings",
@@ -25,7 +39,9 @@ __all__ = [
     "Jobs",
     "LoopWatch",
     "Order",
+    "Picture",
     "Priority",
+    "Pulse",
     "ServiceSettings",
     "Tile",
     "TileAsk",
@@ -33,4 +49,7 @@ __all__ = [
     "TileService",
     "TileSettings",
     "Trace",
+    "View",
+    "changes",
+    "resident_bytes",
 ]

@@ -9,6 +9,19 @@ STAGES = ("plan", "queue", "fetch", "commit", "read", "warp", "encode")
 """Stages in the order in which a request goes through them."""
 
 
+@dataclass(slots=True)
+class Hits:
+    """How many of the chunks that requests asked for were cached already; since the start."""
+
+    asked: int = 0
+    cached: int = 0
+
+    def note(self, trace: "Trace") -> None:
+        """Count a request that has ended."""
+        self.asked += trace.chunks
+        self.cached += max(0, trace.chunks - trace.absent)  # what was dropped meanwhile is absent once more
+
+
 @dataclass(slots=True, kw_only=True)
 class Trace:
     """Filled in while a request runs."""

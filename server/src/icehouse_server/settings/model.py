@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(default=1 * MIB, ge=1024, description="Length of a request body, in bytes.")
     max_connections: int = Field(default=1024, ge=1, description="Connections served at once; 503 beyond.")
+    max_event_streams: int = Field(
+        default=64, ge=1, description="Streams of server-sent events open at once; 503 beyond."
+    )
     request_timeout: float = Field(
         default=300.0, gt=0, description="Seconds that a request waits for absent chunks."
     )

@@ -8,6 +8,7 @@ from icehouse_server.store.collection import DROPPED_AT_ONCE, CollectionStore, D
 from icehouse_server.store.cube import AxisChunk, Cube, make_cube
 from icehouse_server.store.decoded import DecodedCache
 from icehouse_server.store.documents import SqliteDocuments
+from icehouse_server.store.index import Index
 from icehouse_server.store.lock import FolderLock
 from icehouse_server.store.maintenance import MaintenanceSettings
 from icehouse_server.store.notes import Notes
@@ -24,6 +25,7 @@ __all__ = [
     "DamagedError",
     "DecodedCache",
     "FolderLock",
+    "Index",
     "Lease",
     "MaintenanceSettings",
     "Notes",

@@ -40,6 +40,9 @@ log = structlog.get_logger(__name__)
 _DECODE_TURNS = 4
 """Turns in the pool that the chunks of one window are decoded in: as many as there are threads by default."""
 
+_INLINE_BYTES = 512
+"""Length up to which Icechunk keeps a chunk in its manifest; a void chunk of 512 x 512 float32 has 476."""
+
 _LOOKED_AT_ONCE = 1000
 """Chunks that are looked at in one turn, whether they are void."""
 
@@ -131,15 +134,17 @@ class CollectionStore:
         self.damaged = 0
         self.bytes: int | None = None
         """What the repository takes on disk: measured by maintenance, and what was committed since."""
+        self._void_bytes: dict[str, int] = {}
+        """Length of a void chunk as it is stored, by band."""
         self._history = asyncio.Lock()
         self._expired = 0
+        self._opened_at = session.snapshot_id
+        self._renewals = 0
         self.garbage = 0
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
         self.writer = Writer(
             repository,
             prepare=self._prepare,
-        self._opened_at = session.snapshot_id
-        self._renewals = 0
             publish=self._publish,
             resume=self._resume,
             timeout=shared.write_timeout,
@@ -178,17 +183,17 @@ class CollectionStore:
         return self._session.snapshot_id
 
     @property
-    def leases(self) -> int:
-        """Leases held."""
-        return self._leases.total()
-
-    @property
     def generation(self) -> str:
         """What names the content of all chunks that are cached: it changes when one of them does, or goes.
 
         Chunks that were absent and are added leave it as it is, as snapshots do not.
         """
         return f"{self._opened_at}-{self._renewals}"
+
+    @property
+    def leases(self) -> int:
+        """Leases held."""
+        return self._leases.total()
 
     async def fault(self, seconds: float) -> str:
         """Return the error that keeps the repository from being read, or an empty string. Reads one file.
@@ -246,12 +251,12 @@ class CollectionStore:
         again = tuple(entry.chunk.key for entry in chunks if self.index.has(entry.chunk.key))
         if again:
             self._decoded.drop(again)
+            self._renewals += 1
         self.garbage += COMMIT_BYTES + len(again) * self._chunk_bytes
         self._session = session
         self._extent = self._extent.holding(entry.chunk.key for entry in chunks)
         if self.bytes is not None:
             self.bytes += COMMIT_BYTES + sum(len(entry.data) for entry in chunks)
-            self._renewals += 1
         self._shared.usage.wrote((entry.chunk.key, len(entry.data)) for entry in chunks)
         for entry in chunks:
             chunk = entry.chunk
@@ -267,12 +272,12 @@ class CollectionStore:
         for key in keys:
             self.index.discard(key)
         self._decoded.drop(tuple(keys))
+        self._renewals += 1
 
     # Maintenance
 
     @property
     def _chunk_bytes(self) -> int:
-        self._renewals += 1
         """A guess of what a chunk takes on disk, on the high side."""
         return self.spec.grid.chunk**2 * max(band.dtype.itemsize for band in self.spec.bands)
 
@@ -347,12 +352,12 @@ class CollectionStore:
             self._extent = await loop.run_in_executor(self._pool, Extent.of, latest.store)
             index = await Index.load(self.spec, latest, self._extent.levels)
             self._decoded.drop(tuple(self.index.keys()))
+            self._renewals += 1
             self.index.become(index)
             self._session = latest
 
     async def _leased_since(self) -> list[datetime]:
         """Return when the snapshots were written that leases hold, the latest one apart: it never expires."""
-            self._renewals += 1
         names = [name for name in self._leases if name != self.snapshot]
         times = [(await self._repository.lookup_snapshot_async(name)).written_at for name in names]
         for name in self.pins.held():
@@ -543,27 +548,46 @@ class CollectionStore:
     async def look(self, keys: Sequence[ChunkKey], *, seconds: float = math.inf) -> None:
         """Find out which cached chunks are void. Only small ones can be, and those are read.
 
-        Takes 4 microseconds a chunk in a thread, and 0.2 milliseconds more for a small one (*measured*).
+        Takes 4 microseconds a chunk in a thread, and 0.2 milliseconds more for a small one (*measured*);
+        where even void chunks are too long for the manifest, 0.1 milliseconds a chunk.
 
         Args:
             keys: of chunks that the index is not sure of.
             seconds: after which no further ones are looked at.
         """
         end = time.monotonic() + seconds
-        loop = asyncio.get_running_loop()
         for part in itertools.batched(keys, _LOOKED_AT_ONCE):
             async with self.lease() as lease:
-                with refusals(_UNREADABLE):
-                    small = await loop.run_in_executor(self._pool, _inline, lease.session, part)
                 for band in self.spec.bands:
-                    mine = [key for key in small if key.band == band.name]
-                    if mine:
-                        await self._stored(lease, band, mine)
+                    mine = [key for key in part if key.band == band.name]
+                    small = await self._small(lease, band, mine) if mine else []
+                    if small:
+                        await self._stored(lease, band, small)
                 if lease.generation == self._decoded.generation:  # else what was read may be from before
                     for key in part:
                         self.index.settle(key)
             if time.monotonic() >= end:
                 return
+
+    async def _small(self, lease: Lease, band: BandSpec, keys: Sequence[ChunkKey]) -> list[ChunkKey]:
+        """Return those of a band's chunks that take so few bytes that they may be void."""
+        loop = asyncio.get_running_loop()
+        of_void = self._void_bytes.get(band.name)
+        if of_void is None:
+            void = void_chunk(band, self.spec.grid.chunk)
+            of_void = len(await loop.run_in_executor(self._pool, encode, void))
+            self._void_bytes[band.name] = of_void
+
+        async def is_small(key: ChunkKey) -> bool:
+            async with self._reads:
+                return await lease.session.store.getsize(key.path) <= 2 * of_void
+
+        with refusals(_UNREADABLE):
+            if of_void <= _INLINE_BYTES:
+                return await loop.run_in_executor(self._pool, _inline, lease.session, keys)
+            found = await asyncio.gather(*map(is_small, keys), return_exceptions=True)
+        # One that is gone meanwhile has no size, and one that can't be read is not void.
+        return [key for key, small in zip(keys, found, strict=True) if small is True]
 
 
 def _inline(session: icechunk.Session, keys: Sequence[ChunkKey]) -> list[ChunkKey]:

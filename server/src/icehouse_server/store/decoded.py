@@ -39,6 +39,11 @@ class DecodedCache:
         return self._bytes
 
     @property
+    def limit(self) -> int:
+        """Memory that it may use."""
+        return self._max_bytes
+
+    @property
     def generation(self) -> int:
         """Number of times that something was dropped; take it before a read, hand it to ``put``."""
         return self._generation

@@ -1,7 +1,7 @@
 """The in-memory index of a repository: which chunks exist. Made from the repository, never the truth."""
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -58,6 +58,14 @@ class Index:
         for (level, band, time), present in self._present.items():
             for row, col in present:
                 yield self._spec.key(band, row, col, time, level)
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """The number of cached chunks by level, of those of which something is cached."""
+        found: Counter[int] = Counter()
+        for (level, *_), present in self._present.items():
+            found[level] += len(present)
+        return dict(+found)
 
     @property
     def levels(self) -> tuple[int, ...]:

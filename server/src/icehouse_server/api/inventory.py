@@ -1,0 +1,330 @@
+"""``/collections/{id}/inventory``: which chunks are there, void, in flight or failed: GeoJSON, and live."""
+
+import json
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, Query, Request, Response
+from odc.geo.crs import CRS
+from pydantic import WithJsonSchema
+
+from icehouse_server.api import events, regions, schemas, texts
+from icehouse_server.api.coverage import crs_uri
+from icehouse_server.api.outlines import outlines
+from icehouse_server.api.state import ApiState, Spec, State
+from icehouse_server.api.vanish import while_connected
+from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.core.errors import BadParameterError, OutsideError
+from icehouse_server.core.footprint import aligned_windows
+from icehouse_server.core.grid import Window
+from icehouse_server.service import MOST_CELL, ChunkState, Picture, View, changes
+
+router = APIRouter(tags=["inventory"])
+
+MEDIA_TYPE = "application/geo+json"
+
+CRS84_URI = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
+
+_CELLS = tuple(2**power for power in range(MOST_CELL.bit_length()))
+
+_LOOK_EVERY = 0.25
+"""Seconds between two looks for those who watch."""
+
+_SHARE = 5
+"""A look that takes long is followed by a rest of so many times its length."""
+
+_STATES = (ChunkState.FAILED, ChunkState.IN_FLIGHT, ChunkState.PRESENT, ChunkState.VOID)
+"""What counts in a square, the first that there is."""
+
+
+def said(state: ChunkState) -> str:
+    """Return the name of a state for people and programs."""
+    return state.name.lower().replace("_", " ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryQuery:
+    """Query parameters, as text: every refusal names the parameter."""
+
+    bbox: Annotated[
+        str | None,
+        Query(
+            description="minx,miny,maxx,maxy; lon/lat by default; the first above the third crosses 180. "
+            "The whole collection when left out."
+        ),
+        WithJsonSchema(schemas.BBOX),
+    ] = None
+    bbox_crs: Annotated[
+        str | None,
+        Query(alias="bbox-crs", description="CRS of bbox. x,y axis order."),
+        WithJsonSchema(schemas.CRS),
+    ] = None
+    crs: Annotated[
+        str | None,
+        Query(description="CRS of the coordinates in the answer; CRS84 (lon, lat) by default."),
+        WithJsonSchema(schemas.CRS),
+    ] = None
+    level: Annotated[
+        str | None,
+        Query(description="Level of the chunks; 0, the full resolution, by default."),
+        WithJsonSchema(schemas.LEVEL),
+    ] = None
+    properties: Annotated[
+        str | None,
+        Query(description="Bands, between commas; the collection's default bands when left out."),
+        WithJsonSchema(schemas.BANDS),
+    ] = None
+    datetime: Annotated[
+        str | None, Query(description=schemas.DATETIME_SAID), WithJsonSchema(schemas.DATETIME)
+    ] = None
+    cell: Annotated[
+        str | None,
+        Query(description="Side of a square in chunks, whose chunks are counted; 1 by default."),
+        WithJsonSchema({"type": "integer", "enum": list(_CELLS), "examples": [8]}),
+    ] = None
+
+    def asked(self, spec: CollectionSpec) -> "Asked":
+        """Return what is asked for.
+
+        Raises:
+            BadParameterError: a parameter can't be used.
+            TooLargeError: it is about too much.
+        """
+        times = texts.parse_datetime(self.datetime, spec)
+        level = texts.parse_level(self.level, spec) or 0
+        if self.bbox is None and self.bbox_crs is not None:
+            raise BadParameterError("bbox-crs", "bbox-crs: it is given, but no bbox")
+        bbox_crs = texts.parse_crs("CRS84" if self.bbox_crs is None else self.bbox_crs, "bbox-crs")
+        bounds = None if self.bbox is None else texts.parse_bbox(self.bbox, bbox_crs)
+        crs = texts.parse_crs("CRS84" if self.crs is None else self.crs, "crs")
+        bands = spec.select(texts.parse_bands(self.properties, "properties"))
+        cell = self._cell()
+        try:
+            box = regions.geobox_for(spec, bounds, bbox_crs, spec.grid.crs, texts.Size())
+            under = aligned_windows(spec.grid, box) or []
+        except OutsideError:
+            under = []
+        view = View(
+            collection=spec,
+            level=level,
+            bands=tuple(band.name for band in bands),
+            times=times,
+            areas=_areas(spec, level, cell, under),
+            cell=cell,
+        )
+        return Asked(view=view, crs=crs)
+
+    def _cell(self) -> int:
+        text = "1" if self.cell is None else self.cell
+        if not re.fullmatch(r"\d{1,4}", text, re.ASCII) or int(text) not in _CELLS:
+            raise BadParameterError(
+                "cell",
+                f"cell: {text[:40]!r} is no power of two from 1 to {MOST_CELL}",
+                hint=f"one of {', '.join(map(str, _CELLS))}",
+            )
+        return int(text)
+
+
+def _areas(spec: CollectionSpec, level: int, cell: int, under: Iterable[Window]) -> tuple[Window, ...]:
+    """Return windows of the grid as rectangles of whole squares of a level's chunks, none over another."""
+    grid = spec.grids[level]
+    side = (grid.chunk * cell) << level
+    rows, cols = grid.chunk_shape
+    found: list[Window] = []
+    for window in sorted(under):
+        area = Window.from_bounds(
+            window.row // side * cell,
+            window.col // side * cell,
+            min(-(-window.stop_row // side) * cell, rows),
+            min(-(-window.stop_col // side) * cell, cols),
+        )
+        # Both ends of a grid that goes around the earth have the same rows: what overlaps is one rectangle.
+        if found and found[-1].stop_col >= area.col and found[-1].row == area.row:
+            area = found.pop().union(area)
+        found.append(area)
+    return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is asked for, and in which coordinates the answer shall be."""
+
+    view: View
+    crs: CRS
+
+    @property
+    def crs_uri(self) -> str:
+        """The CRS as OGC writes it."""
+        return CRS84_URI if self.crs == CRS("EPSG:4326") else crs_uri(self.crs)
+
+    def collection(self, picture: Picture) -> str:
+        """Return a picture as a GeoJSON FeatureCollection. Blocking."""
+        places = [
+            (first.row + int(row), first.col + int(col))
+            for area, counts in zip(self.view.areas, picture.counts, strict=True)
+            for first in [self.view.squares(area)]
+            for row, col in np.argwhere(counts[..., ChunkState.VOID :].any(axis=2))
+        ]
+        features, _ = self._features(picture, places)
+        more = {} if self.crs_uri == CRS84_URI else {"coordRefSys": self.crs_uri}
+        document = {
+            "type": "FeatureCollection",
+            **more,
+            "collection": self.view.collection.id,
+            "level": self.view.level,
+            "cell": self.view.cell,
+            "unsure": picture.unsure,
+            "features": features,
+        }
+        return _json(document)
+
+    def change(self, picture: Picture, places: list[tuple[int, int]]) -> str:
+        """Return squares that have changed as JSON: features, and ids of those that are gone. Blocking."""
+        features, gone = self._features(picture, places)
+        return _json({"features": features, "gone": gone})
+
+    def _features(
+        self, picture: Picture, places: list[tuple[int, int]]
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return the features of squares, and the ids of those that hold nothing."""
+        view = self.view
+        side = (view.collection.grid.chunk * view.cell) << view.level
+        counted = [(place, _counts_at(view, picture, place)) for place in places]
+        gone = [self._id(place) for place, counts in counted if not any(counts[ChunkState.VOID :])]
+        there = [(place, counts) for place, counts in counted if any(counts[ChunkState.VOID :])]
+        shapes = outlines(view.collection.grid, side, [place for place, _ in there], self.crs)
+        features = [
+            {
+                "type": "Feature",
+                "id": self._id(place),
+                "geometry": shape,
+                "properties": self._properties(picture, place, counts),
+            }
+            for (place, counts), shape in zip(there, shapes, strict=True)
+        ]
+        return features, gone
+
+    def _id(self, place: tuple[int, int]) -> str:
+        return f"{self.view.level}/{place[0] * self.view.cell}/{place[1] * self.view.cell}"
+
+    def _properties(self, picture: Picture, place: tuple[int, int], counts: list[int]) -> dict[str, Any]:
+        view = self.view
+        row, col = place[0] * view.cell, place[1] * view.cell
+        found: dict[str, Any] = {
+            "row": row,
+            "col": col,
+            "level": view.level,
+            "state": next(said(state) for state in _STATES if counts[state]),
+            "chunks": sum(counts),
+        }
+        if view.cell > 1:
+            found.update((state.name.lower(), counts[state]) for state in _STATES)
+            return found
+        layers = list(view.layers)
+        if len(layers) == 1:
+            band, step = layers[0]
+            found["chunk"] = view.collection.key(band, row, col, step, view.level).path
+        failed = picture.failed.get(place)
+        if failed is not None and counts[ChunkState.FAILED]:
+            found.update(chunk=failed.chunk, kind=failed.kind, detail=failed.detail)
+        return found
+
+
+def _counts_at(view: View, picture: Picture, place: tuple[int, int]) -> list[int]:
+    row, col = place
+    for area, counts in zip(view.areas, picture.counts, strict=True):
+        squares = view.squares(area)
+        if squares.row <= row < squares.stop_row and squares.col <= col < squares.stop_col:
+            return [int(number) for number in counts[row - squares.row, col - squares.col]]
+    return [0] * len(ChunkState)
+
+
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+_HEADERS = {
+    "Content-Crs": {"description": "CRS of the coordinates, as OGC's URI.", "schema": {"type": "string"}}
+}
+_STATUSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The chunks that are not simply absent.",
+        "content": {MEDIA_TYPE: {"schema": schemas.FEATURES}},
+        "headers": _HEADERS,
+    }
+}
+_LIVE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Event `inventory`, whose data are the FeatureCollection; then events `change`.",
+        "content": {events.MEDIA_TYPE: {"schema": schemas.event("inventory", "change")}},
+    },
+    503: {},
+}
+
+
+@router.get("/collections/{collection}/inventory", response_class=Response, responses=_STATUSES)
+async def get_inventory(
+    request: Request, state: State, spec: Spec, query: Annotated[InventoryQuery, Depends()]
+) -> Response:
+    """Which chunks are present, void, in flight or failed, as GeoJSON; what is absent is left out."""
+    asked = query.asked(spec)
+    text = await while_connected(request, _answer(state, asked))
+    headers = {"Cache-Control": "no-store", "Content-Crs": f"<{asked.crs_uri}>"}
+    return Response(text, 200, headers, MEDIA_TYPE)
+
+
+async def _answer(state: ApiState, asked: Asked) -> str:
+    picture = await state.inventory.picture(asked.view)
+    return await state.inventory.work(asked.collection, picture)
+
+
+@router.get("/collections/{collection}/inventory/events", response_class=Response, responses=_LIVE)
+async def get_inventory_events(
+    state: State, spec: Spec, query: Annotated[InventoryQuery, Depends()]
+) -> Response:
+    """Server-sent events: the inventory, and then what changes, as it does."""
+    return events.EventStream(_InventoryFeed(state, query.asked(spec)), state.streams)
+
+
+class _InventoryFeed:
+    """Tells of an inventory. It looks again where something may have changed, and compares."""
+
+    def __init__(self, state: ApiState, asked: Asked) -> None:
+        self._state = state
+        self._asked = asked
+        self._version = (-1, -1)
+        self._told: Picture | None = None
+        self._rest = _LOOK_EVERY
+
+    async def news(self, seconds: float) -> events.Event | None:
+        """Wait until a chunk is in another state than told, or until the time is up."""
+        end = time.monotonic() + seconds
+        while True:
+            event = await self._look()
+            if event is not None:
+                return event
+            if time.monotonic() + self._rest > end:
+                return None
+            await self._state.streams.rest(self._rest)
+
+    async def _look(self) -> events.Event | None:
+        inventory, asked, told = self._state.inventory, self._asked, self._told
+        version = inventory.version(asked.view)  # before the look: the next finds what changes meanwhile
+        if told is not None and version == self._version and not told.unsure:
+            return None
+        begun = time.monotonic()
+        picture = await inventory.picture(asked.view)
+        self._version, self._told = version, picture
+        self._rest = max(_LOOK_EVERY, _SHARE * (time.monotonic() - begun))
+        if told is None:
+            data = await inventory.work(asked.collection, picture)
+            return events.Event(name="inventory", data=data)
+        places = changes(told, picture, asked.view)
+        if not places:
+            return None
+        data = await inventory.work(asked.change, picture, places)
+        return events.Event(name="change", data=data)

@@ -1,0 +1,285 @@
+"""The inventory: in which state the chunks of a region are, and what has changed since."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.core.errors import FailedChunk, TooLargeError
+from icehouse_server.core.grid import ChunkKey, Window, tiles
+from icehouse_server.downloads import Downloads, Failure
+from icehouse_server.service.coverages import CoverageService
+from icehouse_server.store import Index
+
+MOST_SQUARES = 10_000
+"""Squares that one inventory is about."""
+
+MOST_CELL = 1024
+"""Largest side of a square, in chunks: a power of two."""
+
+MOST_LAYERS = 1024
+"""Bands times time steps that one inventory is about."""
+
+_LOOKED_AT = 20_000
+"""Chunks that one look at an inventory finds out about, whether they are void; a look may end before."""
+
+_AT_ONCE = 2
+"""Inventories that are worked on at once."""
+
+_LOOK_SECONDS = 0.5
+"""Seconds after which it ends."""
+
+
+class ChunkState(IntEnum):
+    """State of a chunk position; of several, the highest counts."""
+
+    ABSENT = 0
+    VOID = 1
+    PRESENT = 2
+    IN_FLIGHT = 3
+    FAILED = 4
+
+
+type _Failed = Mapping[tuple[int, int], FailedChunk]
+"""Why, by position (row, col)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What an inventory is about.
+
+    Attributes:
+        collection: of which chunks.
+        level: of the chunks.
+        bands: of which a position needs the chunks; at each of the steps.
+        times: numbers of time steps; None where the collection has no time axis.
+        areas: rectangles of chunk positions that do not touch, each of whole squares, cut at the grid's edge.
+        cell: side of a square, in chunks.
+    """
+
+    collection: CollectionSpec
+    level: int
+    bands: tuple[str, ...]
+    times: tuple[int, ...] | None
+    areas: tuple[Window, ...]
+    cell: int = 1
+
+    def __post_init__(self) -> None:
+        layers = len(self.bands) * (1 if self.times is None else len(self.times))
+        if layers > MOST_LAYERS:
+            raise TooLargeError(
+                f"each position has {layers} bands and time steps; an inventory counts {MOST_LAYERS} at most",
+                limit=MOST_LAYERS,
+                asked=layers,
+                hint="name a datetime, or fewer properties",
+            )
+        squares = sum(window.pixels for window in map(self.squares, self.areas))
+        if squares > MOST_SQUARES:
+            larger = (2**power for power in range(MOST_CELL.bit_length()))
+            enough = [f"cell={cell}" for cell in larger if _count(self.areas, cell) <= MOST_SQUARES][:1]
+            way = f"give {enough[0]}, which counts chunks in larger squares, or" if enough else "give"
+            raise TooLargeError(
+                f"this is about {squares} squares of {self.cell} x {self.cell} chunks; "
+                f"an inventory is about {MOST_SQUARES} at most",
+                limit=MOST_SQUARES,
+                asked=squares,
+                hint=f"{way} a smaller bbox",
+            )
+
+    @property
+    def layers(self) -> Iterator[tuple[str, int | None]]:
+        """Band and time step of the chunks at each position."""
+        times = (None,) if self.times is None else self.times
+        return ((band, time) for band in self.bands for time in times)
+
+    def squares(self, area: Window) -> Window:
+        """Return an area counted in squares."""
+        return _squares(area, self.cell)
+
+
+def _squares(area: Window, cell: int) -> Window:
+    return Window.from_bounds(
+        area.row // cell, area.col // cell, -(-area.stop_row // cell), -(-area.stop_col // cell)
+    )
+
+
+def _count(areas: Sequence[Window], cell: int) -> int:
+    return sum(_squares(area, cell).pixels for area in areas)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Picture:
+    """The states of a view's chunks at a moment."""
+
+    counts: tuple[NDArray[np.int32], ...]
+    """Of each area an array (rows, columns, 5) over its squares: positions in each ``ChunkState``."""
+    failed: _Failed
+    """The first failure of each position."""
+    unsure: int
+    """Layers of positions that count as present, of which nobody has looked yet whether they are void."""
+
+
+def states(
+    view: View, area: Window, index: Index, downloads: Downloads, failed: _Failed
+) -> NDArray[np.uint8]:
+    """Return an array (rows, columns) of ``ChunkState`` over a rectangle of chunk positions.
+
+    A position is failed where any of its chunks is, else in flight where any is; present where all are
+    cached, and void where all of them are void.
+
+    Args:
+        view: says which chunks belong to a position.
+        area: the rectangle.
+        index: which chunks are cached.
+        downloads: which are in flight.
+        failed: positions of chunks that have failed and are not in flight again.
+    """
+    shape = area.height, area.width
+    layers, name = list(view.layers), view.collection.id
+    cached, void = np.full(shape, bool(layers)), np.full(shape, bool(layers))
+    flying = np.zeros(shape, dtype=np.bool_)
+    for band, time in layers:
+        flying |= downloads.in_flight_within(name, band, time, area, view.level)
+        if cached.any():
+            cached &= index.within(band, time, area, view.level)
+            void &= index.void_within(band, time, area, view.level)
+    found = np.zeros(shape, dtype=np.uint8)
+    found[cached] = ChunkState.PRESENT
+    found[cached & void] = ChunkState.VOID
+    found[flying] = ChunkState.IN_FLIGHT
+    for row, col in failed:
+        if area.row <= row < area.stop_row and area.col <= col < area.stop_col:
+            found[row - area.row, col - area.col] = ChunkState.FAILED
+    return found
+
+
+def count(found: NDArray[np.uint8], cell: int) -> NDArray[np.int32]:
+    """Count states in squares.
+
+    Args:
+        found: (rows, columns) of ``ChunkState``; the first square begins at its corner.
+        cell: side of a square; the last ones may be cut.
+
+    Returns:
+        (rows, columns, 5) over the squares: positions in each state.
+    """
+    rows, cols = (-(-size // cell) for size in found.shape)
+    padded = np.full((rows * cell, cols * cell), len(ChunkState), dtype=np.uint8)
+    padded[: found.shape[0], : found.shape[1]] = found
+    squares = padded.reshape(rows, cell, cols, cell)
+    return np.stack(
+        [(squares == state).sum(axis=(1, 3), dtype=np.int32) for state in ChunkState], axis=-1, dtype=np.int32
+    )
+
+
+def changes(before: Picture, after: Picture, view: View) -> list[tuple[int, int]]:
+    """Return the squares (row, col), counted in squares, that are not as they were."""
+    found: set[tuple[int, int]] = set()
+    for area, old, new in zip(view.areas, before.counts, after.counts, strict=True):
+        first = view.squares(area)
+        for row, col in np.argwhere((old != new).any(axis=2)):
+            found.add((first.row + int(row), first.col + int(col)))
+    if view.cell == 1:  # how it failed is told of single chunks alone
+        both = before.failed.keys() & after.failed.keys()
+        found.update(place for place in both if before.failed[place] != after.failed[place])
+    return sorted(found)
+
+
+class Inventory:
+    """Tells the states of chunks. Runs on one event loop; what takes long is done in the pool.
+
+    It keeps nothing: whoever watches looks again when the version has grown.
+    """
+
+    def __init__(self, service: CoverageService, *, pool: Executor) -> None:
+        self._service = service
+        self._pool = pool
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def work[**P, T](self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """Have something large made in the pool; few at a time, so that others find threads and memory."""
+        loop = asyncio.get_running_loop()
+        async with self._turns:
+            return await loop.run_in_executor(self._pool, partial(function, *args, **named))
+
+    def version(self, view: View) -> tuple[int, int]:
+        """Return numbers that differ from those of before where anything may have changed."""
+        return self._service.collection(view.collection.id).index.version, self._service.downloads.version
+
+    async def picture(self, view: View) -> Picture:
+        """Return the states of a view's chunks.
+
+        Of chunks from before the start of the daemon nobody knows at first whether they are void: they are
+        looked at here, up to a bound of time and number. ``unsure`` says how many are left for next time.
+
+        Raises:
+            StoreError: the repository can't be read.
+        """
+        store = self._service.collection(view.collection.id)
+        unsure, left = await self.work(_unsure, view, store.index)
+        if unsure:
+            await store.look(unsure, seconds=_LOOK_SECONDS)
+            left += sum(map(store.index.is_unsure, unsure))
+        downloads = self._service.downloads
+        failed = _failed(view, downloads.failures(view.collection.id, view.level), downloads)
+        counts = await self.work(_counts, view, store.index, downloads, failed)
+        return Picture(counts=counts, failed=failed, unsure=left)
+
+
+def _failed(
+    view: View, failures: Sequence[Failure], downloads: Downloads
+) -> dict[tuple[int, int], FailedChunk]:
+    """Return the positions that hold a failed chunk; one that is fetched again has failed no more."""
+    layers = frozenset(view.layers)
+    found: dict[tuple[int, int], FailedChunk] = {}
+    for failure in failures:
+        key = failure.key
+        if (key.band, key.time) in layers and not downloads.in_flight(key) and _holds(view, key):
+            found.setdefault((key.row, key.col), failure.failed)
+    return found
+
+
+def _holds(view: View, key: ChunkKey) -> bool:
+    return any(
+        area.row <= key.row < area.stop_row and area.col <= key.col < area.stop_col for area in view.areas
+    )
+
+
+# These run in the pool, beside the loop that changes what they read. What they find may be a mixture of
+# before and after; then the version has grown, and whoever watches looks again.
+
+
+def _counts(view: View, index: Index, downloads: Downloads, failed: _Failed) -> tuple[NDArray[np.int32], ...]:
+    """Count the states in all squares, in parts that take a megabyte each. Blocking."""
+    found = []
+    for area in view.areas:
+        squares = view.squares(area)
+        counts = np.zeros((squares.height, squares.width, len(ChunkState)), dtype=np.int32)
+        for part in tiles(area, MOST_CELL):
+            there = view.squares(part)
+            counts[there.slices(squares)] = count(states(view, part, index, downloads, failed), view.cell)
+        found.append(counts)
+    return tuple(found)
+
+
+def _unsure(view: View, index: Index) -> tuple[list[ChunkKey], int]:
+    """Return chunks of a view that nobody has looked at, and how many there are beyond these. Blocking."""
+    found: list[ChunkKey] = []
+    beyond = 0
+    for band, time in view.layers:
+        for area in view.areas:
+            places = np.argwhere(index.unsure_within(band, time, area, view.level))
+            room = _LOOKED_AT - len(found)
+            beyond += max(0, len(places) - room)
+            found.extend(
+                view.collection.key(band, area.row + int(row), area.col + int(col), time, view.level)
+                for row, col in islice(places, room)
+            )
+    return found, beyond
