@@ -16,12 +16,16 @@ from icehouse_server.api import (
     inventory,
     jobs,
     landing,
+    legends,
     page,
     plan,
     points,
     problems,
     status,
+    tile_matrices,
     tiles,
+    tilesets,
+    wmts,
 )
 from icehouse_server.api.events import Streams
 from icehouse_server.api.guards import HeadAsGet, HostGuard, RequestLog, SizeLimits
@@ -56,6 +60,10 @@ _MODULES = (
     points,
     cube,
     tiles,
+    tilesets,
+    tile_matrices,
+    wmts,
+    legends,
     inventory,
     jobs,
     status,

@@ -12,6 +12,7 @@ from icehouse_server.api.cache_words import cache_status, cache_word, server_tim
 from icehouse_server.api.notes import note_of
 from icehouse_server.api.state import ApiState, Spec, State
 from icehouse_server.api.styles import StyleQuery
+from icehouse_server.api.tile_matrices import Tms
 from icehouse_server.api.validators import etag_known
 from icehouse_server.api.vanish import while_connected
 from icehouse_server.core.errors import BadParameterError, NotAcceptableError
@@ -48,7 +49,6 @@ _SCALES = {None: 1, "@2x": 2}
 
 Zoom = Annotated[int, Path(ge=0, le=40, description="Zoom: the tile matrix.")]
 Place = Annotated[int, Path(ge=0, le=2**40, description="Of the tile, from the upper left.")]
-Tms = Annotated[str, Path(description="Name of a tile matrix set."), WithJsonSchema(schemas.TMS)]
 Picture = Annotated[
     str | None, Query(alias="f", description="Format; overrides Accept."), WithJsonSchema(schemas.PICTURE)
 ]

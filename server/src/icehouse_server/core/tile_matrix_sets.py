@@ -165,27 +165,29 @@ class Zooms:
     """From where to where a collection is worth asking for."""
 
     first: int
-    """Tiles fetch what they show from here on."""
+    """Where tiles begin to fetch what they show, at most places."""
     last: int
     """The first zoom whose cells are no larger than the grid's."""
 
 
-def zooms_of(spec: CollectionSpec, tms: str, max_chunks: int) -> Zooms:
-    """Return at which zooms a collection is worth asking for.
+def zooms_of(spec: CollectionSpec, tms: str, max_chunks: int) -> Zooms | None:
+    """Return at which zooms a collection is worth asking for; None where it does not lie in the square.
 
-    Looked at are places all over its extent; what a tile needs there at most says where it begins to fetch.
+    Looked at are places all over its extent: what a tile needs at the middling one of them says where it
+    begins to fetch, and the one with the largest cells where it has all details.
 
     Args:
         spec: the collection.
         tms: name of a tile matrix set.
         max_chunks: chunks of a band that a tile may fetch.
     """
-    matrices = matrices_of(tms)
-    slopes = _slopes(spec, tms)
-    fine = (z for z in matrices if _sides(slopes, tms, z).max(initial=0) <= 1 + _ROUNDING)
+    matrices, slopes = matrices_of(tms), _slopes(spec, tms)
+    if not len(slopes):
+        return None
+    fine = (z for z in matrices if _sides(slopes, tms, z).max() <= 1 + _ROUNDING)
     last = next(fine, max(matrices))
-    first = next((z for z in matrices if _most_chunks(spec, slopes, tms, z) <= max_chunks), last)
-    return Zooms(first=min(first, last), last=last)
+    quick = (z for z in matrices if np.median(_most_chunks(spec, slopes, tms, z)) <= max_chunks)
+    return Zooms(first=min(next(quick, last), last), last=last)
 
 
 type _Slopes = NDArray[np.float64]
@@ -204,7 +206,10 @@ def _slopes(spec: CollectionSpec, tms: str) -> _Slopes:
         slopes: _Slopes = np.stack([(places[1] - places[0]) / step, (places[2] - places[0]) / step], axis=1)
     col, row = places[0].T
     rows, cols = grid.shape
+    left, top, cell = corner_of(tms, 0)
+    down, across = matrices_of(tms)[0]
     inside = (col >= 0) & (col < cols) & (row >= 0) & (row < rows) & np.isfinite(slopes).all(axis=(1, 2))
+    inside &= (x >= left) & (x < left + across * TILE * cell) & (y <= top) & (y > top - down * TILE * cell)
     known: _Slopes = slopes[inside]
     return known
 
@@ -225,9 +230,9 @@ def _sides(slopes: _Slopes, tms: str, zoom: int) -> NDArray[np.float64]:
     return sides
 
 
-def _most_chunks(spec: CollectionSpec, slopes: _Slopes, tms: str, zoom: int) -> int:
-    """Return how many chunks of a band a tile needs at most, at the places looked at."""
-    most = 1
+def _most_chunks(spec: CollectionSpec, slopes: _Slopes, tms: str, zoom: int) -> list[int]:
+    """Return how many chunks of a band a tile needs at most, for each place."""
+    found = []
     extents = np.abs(slopes).sum(axis=1) * corner_of(tms, zoom)[2] * TILE
     for side, extent in zip(_sides(slopes, tms, zoom).min(axis=1), extents, strict=True):
         level = min(math.floor(math.log2(max(side, 1)) + _ROUNDING), len(spec.grids) - 1)
@@ -236,5 +241,5 @@ def _most_chunks(spec: CollectionSpec, slopes: _Slopes, tms: str, zoom: int) -> 
             min(int((pixels / 2**level + 2 * _PAD) // grid.chunk) + 2, whole)
             for pixels, whole in zip(extent, reversed(grid.chunk_shape), strict=True)
         ]
-        most = max(most, math.prod(counts))
-    return most
+        found.append(math.prod(counts))
+    return found

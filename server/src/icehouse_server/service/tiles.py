@@ -91,11 +91,17 @@ class TileService:
         self._zooms: dict[tuple[str, str], Zooms] = {}
 
     async def zooms(self, spec: CollectionSpec, tms: str) -> Zooms:
-        """Return at which zooms of a tile matrix set a collection is worth asking for."""
+        """Return at which zooms of a tile matrix set a collection is worth asking for.
+
+        Where it does not lie in its square, zoom 0 says so.
+        """
         found = self._zooms.get((spec.id, tms))
         if found is None:
             loop = asyncio.get_running_loop()
-            found = await loop.run_in_executor(self._pool, zooms_of, spec, tms, self.settings.max_chunks)
+            most = self.settings.max_chunks
+            found = await loop.run_in_executor(self._pool, zooms_of, spec, tms, most) or Zooms(
+                first=0, last=0
+            )
             self._zooms[spec.id, tms] = found
         return found
 

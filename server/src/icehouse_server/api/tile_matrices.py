@@ -1,0 +1,39 @@
+"""``/tileMatrixSets``: how tiles lie."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from pydantic import WithJsonSchema
+
+from icehouse_server.api import schemas
+from icehouse_server.api.schemas import json_answer
+from icehouse_server.api.state import base_url
+from icehouse_server.core.tile_matrix_sets import tile_matrix_set, tile_matrix_sets
+
+router = APIRouter(tags=["tiles"])
+
+Tms = Annotated[str, Path(description="Name of a tile matrix set."), WithJsonSchema(schemas.TMS)]
+
+
+@router.get("/tileMatrixSets", responses={200: json_answer(schemas.TILE_MATRIX_SETS)})
+async def get_tile_matrix_sets(request: Request) -> dict[str, Any]:
+    """The tile matrix sets (OGC Two Dimensional Tile Matrix Set 2.0)."""
+    base = f"{base_url(request)}/tileMatrixSets"
+    return {
+        "tileMatrixSets": [
+            {
+                "id": name,
+                "title": tms.title or name,
+                "crs": tms.crs.model_dump(mode="json"),
+                "links": [{"rel": "self", "type": "application/json", "href": f"{base}/{name}"}],
+            }
+            for name, tms in tile_matrix_sets().items()
+        ]
+    }
+
+
+@router.get("/tileMatrixSets/{tms}", responses={200: json_answer(schemas.TILE_MATRIX_SET)})
+async def get_tile_matrix_set(tms: Tms) -> dict[str, Any]:
+    """One tile matrix set: CRS, and the corner and cells of each zoom."""
+    found: dict[str, Any] = tile_matrix_set(tms).model_dump(mode="json", exclude_none=True)
+    return found
