@@ -197,6 +197,50 @@ class Client:
         path = f"{collection_path(self._name(collection))}/point?{urlencode(where)}"
         return Point.from_json(self._session.get_json(path, timeout=timeout))
 
+    def inventory(
+        self,
+        bbox: Sequence[float] | None = None,
+        collection: str | None = None,
+        *,
+        crs: str | None = None,
+        level: int = 0,
+        bands: str | Sequence[str] | None = None,
+        datetime: When = None,
+        cell: int = 1,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:  # Any: JSON
+        """Which chunks are cached, void, in flight or failed: a GeoJSON FeatureCollection.
+
+        A chunk that is absent is left out. `geopandas.GeoDataFrame.from_features` takes the answer.
+
+        Args:
+            bbox: minx, miny, maxx, maxy in `crs`; the whole collection where left out.
+            collection: its id; may be left out as in `load`.
+            crs: of the bbox and of the answer's coordinates; lon/lat (CRS84) by default.
+            level: 0 is the full resolution.
+            bands: names; by default those that `load` takes. A chunk counts as cached where all of them are.
+            datetime: as in `load`.
+            cell: above 1, squares of so many chunks each way are counted instead; a power of two.
+            timeout: seconds.
+
+        Raises:
+            TooLarge: there would be too many features; a larger `cell` makes fewer.
+        """
+        asked: dict[str, object] = {"level": level, "cell": cell}
+        if bbox is not None:
+            asked["bbox"] = ",".join(repr(float(edge)) for edge in bbox)
+            if crs is not None:
+                asked["bbox-crs"] = crs
+        if crs is not None:
+            asked["crs"] = crs
+        if bands is not None:
+            asked["properties"] = bands if isinstance(bands, str) else ",".join(bands)
+        moments = encode_datetime(datetime)
+        if moments is not None:
+            asked["datetime"] = moments
+        path = f"{collection_path(self._name(collection))}/inventory?{urlencode(asked)}"
+        return self._session.get_json(path, timeout=timeout)
+
     def seed(
         self,
         region: Region = None,

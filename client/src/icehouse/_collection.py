@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import xarray as xr
 
     from icehouse._client import Client
@@ -36,6 +38,10 @@ class Collection:
     def point(self, lon: float | None = None, lat: float | None = None, **options: Any) -> Point:  # noqa: ANN401
         """Band values at one point; see `Client.point`."""
         return self.client.point(lon, lat, self.id, **options)
+
+    def inventory(self, bbox: Sequence[float] | None = None, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Which chunks are cached, void, in flight or failed; see `Client.inventory`."""
+        return self.client.inventory(bbox, self.id, **options)
 
     def seed(self, region: Region = None, **options: Any) -> Job:  # noqa: ANN401 - of Client.seed
         """Have what is absent of a region fetched ahead; see `Client.seed`."""
