@@ -52,6 +52,8 @@ export class Chart {
       interactions: interactions({ altShiftDragRotate: false, pinchRotate: false, doubleClickZoom: false }),
     });
     this.map.on("moveend", () => this.#projection && moved(this.place));
+    this.map.on("loadstart", () => target.setAttribute("aria-busy", "true"));
+    this.map.on("loadend", () => target.setAttribute("aria-busy", "false"));
     this.map.on("singleclick", ({ coordinate }) => clicked(coordinate));
     target.addEventListener("keydown", ({ key }) => {
       const centre = this.map.getView().getCenter();

@@ -33,7 +33,7 @@ export function chunkStyle(feature: FeatureLike, resolution: number, colours: Pa
   const colour = colourOf(state, colours);
   if (state === "present") {
     return new Style({
-      fill: new Fill({ color: colour + (small ? "80" : "14") }),
+      fill: new Fill({ color: colour + (small ? "80" : "10") }),
       stroke: new Stroke({ color: colour + (small ? "60" : "a0"), width: small ? 0.5 : 1 }),
       zIndex: 0,
     });

@@ -34,9 +34,7 @@ export function gauges(status: Status): TemplateResult {
     )}
     ${queue(downloads)}
     <h3>Room</h3>
-    ${disk.cache_limit === null
-      ? meter("Cache on disk", disk.cache_bytes, disk.cache_bytes + disk.free_bytes, "no limit set; disk has")
-      : meter("Cache on disk", disk.cache_bytes, disk.cache_limit)}
+    ${onDisk(disk)}
     ${meter("Decoded chunks in memory", memory.decoded_bytes, memory.decoded_limit)}
     ${meter("Answers in memory", memory.answer_bytes, memory.answer_limit)}
     <h3>Hits</h3>
@@ -57,8 +55,8 @@ function queue(downloads: Status["downloads"]): TemplateResult {
     <dl class="figures">
       <div><dt>Running</dt><dd data-figure="running">${counted(running, "block")}</dd></div>
       <div><dt>Waiting</dt><dd data-figure="queued">${counted(queued, "block")}</dd></div>
-      <div><dt>Rate</dt><dd>${downloads.blocks_per_second.toFixed(1)} blocks/s</dd></div>
-      <div><dt>From sources</dt><dd>${bytes(downloads.bytes_per_second)}/s</dd></div>
+      <div><dt>Speed</dt><dd>${downloads.blocks_per_second.toFixed(1)} blocks/s</dd></div>
+      <div><dt>Traffic</dt><dd>${bytes(downloads.bytes_per_second)}/s</dd></div>
       <div><dt>Fetched</dt><dd data-figure="fetched">${counted(downloads.chunks_fetched, "chunk")}</dd></div>
       <div><dt>Failed</dt><dd data-figure="failed">${counted(downloads.chunks_failed, "chunk")}</dd></div>
     </dl>
@@ -77,12 +75,26 @@ function block({ collection, bands, level, row, col, chunks, state, seconds }: Q
   </li>`;
 }
 
+/** The cache against its limit; where none is set, against what the disk has left. */
+function onDisk({ cache_bytes: used, cache_limit: limit, free_bytes: free, floor_bytes: floor }: Status["disk"]): TemplateResult {
+  if (limit !== null) {
+    return meter("Cache on disk", used, limit);
+  }
+  const room = Math.max(0, (free ?? 0) - floor);
+  return meter("Cache on disk", used, used + room, `${bytes(used)}; the disk has ${bytes(room)} more`);
+}
+
 /** A bar with its words: never the bar alone. */
-function meter(name: string, used: number, limit: number, of = "of"): TemplateResult {
+function meter(
+  name: string,
+  used: number,
+  limit: number,
+  words = `${bytes(used)} of ${bytes(limit)}`,
+): TemplateResult {
   const part = limit > 0 ? used / limit : 0;
   return html`<div class="meter">
     <span>${name}</span>
-    <span data-figure=${name}>${bytes(used)} ${of} ${bytes(limit)}</span>
+    <span data-figure=${name}>${words}</span>
     <meter min="0" max="1" high="0.9" value=${Math.min(1, part)} aria-label=${name}></meter>
   </div>`;
 }

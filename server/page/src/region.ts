@@ -155,12 +155,12 @@ export class RegionPanel {
   #offer(region: Region): TemplateResult {
     const { chunks, estimated_source_bytes: cost, output_bytes: size } = region.plan;
     return html`
-      <dl class="figures" aria-label="Plan">
-        <div><dt>Chunks</dt><dd data-figure="needed">${count(chunks.needed)}</dd></div>
-        <div><dt>Here already</dt><dd data-figure="present">${count(chunks.present)}</dd></div>
+      <dl class="figures long" aria-label="Plan">
+        <div><dt>Chunks needed</dt><dd data-figure="needed">${count(chunks.needed)}</dd></div>
+        <div><dt>Kept here already</dt><dd data-figure="present">${count(chunks.present)}</dd></div>
+        <div><dt>of them void</dt><dd data-figure="void">${count(chunks.void)}</dd></div>
         <div><dt>To fetch</dt><dd data-figure="absent">${count(chunks.absent)}</dd></div>
-        <div><dt>Of those here, void</dt><dd data-figure="void">${count(chunks.void)}</dd></div>
-        <div><dt>From the source, at most</dt><dd data-figure="cost">${bytes(cost)}</dd></div>
+        <div><dt>To ask of the source, at most</dt><dd data-figure="cost">${bytes(cost)}</dd></div>
         <div><dt>Pixels, uncompressed</dt><dd data-figure="size">${bytes(size)}</dd></div>
       </dl>
       <div class="row">

@@ -32,7 +32,7 @@ export interface Status {
     answer_limit: number;
     resident_bytes: number | null;
   };
-  disk: { cache_bytes: number; cache_limit: number | null; free_bytes: number; floor_bytes: number };
+  disk: { cache_bytes: number; cache_limit: number | null; free_bytes: number | null; floor_bytes: number };
   hits: { chunks_asked: number; chunks_cached: number; ratio: number | null };
 }
 
