@@ -83,14 +83,23 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def running(folder, standins, settings):
-    """A daemon with these settings (name -> value), ended with the block."""
+def running(folder, standins, settings, port=0):
+    """A daemon with these settings (name -> value), ended with the block. Port 0 is a free one."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ICEHOUSE_")}
     settings = {"failure_ttl": 0, "items_max_age": 0, **settings}
     own = {f"ICEHOUSE_{name.upper()}": str(value) for name, value in settings.items()}
     home = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     log, cache = folder / "log", folder / "cache"
-    command = [sys.executable, "-m", "icehouse_server", "serve", "--port", "0", "--cache-dir", str(cache)]
+    command = [
+        sys.executable,
+        "-m",
+        "icehouse_server",
+        "serve",
+        "--port",
+        str(port),
+        "--cache-dir",
+        str(cache),
+    ]
     with (
         log.open("w") as stderr,
         subprocess.Popen(
@@ -125,12 +134,16 @@ def built():
 
 @pytest.fixture(scope="module")
 def start_daemon(standins, earth_search, tmp_path_factory):
-    """Starts daemons with an empty cache: `with start_daemon(setting=value) as daemon`."""
+    """Starts daemons with an empty cache: `with start_daemon(port=0, setting=value) as daemon`."""
     common = {
         "collections": ",".join(COLLECTIONS),
         "mirrors": json.dumps({**standins.mirrors, **earth_search.mirrors}),
     }
-    return lambda **settings: running(tmp_path_factory.mktemp("daemon"), standins, {**common, **settings})
+
+    def start(*, port=0, **settings):
+        return running(tmp_path_factory.mktemp("daemon"), standins, {**common, **settings}, port)
+
+    return start
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +224,10 @@ def watch(daemon):
 
 @pytest.fixture
 def open_page(browser, watch, daemon, request):
-    """Opens pages: `open_page("#collection=arcticdem-32m", PHONE, dark=True)`. They end with the test."""
+    """Opens pages: `open_page("#collection=arcticdem-32m", screens["phone"], dark=True)`. They end with it.
+
+    With None for the address the page is empty, for a test that has something to prepare.
+    """
     with contextlib.ExitStack() as stack:
         request.node.stash[opened] = pages = []
 
@@ -229,7 +245,8 @@ def open_page(browser, watch, daemon, request):
             page = context.new_page()
             pages.append(page)
             watch.follow(page)
-            page.goto(f"/{address}")
+            if address is not None:
+                page.goto(f"/{address}")
             return page
 
         yield open_one

@@ -7,13 +7,25 @@ import time
 import pytest
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("screen", ["desktop", "phone"])
+@pytest.mark.parametrize(("screen", "dark"), [("desktop", False), ("phone", True)])
 def test_it_starts(open_page, screens, axe, screen, dark):
     page = open_page("", screens[screen], dark=dark)
     assert "Icehouse" in page.title()
     page.get_by_role("heading", name="Icehouse").first.wait_for()
     axe(page)
+
+
+@pytest.fixture
+def page(open_page, daemon):
+    """A page that is quiet by itself, with the policy of the real one."""
+    policy = daemon.http.get("/", headers={"accept": "text/html"}).headers["content-security-policy"]
+    opened = open_page(None)
+    head = '<!doctype html><html lang="en"><title>Quiet</title><link rel="icon" href="data:,">'
+    body = f"{head}<main><h1>Quiet</h1></main></html>"
+    headers = {"content-type": "text/html", "content-security-policy": policy}
+    opened.route(f"{daemon.url}/", lambda route: route.fulfill(body=body, headers=headers))
+    opened.goto("/")
+    return opened
 
 
 @pytest.mark.parametrize(
