@@ -31,6 +31,12 @@ _ON_EDGE = 1e-6
 _EXACT = 9
 """Decimals of degrees while squares are cut: a side along 180 degrees lies there exactly."""
 
+_GRID = 1e-9
+"""The same in degrees."""
+
+_LARGER = 1.1
+"""Times its pieces' area that a square may have which is drawn whole."""
+
 _THIN = 1e-6
 """Degrees: what is thinner is no piece of a square but a matter of rounding."""
 
@@ -67,11 +73,15 @@ def outlines(
     found: list[dict[str, Any] | None] = [None] * len(squares)
     for number in np.unique(parts).tolist():
         chosen = np.flatnonzero(parts == number)
-        rings, cut = _drawn(grid.crs, lonlat, bounds[chosen], number)
-        for place, polygon in zip(chosen, _polygons(_moved(rings, lonlat, crs), crs), strict=True):
+        x, y = _ring(bounds[chosen], number)
+        rings, cut = _drawn(grid.crs, lonlat, x, y, bounds[chosen])
+        if not crs.geographic:
+            rings = np.stack(transformer(grid.crs, crs).transform(x, y), axis=-1)
+        for place, polygon in zip(chosen, _polygons(rings, crs), strict=True):
             found[place] = polygon
         for index, pieces in cut.items():
-            found[chosen[index]] = _multipolygon([_moved(piece, lonlat, crs) for piece in pieces], crs)
+            moved = pieces if crs.geographic else _moved(rings[index], pieces, lonlat, crs)
+            found[chosen[index]] = _multipolygon(moved, crs)
     return found
 
 
@@ -123,9 +133,10 @@ def _short_way(degrees: _Numbers) -> _Numbers:
     return (degrees + _HALF) % _TURN - _HALF
 
 
-def _drawn(source: CRS, lonlat: CRS, bounds: _Numbers, parts: int) -> tuple[_Numbers, dict[int, _Rings]]:
+def _drawn(
+    source: CRS, lonlat: CRS, x: _Numbers, y: _Numbers, bounds: _Numbers
+) -> tuple[_Numbers, dict[int, _Rings]]:
     """Return squares as rings in a geographic CRS, (squares, points, 2), and those that had to be cut."""
-    x, y = _ring(bounds, parts)
     lon, lat = transformer(source, lonlat).transform(x, y)
     # Longitudes go on as x does where that is one, also around the whole earth; else the short way.
     lon = x + _short_way(lon - x) if source.geographic else _unwrapped(lon)
@@ -194,24 +205,35 @@ def _cut(ring: _Numbers) -> _Rings:
         for turn in turns
     ]
     pieces = (
-        np.array(shape.exterior.coords) for shape in get_parts(union_all(parts)) if isinstance(shape, Polygon)
+        np.array(shape.exterior.coords)
+        for shape in get_parts(union_all(parts, grid_size=_GRID))
+        if isinstance(shape, Polygon)
     )
     return [piece for piece in pieces if np.ptp(piece, axis=0).min() > _THIN]
 
 
-def _moved(rings: _Numbers, lonlat: CRS, crs: CRS) -> _Numbers:
-    if lonlat == crs:
-        return rings
-    return np.stack(transformer(lonlat, crs).transform(rings[..., 0], rings[..., 1]), axis=-1)
+def _moved(direct: _Numbers, pieces: _Rings, lonlat: CRS, crs: CRS) -> _Rings:
+    """Return a square that is cut in lon/lat as rings in another CRS: whole where that one has no cut there.
+
+    Drawn over a cut, a square would lie across half the map, and be larger than its pieces.
+    """
+    moved = [np.stack(transformer(lonlat, crs).transform(*piece.T), axis=-1) for piece in pieces]
+    size = sum(abs(_areas(ring[None])[0]) for ring in moved)
+    whole = np.isfinite(direct).all() and not abs(_areas(direct[None])[0]) > _LARGER * size
+    return [direct] if whole else moved
+
+
+def _areas(rings: _Numbers) -> _Numbers:
+    """Return twice the area inside of rings (squares, points, 2); below 0 where they go clockwise."""
+    x, y = rings[..., 0] - rings[:, :1, 0], rings[..., 1] - rings[:, :1, 1]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sum(x[:, :-1] * y[:, 1:] - x[:, 1:] * y[:, :-1], axis=1))
 
 
 def _polygons(rings: _Numbers, crs: CRS) -> list[dict[str, Any] | None]:
     """Return rings (squares, points, 2) as polygons; None where a point of one has no place."""
     fine = np.isfinite(rings).all(axis=(1, 2))
-    x, y = rings[..., 0], rings[..., 1]
-    with np.errstate(invalid="ignore"):
-        area = np.sum(x[:, :-1] * y[:, 1:] - x[:, 1:] * y[:, :-1], axis=1)
-    turned = np.where((area < 0)[:, None, None], rings[:, ::-1], rings)
+    turned = np.where((_areas(rings) < 0)[:, None, None], rings[:, ::-1], rings)
     listed = np.round(turned, _DIGITS[crs.geographic]).tolist()
     return [
         {"type": "Polygon", "coordinates": [ring]} if is_fine else None
