@@ -175,5 +175,7 @@ def test_without_credentials_the_others_are_served(started):
     other = GeoBox((64, 64), Affine(32, 0, -740_000, 0, -32, 2_640_000), "EPSG:3413")
     assert running.client().load(other).dem.shape == (64, 64)
     asked, _ = geobox("tctrend", -150.0, 67.5, -149.99, 67.51)
-    with pytest.raises(icehouse.IcehouseError, match="earthengine_credentials /nowhere/key"):
+    with pytest.raises(icehouse.IcehouseError, match="earthengine_credentials /nowhere/key") as failed:
         running.client("tctrend").load(asked)
+    assert "how to set up access" in str(failed.value)
+    assert "try again later" not in str(failed.value)

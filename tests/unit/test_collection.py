@@ -191,3 +191,14 @@ def test_chunks_failed_lists_at_most_a_hundred_and_tells_time_from_fault():
     assert len(error.extensions()["chunks"]) == 100
     bad = FailedChunk(chunk="a/c/1/1", kind="source-corrupt", detail="bad", item="scene")
     assert not errors.ChunksFailedError([*late, bad]).timed_out
+
+
+def test_what_fails_for_good_is_not_to_be_tried_again():
+    def failed(kind, hint=""):
+        return errors.FailedChunk(chunk="dem/c/0/0", kind=kind, detail="no", hint=hint)
+
+    refused, corrupt = failed("source-refused", "log in"), failed("source-corrupt")
+    assert errors.ChunksFailedError([refused, corrupt]).hint.startswith("log in, or pass fail_on_error=false")
+    assert "the same will fail again" in errors.ChunksFailedError([corrupt]).hint
+    for passing in ("source-timeout", "source-unavailable", "shutting-down", "deadline-exceeded"):
+        assert errors.ChunksFailedError([refused, failed(passing)]).remedy == "try again later"

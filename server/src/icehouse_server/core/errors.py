@@ -303,6 +303,8 @@ class FailedChunk:
     """What went wrong, for people."""
     item: str = ""
     """Id of the item concerned, where known."""
+    hint: str = ""
+    """What could be done about it, for people, where known."""
 
 
 class ChunksFailedError(IcehouseError):
@@ -311,6 +313,7 @@ class ChunksFailedError(IcehouseError):
     Attributes:
         failed: what failed, in the order of the plan.
         timed_out: True when every failure is one of time (answered with 504 instead of 502).
+        remedy: what brings the chunks, for people.
     """
 
     kind = "chunks-failed"
@@ -318,10 +321,11 @@ class ChunksFailedError(IcehouseError):
     def __init__(self, failed: Sequence[FailedChunk]) -> None:
         first = failed[0]
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        self.remedy = _remedy(failed)
         super().__init__(
             f"{len(failed)} of the chunks that this request needs could not be filled. "
             f"{first.chunk}{more}: {first.detail}",
-            hint="try again later, or pass fail_on_error=false to get the failed area as nodata",
+            hint=f"{self.remedy}, or pass fail_on_error=false to get the failed area as nodata",
         )
         self.failed = tuple(failed)
         self.timed_out = all(
@@ -335,3 +339,10 @@ class ChunksFailedError(IcehouseError):
             for entry in self.failed[:100]
         ]
         return {"chunks": listed, "failed": len(self.failed)}
+
+
+def _remedy(failed: Sequence[FailedChunk]) -> str:
+    """Return what to do about failures: time heals those that are not permanent."""
+    if any(entry.kind not in {SourceRefusedError.kind, SourceCorruptError.kind} for entry in failed):
+        return "try again later"
+    return failed[0].hint or "have the source or the collection file put right: the same will fail again"

@@ -95,7 +95,9 @@ class Filling:
 
     def _land_failed(self, flight: Flight, error: IcehouseError) -> None:
         item = error.item if isinstance(error, SourceError) else ""
-        failure = FailedChunk(chunk=flight.key.path, kind=error.kind, detail=error.detail, item=item)
+        failure = FailedChunk(
+            chunk=flight.key.path, kind=error.kind, detail=error.detail, item=item, hint=error.hint
+        )
         asked = error.retry_after if isinstance(error, SourceUnavailableError) else None
         self.counters.chunks_failed[error.kind] += 1
         self.failures.note(flight.key, failure, at_least=min(asked or 0.0, _LONGEST_RETRY_AFTER))

@@ -154,7 +154,7 @@ class TileService:
         try:
             answer = await self._coverages.coverage(ask, trace, plan)
         except ChunksFailedError as error:
-            error.hint = "try again later"
+            error.hint = error.remedy
             raise
         coverage = answer.coverage
         try:
