@@ -75,6 +75,12 @@ export function panel(page: Page): TemplateResult {
   const { collections, status, address, scene } = page;
   const { shown, legend, inventory, drawnLevel: drawn, region } = scene;
   const colours = palette(page.theme.dark);
+  const homeward = async () => {
+    const level = await scene.homeward(status);
+    if (level !== null) {
+      address.go({ inventory: true, level: level === scene.drawnLevel ? "" : String(level) });
+    }
+  };
   return html`
     <section aria-labelledby="collections-title">
       <h2 id="collections-title">Collections</h2>
@@ -87,7 +93,7 @@ export function panel(page: Page): TemplateResult {
             <h2 id="layers-title">Map</h2>
             <div class="row">
               <button @click=${() => scene.overview()}>Whole collection</button>
-              <button @click=${() => scene.homeward(status)}>What is kept here</button>
+              <button @click=${homeward}>What is kept here</button>
             </div>
             ${layers({ ...shown, view: address.view, drawn, legend, inventory, colours }, (change) =>
               address.go(change),

@@ -146,14 +146,18 @@ export class Scene {
     }
   }
 
-  /** Look at what of the collection is cached. */
-  async homeward(status: Status | null): Promise<void> {
-    if (this.shown) {
-      const { collection, projection, picture } = this.shown;
-      const { bands } = this.legend;
-      const found = await whereabouts(this.#daemon, collection, projection, bands, picture.datetime, status);
-      this.chart.fit(found ?? this.chart.extentOf(collection, projection), picture.fetchZoom + 1);
+  /** Look at what of the collection is cached; tells of which level that is, if anything is. */
+  async homeward(status: Status | null): Promise<number | null> {
+    if (!this.shown) {
+      return null;
     }
+    const { collection, projection, picture } = this.shown;
+    const { bands } = this.legend;
+    const found = await whereabouts(this.#daemon, collection, projection, bands, picture.datetime, status);
+    if (found) {
+      this.chart.fit(found.extent, picture.fetchZoom + 1);
+    }
+    return found?.level ?? null;
   }
 
   /** The next drag draws a box, or moves the map again. */

@@ -9,7 +9,14 @@ import type { Status } from "./status";
 /** Chunks to a square's side: few squares tell about where something is. */
 const SQUARE = 16;
 
-/** Where something of a collection is cached, in the map's CRS; null where nothing is. */
+/** Where something of a collection is cached. */
+export interface Whereabouts {
+  /** In the map's CRS. */
+  extent: Extent;
+  level: number;
+}
+
+/** Find where something of a collection is cached, at the finest level that has any; null where nothing is. */
 export async function whereabouts(
   daemon: Daemon,
   collection: Collection,
@@ -17,7 +24,7 @@ export async function whereabouts(
   bands: string[],
   datetime: string,
   status: Status | null,
-): Promise<Extent | null> {
+): Promise<Whereabouts | null> {
   const levels = status?.collections.find(({ id }) => id === collection.id)?.levels ?? {};
   const level = Object.keys(levels).find((name) => levels[name]);
   if (level === undefined) {
@@ -32,5 +39,5 @@ export async function whereabouts(
       extend(extent, geometry.getExtent());
     }
   }
-  return isEmpty(extent) ? null : extent;
+  return isEmpty(extent) ? null : { extent, level: Number(level) };
 }
