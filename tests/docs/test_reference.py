@@ -207,6 +207,11 @@ def test_parameters_of_routes(page_of, api):
         for parameter in described["paths"]["/collections/{collection}/point"]["get"]["parameters"]
         if parameter["in"] == "query"
     }
+    assert set(rows(text["Parameters of a picture"])) == {
+        parameter["name"]
+        for parameter in described["paths"]["/collections/{collection}/legend.json"]["get"]["parameters"]
+        if parameter["in"] == "query"
+    }
     schemas = described["components"]["schemas"]
     assert set(rows(text["POST /collections/{id}/coverage"])) == set(schemas["CoverageBody"]["properties"])
     assert set(rows(text["POST /collections/{id}/point"])) == set(schemas["PointsBody"]["properties"])

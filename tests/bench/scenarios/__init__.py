@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from scenarios import cold, composites, earthengine, growth, output, together, warm
+from scenarios import cold, composites, earthengine, growth, output, tiles, together, warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ SCENARIOS: Final[dict[str, Callable[[Bench], list[Result]]]] = {
     "growth": growth.plan_and_commit,
     "reprojected": output.reprojected,
     "geotiff": output.geotiff,
-    "png-tile": output.png_tile,
+    "png-tile": tiles.png_tile,
     "tctrend": earthengine.trends,
     "alphaearth": earthengine.embeddings,
     "sentinel-2": composites.monthly_median,

@@ -1,4 +1,4 @@
-"""Answers that are not a plain copy: reprojected, as GeoTIFF, as tiles."""
+"""Answers that are not a plain copy: reprojected, as GeoTIFF."""
 
 from __future__ import annotations
 
@@ -80,12 +80,6 @@ def geotiff(bench: Bench) -> list[Result]:
             checks=[faster("5 x faster than titiler on the local COG", ours, theirs, 5)],
         )
     ]
-
-
-def png_tile(bench: Bench) -> list[Result]:
-    """A later issue."""
-    del bench
-    return [Result(what="warm 256-pixel PNG tile over HTTP", figures=[], notes=["tiles are not built yet"])]
 
 
 def _loads(workers: dict[str, Worker], place: object, number: int) -> dict[str, Callable[[], list[float]]]:

@@ -11,9 +11,17 @@ config = protocol.setup()
 connection = http.client.HTTPConnection("127.0.0.1", config["port"])
 
 
-def load(place):
+def get(place):
     connection.request("GET", place)
-    response = connection.getresponse()
+    return connection.getresponse()
+
+
+def load(place):
+    try:
+        response = get(place)
+    except ConnectionError:  # servers end connections that lay idle while others were measured
+        connection.close()
+        response = get(place)
     body = response.read()
     if response.status != 200:
         raise RuntimeError(f"{response.status}: {body[:300]!r}")

@@ -28,13 +28,11 @@ def ground_spacing(geobox: GeoBox) -> tuple[Spacing, Spacing]:
     at_rows, at_cols = np.linspace(0, rows, _NODES), np.linspace(0, cols, _NODES)
     col, row = np.meshgrid(at_cols, at_rows)
     ends = [_lonlat(geobox, col + dx, row + dy) for dx, dy in ((-0.5, 0), (0.5, 0), (0, -0.5), (0, 0.5))]
-    along_rows, along_cols = _weights(at_rows, rows), _weights(at_cols, cols)
 
     def between(first: NDArray[np.float64], second: NDArray[np.float64]) -> Spacing:
         distance = np.asarray(_WGS84.inv(*first, *second)[2]).reshape(_NODES, _NODES)
-        known = np.where(np.isfinite(distance) & (distance > 0), distance, 1.0)
-        found: Spacing = (along_rows @ known @ along_cols.T).astype(np.float32)
-        return found
+        known = np.where(np.isfinite(distance) & (distance > 0), distance, 1.0).astype(np.float32)
+        return _along_rows(_along_rows(known, rows).T, cols).T
 
     return between(ends[0], ends[1]), between(ends[2], ends[3])
 
@@ -49,9 +47,13 @@ def _lonlat(geobox: GeoBox, col: NDArray[np.float64], row: NDArray[np.float64]) 
     return np.stack([x, np.clip(y, -90.0, 90.0)])
 
 
-def _weights(nodes: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """Return (size, nodes): how much each node counts at the centre of each pixel."""
-    centres = np.arange(size) + 0.5
-    step = nodes[1] - nodes[0]
-    weights: NDArray[np.float64] = np.clip(1 - np.abs(centres[:, None] - nodes[None, :]) / step, 0, None)
-    return weights
+def _along_rows(known: Spacing, size: int) -> Spacing:
+    """Return (size, columns): what lies between nodes at the rows' edges, at the centres of so many pixels.
+
+    Not as a product of matrices: BLAS would share so small a one among threads, and they wait for each other.
+    """
+    places = (np.arange(size) + 0.5) * ((_NODES - 1) / size)
+    first = np.minimum(places.astype(np.intp), _NODES - 2)
+    part = (places - first).astype(np.float32)[:, None]
+    found: Spacing = known[first] * (1 - part) + known[first + 1] * part
+    return found
