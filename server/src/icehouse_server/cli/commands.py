@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from icehouse_server.cli import collections, config, demo, jobs, queries, serve, takeover
+from icehouse_server.cli import collections, config, demo, jobs, queries, serve, status, takeover
 from icehouse_server.core.errors import IcehouseError
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app.command("refresh")(jobs.refresh)
 app.command("truncate")(jobs.truncate)
 app.command("jobs")(jobs.jobs)
 app.command("gc")(jobs.gc)
-app.command("status")(queries.status)
+app.command("status")(status.status)
 app.command("import-smart-geocubes")(takeover.import_smart_geocubes)
 app.add_typer(collections.app, name="collections")
 app.add_typer(config.app, name="config")

@@ -1,4 +1,4 @@
-"""``icehouse plan | load | status``: questions to a running daemon."""
+"""``icehouse plan | load``: questions to a running daemon."""
 
 import json
 import sys
@@ -18,26 +18,6 @@ from rich.progress import (
 
 from icehouse_server.cli.options import AsJson, CollectionId, Target, Url, with_groups
 from icehouse_server.core.errors import BadParameterError
-
-
-def status(url: Url = None, as_json: AsJson = False) -> None:  # noqa: FBT002
-    """Say how the daemon is: ready or why not, chunks cached, queue, memory, disk."""
-    from icehouse_server.cli.daemon import Daemon
-
-    found = Daemon(url).get("/readyz", accept=(200, 503))
-    if as_json:
-        print(json.dumps(found))
-    else:
-        print("ready" if found["ready"] else f"not ready: {'; '.join(map(_reason, found['reasons']))}")
-        for name, entry in found["collections"].items():
-            degraded = "".join(f"; its source: {reason['detail']}" for reason in entry["degraded"])
-            print(f"  {name}: {entry['chunks']} chunks cached{degraded}")
-        downloads = found["downloads"]
-        print(f"  downloads: {downloads['running']} blocks under way, {downloads['queued']} waiting")
-        free = found["disk"]["free_bytes"]
-        print("  disk: it does not say" if free is None else f"  disk: {free / 1e9:.1f} GB free")
-    if not found["ready"]:
-        raise typer.Exit(1)
 
 
 @with_groups
@@ -101,11 +81,6 @@ def _suffix(path: Path) -> str:
             return known.suffix
     endings = ", ".join(known.suffix for known in output.FORMATS.values())
     raise BadParameterError("to", f"{path.name}: the ending names no format", hint=f"use one of {endings}")
-
-
-def _reason(reason: dict[str, str]) -> str:
-    where = f"{reason['collection']}: " if "collection" in reason else ""
-    return f"{where}{reason['detail']} ({reason['code']})"
 
 
 def _plan_line(found: dict[str, Any]) -> str:
