@@ -37,7 +37,7 @@ serve: $(ready) ## run the daemon on 127.0.0.1:4326
 .PHONY: test
 test: $(ready) ## run the tests; some of them: make test ARGS="tests/unit -x"
 	@$(try_page)
-	$(bin)/pytest -q -n auto --dist loadfile $(ARGS)
+	$(bin)/pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: soak
 soak: $(ready) ## the long run: what is tested at random, with ever new seeds; MINUTES=60
