@@ -46,7 +46,7 @@ export class Jobs {
 
   /** Have what is absent of a region fetched ahead. */
   async seed({ wish, query, plan }: Region): Promise<void> {
-    const { resolution: _, ...region } = query;
+    const { width: _, height: __, ...region } = query;
     const url = this.#daemon.url(`collections/${wish.collection.id}/seed`, { ...region, level: plan.level });
     const response = await this.#daemon.fetch(url, { method: "POST" });
     this.#own = [(await response.json()) as Document, ...this.#own].slice(0, KEPT);

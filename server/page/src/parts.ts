@@ -90,7 +90,7 @@ export function panel(page: Page): TemplateResult {
     </section>
     ${shown
       ? html`<section aria-labelledby="layers-title">
-            <h2 id="layers-title">Map</h2>
+            <h2 id="layers-title">Layers</h2>
             <div class="row">
               <button @click=${() => scene.overview()}>Whole collection</button>
               <button @click=${homeward}>What is kept here</button>

@@ -45,7 +45,7 @@ export async function planOf(daemon: Daemon, wish: Wish, signal: AbortSignal): P
   const bounds = outer && snapped(outer, collection, halvings);
   const query =
     bounds && collection.crs
-      ? { ...queryOf(wish, bounds, collection.crs), resolution: collection.resolution * 2 ** halvings }
+      ? { ...queryOf(wish, bounds, collection.crs), ...sizeOf(bounds, collection.resolution * 2 ** halvings) }
       : queryOf(wish, wish.box, wish.crs);
   const plan = await daemon.json<Plan>(`collections/${collection.id}/plan`, query, { signal });
   if (!plan?.window) {
@@ -95,6 +95,11 @@ function queryOf({ bands, datetime }: Wish, box: Box, crs: string): Query {
     properties: bands.join(","),
     datetime,
   };
+}
+
+/** Columns and rows of a box whose edges lie on edges of cells: exactly these, where a cell size may be snapped. */
+function sizeOf([left, bottom, right, top]: Box, cell: number): Query {
+  return { width: Math.round((right - left) / cell), height: Math.round((top - bottom) / cell) };
 }
 
 /** Edges of a window of the grid. */

@@ -1,0 +1,66 @@
+"""A daemon with a token; one that goes away and comes back."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+TOKEN = "a-token-of-sixteen-characters-or-more"
+SEA = "#collection=arcticdem-32m&x=3900000&y=-3900000&z=9"
+
+
+@pytest.fixture(scope="module")
+def daemon(start_daemon):
+    """One that asks for a token where something changes."""
+    with start_daemon(token=TOKEN) as started:
+        yield started
+
+
+def test_the_token_is_asked_for_and_kept_for_the_tab(open_page, daemon, watch):
+    watch.expected.append("401")
+    page = open_page(SEA)
+    page.get_by_text("Or type its coordinates").click()
+    for name, value in (
+        ("Left", "3090000"),
+        ("Bottom", "-3200000"),
+        ("Right", "3100000"),
+        ("Top", "-3190000"),
+    ):
+        page.get_by_label(name, exact=True).fill(value)
+    page.get_by_role("button", name="Plan this box").click()
+    page.get_by_role("button", name="Fetch ahead").click()
+    form = page.get_by_role("form", name="Token")
+    form.get_by_role("textbox").or_(form.locator("input")).first.fill("not-the-token-at-all-really")
+    form.get_by_role("button", name="Use it").click()
+    page.get_by_role("button", name="Fetch ahead").click()
+    page.get_by_text("That is not the daemon's token.").wait_for()
+    form.locator("input").fill(TOKEN)
+    form.get_by_role("button", name="Use it").click()
+    form.wait_for(state="detached")
+    page.get_by_role("button", name="Fetch ahead").click()
+    page.get_by_text("done:").wait_for()
+    assert daemon.http.get("/jobs").json()["jobs"][0]["status"] == "successful"
+    assert TOKEN not in page.content()
+    assert TOKEN not in page.url
+
+
+def test_a_lost_connection_is_said_and_found_again(open_page, start_daemon, watch):
+    watch.expected += [
+        "asked another host",
+        "ERR_CONNECTION_REFUSED",
+        "ERR_CONNECTION_RESET",
+        "ERR_INCOMPLETE",
+        "ERR_EMPTY",
+    ]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    page = open_page(SEA)
+    with start_daemon(port=port) as first:
+        page.goto(f"{first.url}/{SEA}")
+        page.locator("#chart[aria-busy='false']").wait_for()
+    page.get_by_text("Connection lost.").wait_for()
+    with start_daemon(port=port):
+        page.get_by_text("Connection lost.").wait_for(state="detached")
+        page.locator("#daemon-title .state", has_text="Idle").wait_for()
+        page.locator("#chart[aria-busy='false']").wait_for()

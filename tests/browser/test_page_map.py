@@ -1,0 +1,219 @@
+"""The map: collections, tiles that fill, the inventory, values, styles and projections."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import numpy as np
+import pytest
+from odc.geo.geobox import GeoBox
+from PIL import Image
+from pyproj import Transformer
+
+import icehouse
+
+PLACE = "#collection=arcticdem-32m&tms=EPSG3413Quad&style=heights&x=-740000&y=2640000&z=10"
+"""The middle of tile 67_33, at full resolution."""
+VOID = "x=3900000&y=-3900000"
+"""Sea: the source says that there is nothing, at no cost."""
+
+
+@pytest.fixture
+def pixels():
+    """The pixels of the map, without the panel: (rows, columns, 3), uint8."""
+
+    def take(page):
+        box = page.locator("#chart").bounding_box()
+        clip = {"x": box["x"] + 80, "y": box["y"] + 100, "width": 600, "height": 400}
+        with Image.open(io.BytesIO(page.screenshot(clip=clip, scale="css"))) as image:
+            return np.asarray(image.convert("RGB"))
+
+    return take
+
+
+@pytest.fixture
+def at_rest():
+    """Waits until all tiles in sight have come, or failed."""
+
+    def wait(page):
+        page.locator("#chart[aria-busy='false']").wait_for()
+        page.locator(".chip.loading").wait_for(state="detached")
+
+    return wait
+
+
+@pytest.fixture
+def view():
+    """What the address says is looked at."""
+    return lambda page: dict(pair.split("=", 1) for pair in page.url.partition("#")[2].split("&"))
+
+
+def test_it_shows_the_collections_and_one_of_them(page, daemon, at_rest, view):
+    at_rest(page)
+    served = daemon.http.get("/collections").json()["collections"]
+    listed = page.locator(".collections code").all_text_contents()
+    assert sorted(listed) == sorted(collection["id"] for collection in served)
+    chosen = page.locator(".collections a[aria-current]")
+    assert chosen.count() == 1
+    shown = next(one for one in served if one["id"] == view(page)["collection"])
+    assert shown["title"] in page.title()
+    assert shown["attribution"] in page.locator(".about").inner_text()
+    assert shown["license"] in page.locator(".about").inner_text()
+    own = f"{shown['proj:code'].replace(':', '')}Quad"
+    assert view(page)["tms"] == own, "a polar collection is shown by its own projection"
+    assert "not fetched at this scale" in page.locator(".chips").inner_text()
+
+
+def test_a_search_finds_collections(page):
+    page.locator(".collections a").first.wait_for()
+    many = page.locator(".collections a").count()
+    field = page.get_by_role("searchbox")
+    assert field.count() == (1 if many > 6 else 0)
+
+
+def test_the_introduction_is_told_once(page):
+    said = page.get_by_role("region", name="What this is")
+    assert "keeps them on this machine" in said.inner_text()
+    page.get_by_role("button", name="Dismiss the introduction").click()
+    said.wait_for(state="detached")
+    page.reload()
+    page.locator(".collections a").first.wait_for()
+    assert said.count() == 0
+
+
+def test_the_button_goes_to_the_scale_that_fetches(open_page, daemon, at_rest):
+    page = open_page(f"#collection=arcticdem-32m&{VOID}&z=3")
+    at_rest(page)
+    page.get_by_role("button", name="Zoom in", exact=True).click()
+    tiles = daemon.http.get("/collections/arcticdem-32m/EPSG3413Quad/tilejson.json").json()
+    page.wait_for_function("z => location.hash.includes(`z=${z}`)", arg=tiles["minzoom"])
+    at_rest(page)
+    assert page.get_by_text("not fetched at this scale").count() == 0
+
+
+def test_tiles_fill_as_one_pans(open_page, fresh_standins, pixels, at_rest):
+    page = open_page(f"{PLACE}&inventory=off")
+    at_rest(page)
+    first = pixels(page)
+    assert first.std() > 10, "the tiles show terrain"
+    before = fresh_standins.counters().requests
+    assert before > 0
+    page.mouse.move(900, 400)
+    page.mouse.down()
+    page.mouse.move(500, 400, steps=8)
+    page.mouse.up()
+    page.wait_for_function("() => !location.hash.includes('x=-740000')")
+    at_rest(page)
+    after = pixels(page)
+    # 400 pixels moved: what was at the right is at the left, and the right is new and filled.
+    moved = np.abs(after[:, :200].astype(int) - first[:, 400:].astype(int))
+    assert np.median(moved) <= 2
+    assert after[:, 400:].std() > 10
+    assert fresh_standins.counters().requests > before
+    page.reload()
+    fetched = fresh_standins.counters().requests
+    at_rest(page)
+    assert fresh_standins.counters().requests == fetched, "what was fetched once is kept"
+    assert np.median(np.abs(pixels(page).astype(int) - after)) <= 2
+
+
+def test_the_inventory_changes_while_a_client_loads(open_page, daemon, at_rest):
+    page = open_page("#collection=arcticdem-32m&x=-1700000&y=1750000&z=5&level=0")
+    at_rest(page)
+    squares = page.locator("[data-figure='squares present']")
+    page.locator("[data-figure='squares present']").wait_for()
+    before = int(squares.inner_text().replace(",", ""))
+    asked = GeoBox.from_bbox((-1751000, 1749000, -1749000, 1751000), crs="EPSG:3413", resolution=32)
+    with icehouse.Client(daemon.url, "arcticdem-32m") as client:
+        client.load(asked)
+    page.wait_for_function(
+        "n => Number(document.querySelector(\"[data-figure='squares present']\").textContent) > n", arg=before
+    )
+    page.get_by_role("checkbox").uncheck()
+    squares.wait_for(state="detached")
+    assert "inventory=off" in page.url
+
+
+def test_a_click_gives_the_value(open_page, daemon, at_rest):
+    page = open_page(PLACE)
+    at_rest(page)
+    page.mouse.click(700, 500)
+    card = page.get_by_role("region", name="Values at a point")
+    card.locator("dd").wait_for()
+    x, y = (float(part) for part in card.locator(".where span").inner_text().split(","))
+    said = daemon.http.get("/collections/arcticdem-32m/point", params={"x": x, "y": y}).json()
+    value = said["values"]["dem"]
+    assert card.locator("dd").inner_text() == f"{value:,.3f}".rstrip("0").rstrip(".") + " m"
+    lat, lon = (float(part) for part in re.findall(r"[\d.]+", card.locator(".where").first.inner_text()))
+    assert Transformer.from_crs(3413, 4326).transform(x, y) == pytest.approx((lat, lon), abs=1e-5)
+    page.get_by_role("button", name="Close the values").click()
+    card.wait_for(state="detached")
+
+
+def test_the_keyboard_alone_does(open_page, daemon, at_rest):
+    page = open_page(PLACE)
+    at_rest(page)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # skip to the map
+    page.keyboard.press("Enter")  # the value at its centre
+    card = page.get_by_role("region", name="Values at a point")
+    card.locator("dd").wait_for()
+    said = daemon.http.get("/collections/arcticdem-32m/point", params={"x": -740000, "y": 2640000}).json()
+    assert card.locator("dd").inner_text().startswith(f"{said['values']['dem']:.2f}"[:-1])
+    page.keyboard.press("-")
+    page.wait_for_function("() => location.hash.includes('z=9')")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => !location.hash.includes('x=-740000')")
+    page.get_by_text("Or type its coordinates").press("Enter")
+    for name, value in zip(
+        ("Left", "Bottom", "Right", "Top"), (-741000, 2639000, -739000, 2641000), strict=True
+    ):
+        page.get_by_label(name, exact=True).fill(str(value))
+    page.get_by_label("Top", exact=True).press("Enter")
+    page.locator("[data-figure='needed']").wait_for()
+
+
+def test_style_and_projection_change_and_the_back_button_takes_it_back(open_page, at_rest, view, pixels):
+    page = open_page(PLACE)
+    at_rest(page)
+    heights = pixels(page)
+    page.get_by_label("Style").select_option(label="Shaded relief")
+    page.wait_for_function("() => location.hash.includes('style=hillshade')")
+    page.get_by_text("Light falls from the upper left").wait_for()
+    at_rest(page)
+    assert np.abs(pixels(page).astype(int) - heights).mean() > 10
+    page.go_back()
+    page.wait_for_function("() => location.hash.includes('style=heights')")
+    page.locator(".ramp").wait_for()
+    at_rest(page)
+    assert np.abs(pixels(page).astype(int) - heights).mean() < 1
+    page.get_by_label("Map projection").select_option("WebMercatorQuad")
+    page.wait_for_function("() => location.hash.includes('tms=WebMercatorQuad')")
+    at_rest(page)
+    page.get_by_text("Or type its coordinates").click()
+    assert page.get_by_text("Degrees of longitude and latitude.").is_visible()
+    page.go_back()
+    page.wait_for_function("() => location.hash.includes('tms=EPSG3413Quad')")
+    at_rest(page)
+    assert (view(page)["x"], view(page)["y"]) == ("-740000", "2640000")
+
+
+def test_another_collection_is_chosen_from_the_list(open_page, at_rest, view):
+    page = open_page(f"#collection=arcticdem-32m&{VOID}&z=8")
+    at_rest(page)
+    page.locator(".collections a", has_text="rema-32m").click()
+    page.wait_for_function("() => location.hash.includes('EPSG3031Quad')")
+    page.wait_for_function("() => document.title.startsWith('REMA')")
+    at_rest(page)
+    assert view(page)["collection"] == "rema-32m"
+
+
+def test_what_is_kept_is_found(open_page, daemon, at_rest):
+    daemon.http.get("/collections/arcticdem-32m/point", params={"x": -740000, "y": 2640000})
+    page = open_page("#collection=arcticdem-32m")
+    at_rest(page)
+    page.get_by_role("button", name="What is kept here").click()
+    page.wait_for_function(
+        "() => Number(document.querySelector(\"[data-figure='squares present']\").textContent) > 0"
+    )

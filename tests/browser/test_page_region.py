@@ -1,0 +1,148 @@
+"""A box: its plan, its lines, its files, its seed; and failures in words."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from urllib.parse import parse_qsl, urlsplit
+
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+
+from icehouse_server.testing.faults import Fault, Status
+
+TILE = "67_33"
+FIGURES = {"needed": "needed", "present": "present", "absent": "absent", "void": "void"}
+
+
+@pytest.fixture
+def draw(open_page):
+    """Opens the map around a place (x, y in EPSG:3413, 16 m a pixel) and draws a box there; the page."""
+
+    def make(x, y, *, z=11, half=60):
+        page = open_page(f"#collection=arcticdem-32m&x={x}&y={y}&z={z}")
+        page.get_by_role("button", name="Draw a box").click()
+        box = page.locator("#chart").bounding_box()
+        middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(middle[0] - half, middle[1] - half)
+        page.mouse.down()
+        page.mouse.move(middle[0] + half, middle[1] + half, steps=4)
+        page.mouse.up()
+        page.locator("[data-figure='needed']").wait_for()
+        return page
+
+    return make
+
+
+@pytest.fixture
+def curl():
+    """The words of the curl line that the page shows."""
+    return lambda page: shlex.split(page.get_by_label("curl line", exact=True).inner_text())
+
+
+def shown(page):
+    """The figures of the plan that the page shows."""
+    return {
+        name: int(page.locator(f"dl[aria-label='Plan'] [data-figure='{name}']").inner_text().replace(",", ""))
+        for name in FIGURES
+    }
+
+
+def test_a_box_has_its_plan_and_lines_that_work(draw, curl, daemon, tmp_path):
+    page = draw(-735000, 2645000)
+    words = curl(page)
+    query = dict(parse_qsl(urlsplit(words[-1]).query))
+    page.get_by_role("button", name="All fetched").wait_for()  # by the tiles below it
+    plan = daemon.http.get("/collections/arcticdem-32m/plan", params=query).json()
+    assert shown(page) == {name: plan["chunks"][member] for name, member in FIGURES.items()}
+    # The line works as it stands.
+    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    with rasterio.open(tmp_path / "arcticdem-32m.tif") as file:
+        found, transform = file.read(1), file.transform
+    assert (plan["window"]["height"], plan["window"]["width"]) == found.shape
+    # So do the lines of Python, with the same pixels.
+    made: dict = {}
+    exec(page.get_by_label("Python line", exact=True).inner_text(), made)
+    np.testing.assert_array_equal(made["ds"].dem.values, found)
+    assert made["geobox"].affine == transform
+    made["client"].close()
+
+
+def test_a_box_is_downloaded(draw, curl, daemon, tmp_path):
+    page = draw(-745000, 2635000)
+    coverage = daemon.http.get(curl(page)[-1]).content
+    for button, name in (("Download GeoTIFF", "region.tif"), ("Download NetCDF", "region.nc")):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=button).click()
+        download.value.save_as(tmp_path / name)
+    with rasterio.open(tmp_path / "region.tif") as file, rasterio.MemoryFile(coverage) as memory:
+        found = file.read(1)
+        with memory.open() as expected:
+            np.testing.assert_array_equal(found, expected.read(1))
+            assert file.transform == expected.transform
+    with xr.open_dataset(tmp_path / "region.nc", mask_and_scale=False) as dataset:
+        np.testing.assert_array_equal(dataset.dem.values, found)
+
+
+def test_a_coarser_cell_has_a_plan_of_its_level(draw, curl, daemon):
+    page = draw(-740000, 2640000)
+    page.get_by_label("Cell size").select_option("1")
+    page.get_by_label("curl line", exact=True).filter(has_text="width=").wait_for()
+    query = dict(parse_qsl(urlsplit(curl(page)[-1]).query))
+    plan = daemon.http.get("/collections/arcticdem-32m/plan", params=query).json()
+    assert plan["level"] == 1
+    assert plan["aligned"], "the box lies on the cells of the level"
+    assert shown(page) == {name: plan["chunks"][member] for name, member in FIGURES.items()}
+
+
+def test_a_seed_runs_to_its_end(draw, daemon):
+    # So far out that no tile fetches: what comes, comes by the seed.
+    page = draw(-1750000, 1750000, z=5, half=3)
+    page.get_by_label("Level of the inventory").select_option("0")
+    assert shown(page)["absent"] > 0
+    page.get_by_role("button", name="Fetch ahead").click()
+    page.get_by_role("button", name="All fetched").wait_for()
+    assert shown(page)["absent"] == 0
+    page.get_by_text("done:").wait_for()
+    newest = daemon.http.get("/jobs").json()["jobs"][0]
+    assert (newest["processID"], newest["status"]) == ("seed", "successful")
+    assert newest["chunks"]["fetched"] > 0
+
+
+def test_a_seed_is_cancelled(draw, daemon, fresh_standins):
+    page = draw(1150000, -1150000, z=5, half=6)
+    fresh_standins.shape(latency=2)
+    page.get_by_role("button", name="Fetch ahead").click()
+    page.get_by_role("button", name="Cancel seed").click()
+    page.get_by_text("cancelled:").wait_for()
+    assert daemon.http.get("/jobs").json()["jobs"][0]["status"] == "dismissed"
+
+
+def test_a_box_too_large_is_refused_in_words(page, watch):
+    watch.expected.append("413")
+    page.goto("/#collection=arcticdem-2m")
+    page.get_by_text("Or type its coordinates").click()
+    for name, value in (("Left", "-3000000"), ("Bottom", "0"), ("Right", "0"), ("Top", "3000000")):
+        page.get_by_label(name, exact=True).fill(value)
+    page.get_by_role("button", name="Plan this box").click()
+    page.get_by_text("one request gets at most").wait_for()
+
+
+def test_a_failing_source_is_said_in_words(open_page, daemon, watch, fresh_standins):
+    watch.expected.append("502")
+    fresh_standins.faults([Fault(path="*32m*.tif*", action=Status(status=403), times=None)])
+    page = open_page("#collection=arcticdem-32m&x=-1450000&y=1450000&z=11")
+    alert = page.locator(".chip.problem")
+    alert.wait_for()
+    refused = daemon.http.get("/collections/arcticdem-32m/tiles/EPSG3413Quad/9/168/167")
+    assert refused.status_code == 502
+    assert refused.json()["detail"][:20].lower() in alert.inner_text().lower()
+    page.locator(".failures li").first.wait_for()
+    assert int(page.locator("[data-figure='squares failed']").inner_text()) > 0
+    fresh_standins.faults([])
+    alert.get_by_role("button", name="Try again").click()
+    alert.wait_for(state="detached")
+    page.locator("[data-figure='squares failed']").filter(has_text=re.compile("^0$")).wait_for()
