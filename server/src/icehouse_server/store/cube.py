@@ -109,7 +109,7 @@ def make_cube(spec: CollectionSpec, steps: int) -> Cube:
     layout.describe(spec, 0, root, steps)
     # zarr takes 2 ms for each array, and a collection can have hundreds: one band a level shows what differs.
     first, *others = [band.name for band in spec.bands]
-    one = replace(spec, bands=spec.bands[:1], default_bands=(first,))
+    one = replace(spec, bands=spec.bands[:1], default_bands=(first,), styles=())
     for level in range(len(spec.grids)):
         group = root.create_group(str(level), attributes={**attributes, **level_attributes(spec, level)})
         layout.describe(one, level, group, steps)

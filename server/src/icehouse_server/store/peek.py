@@ -35,4 +35,5 @@ async def peek(spec: CollectionSpec, folder: Path, pool: Executor) -> Index:
         if found is None:
             return Index(spec)
         session, bands = found
-        return await Index.load(replace(spec, bands=bands, default_bands=(bands[0].name,)), session)
+        there = replace(spec, bands=bands, default_bands=(bands[0].name,), styles=())
+        return await Index.load(there, session)
