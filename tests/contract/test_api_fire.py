@@ -27,7 +27,7 @@ LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 SEED = int(os.environ.get("FIRE_SEED", "1" if not LONG else str(int.from_bytes(os.urandom(4)))))
 TOKEN = "fire-" + "x" * 32
 
-REGION = r"^/collections/\{collection\}/(coverage|coverage\.\{suffix\}|plan|point)$"
+REGION = r"^/collections/\{collection\}/(coverage|coverage\.\{suffix\}|plan|point|inventory)$"
 """Routes of regions. JSON Schema can't say how their parameters go together: see `REASONS`."""
 
 ORDERS = r"^/collections/\{collection\}/(seed|refresh|truncate)$"

@@ -35,6 +35,8 @@ METRICS = {
     "icehouse_chunks_fetched",
     "icehouse_chunks_joined",
     "icehouse_chunks_left_alone",
+    "icehouse_chunks_asked",
+    "icehouse_chunks_found",
     "icehouse_clients_gone",
     "icehouse_commit_chunks",
     "icehouse_commit_seconds",
