@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from icehouse_server.testing import earth_catalogue, earth_items, earth_query, signing
+from icehouse_server.testing.stac_search import asked, asked_by_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,35 +194,19 @@ def one_item(request: Request) -> Response:
 
 def collection_items(request: Request) -> Response:
     """A collection's items, in pages."""
-    query = _from_query(request) | {"collections": [_collection(request)]}
+    query = asked_by_query(request) | {"collections": [_collection(request)]}
     return _page(request, query, "GET")
 
 
 async def search(request: Request) -> Response:
     """Search by GET or POST."""
-    if request.method == "GET":
-        return _page(request, _from_query(request), "GET")
-    try:
-        query = json.loads(await request.body())
-    except ValueError as error:
-        raise HTTPException(400, f"The body is no JSON: {error}") from error
-    if not isinstance(query, dict):
-        raise HTTPException(400, "The body is no JSON object.")
-    return _page(request, query, "POST")
-
-
-def _from_query(request: Request) -> Document:
-    query: Document = dict(request.query_params)
-    for key in ("bbox", "ids", "collections"):
-        if key in query:
-            query[key] = query[key].split(",")
-    if "query" in query:
-        query["query"] = json.loads(query["query"])
-    return query
+    return _page(request, await asked(request), request.method)
 
 
 def _page(request: Request, query: Document, method: str) -> Response:
     try:
+        if isinstance(query.get("query"), str):
+            query["query"] = json.loads(query["query"])
         limit = min(int(query.get("limit") or request.app.state.page_size), _MAX_LIMIT)
         found = earth_query.matching(query)
         start = _place_after(found, str(query["next"])) if query.get("next") else 0

@@ -8,7 +8,6 @@ own URLs, for clients that can't map.
 from __future__ import annotations
 
 import functools
-import json
 import math
 import urllib.parse
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from starlette.routing import Route
 from icehouse_server.testing import items, world
 from icehouse_server.testing.items import ROOT_TITLE, BaseUrls, Document
 from icehouse_server.testing.pgc import Tile, collections, tile_of_item
+from icehouse_server.testing.stac_search import asked, asked_by_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -166,29 +166,13 @@ def _document(tile: Tile, urls: BaseUrls) -> Document:
 
 def collection_items(request: Request) -> Response:
     """A collection's items, in pages."""
-    query = _from_query(request) | {"collections": [_collection(request)]}
+    query = asked_by_query(request) | {"collections": [_collection(request)]}
     return _page(request, query, "GET")
 
 
 async def search(request: Request) -> Response:
     """Search by GET or POST."""
-    if request.method == "GET":
-        return _page(request, _from_query(request), "GET")
-    try:
-        query = json.loads(await request.body())
-    except ValueError as error:
-        raise HTTPException(400, f"The body is no JSON: {error}") from error
-    if not isinstance(query, dict):
-        raise HTTPException(400, "The body is no JSON object.")
-    return _page(request, query, "POST")
-
-
-def _from_query(request: Request) -> Document:
-    query: Document = dict(request.query_params)
-    for key in ("bbox", "ids", "collections"):
-        if key in query:
-            query[key] = query[key].split(",")
-    return query
+    return _page(request, await asked(request), request.method)
 
 
 def _page(request: Request, query: Document, method: str) -> Response:
