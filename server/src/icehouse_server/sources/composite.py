@@ -67,8 +67,8 @@ def bytes_per_pixel(rule: RuleName, itemsize: int, layers: int) -> int:
 
 
 @dataclass(slots=True, kw_only=True)
-class _FirstValid:
-    """The first layer that is valid wins."""
+class _Chosen:
+    """Pixels of layers as they are: what a rule has chosen of those that came so far."""
 
     band: BandSpec
     shape: tuple[int, int]
@@ -78,6 +78,14 @@ class _FirstValid:
     def __post_init__(self) -> None:
         self.values = np.full(self.shape, self.band.fill, dtype=self.band.dtype)
         self.valid = np.zeros(self.shape, dtype=np.bool_)
+
+    def result(self) -> BandBlock:
+        return _block(self.values, self.valid, self.band)
+
+
+@dataclass(slots=True, kw_only=True)
+class _FirstValid(_Chosen):
+    """The first layer that is valid wins."""
 
     def add(self, values: Pixels, valid: Mask) -> bool:
         taken = valid & ~self.valid
@@ -85,32 +93,18 @@ class _FirstValid:
         self.valid |= taken
         return bool(taken.any())
 
-    def result(self) -> BandBlock:
-        return _block(self.values, self.valid, self.band)
-
 
 @dataclass(slots=True, kw_only=True)
-class _Extreme:
+class _Extreme(_Chosen):
     """The smallest, or the largest, of all layers."""
 
-    band: BandSpec
-    shape: tuple[int, int]
     choose: Callable[[Pixels, Pixels], Pixels]
-    values: Pixels = field(init=False)
-    valid: Mask = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.values = np.full(self.shape, self.band.fill, dtype=self.band.dtype)
-        self.valid = np.zeros(self.shape, dtype=np.bool_)
 
     def add(self, values: Pixels, valid: Mask) -> bool:
         chosen = np.where(self.valid, self.choose(self.values, values), values)
         np.copyto(self.values, chosen, where=valid)
         self.valid |= valid
         return bool(valid.any())
-
-    def result(self) -> BandBlock:
-        return _block(self.values, self.valid, self.band)
 
 
 @dataclass(slots=True, kw_only=True)
