@@ -52,6 +52,10 @@ ARGUMENTS = [
     "--font-render-hinting=none",
 ]
 """Beside those of Playwright, which switch off what a browser does in the background."""
+# A test run that is killed takes its daemons along: SIGKILL when the parent ends (prctl 1), then the program.
+TIED = """import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"""
 MAX_REFERENCE_BYTES = 100_000
 
 
@@ -92,6 +96,7 @@ def running(folder, standins, settings, port=0):
     log, cache = folder / "log", folder / "cache"
     command = [
         sys.executable,
+        *(("-I", "-S", "-c", TIED) if sys.platform == "linux" else ()),
         "-m",
         "icehouse_server",
         "serve",
