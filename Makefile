@@ -27,6 +27,7 @@ help: ## list these commands
 
 .PHONY: demo
 demo: $(ready) ## the main job against stand-in sources: a region loaded cold, then warm
+	@$(try_page)
 	$(bin)/icehouse demo $(ARGS)
 
 .PHONY: serve
