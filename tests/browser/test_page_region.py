@@ -51,8 +51,12 @@ def shown(page):
     }
 
 
-def test_a_box_has_its_plan_and_lines_that_work(draw, curl, daemon, tmp_path):
+def test_a_box_has_its_plan_and_lines_that_work(draw, curl, daemon, axe, docs_screenshot, tmp_path):
     page = draw(-735000, 2645000)
+    page.mouse.click(800, 300)
+    page.get_by_role("region", name="Values at a point").locator("dd").wait_for()
+    axe(page)
+    docs_screenshot(page, "page-region")
     words = curl(page)
     query = dict(parse_qsl(urlsplit(words[-1]).query))
     page.get_by_role("button", name="All fetched").wait_for()  # by the tiles below it
@@ -131,7 +135,7 @@ def test_a_box_too_large_is_refused_in_words(page, watch):
     page.get_by_text("one request gets at most").wait_for()
 
 
-def test_a_failing_source_is_said_in_words(open_page, daemon, watch, fresh_standins):
+def test_a_failing_source_is_said_in_words(open_page, daemon, axe, watch, fresh_standins):
     watch.expected.append("502")
     fresh_standins.faults([Fault(path="*32m*.tif*", action=Status(status=403), times=None)])
     page = open_page("#collection=arcticdem-32m&x=-1450000&y=1450000&z=11")
@@ -142,6 +146,7 @@ def test_a_failing_source_is_said_in_words(open_page, daemon, watch, fresh_stand
     assert refused.json()["detail"][:20].lower() in alert.inner_text().lower()
     page.locator(".failures li").first.wait_for()
     assert int(page.locator("[data-figure='squares failed']").inner_text()) > 0
+    axe(page)
     fresh_standins.faults([])
     alert.get_by_role("button", name="Try again").click()
     alert.wait_for(state="detached")

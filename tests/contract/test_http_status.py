@@ -73,6 +73,15 @@ def test_a_load_is_counted(daemon, place):
     assert hits["ratio"] == round(hits["chunks_cached"] / hits["chunks_asked"], 4)
 
 
+def test_a_tile_that_fetches_nothing_asks_for_nothing(daemon):
+    before = status(daemon)["hits"]
+    answer = daemon.http.get(daemon.path("tiles/EPSG3413Quad/0/0/0"))
+    assert int(answer.headers["icehouse-chunks-not-shown"]) > 0
+    after = status(daemon)["hits"]
+    shown = after["chunks_asked"] - before["chunks_asked"]
+    assert shown == after["chunks_cached"] - before["chunks_cached"], "no miss: nobody wanted them fetched"
+
+
 def test_blocks_and_jobs_under_way(daemon, place, fresh_standins):
     fresh_standins.faults([Fault(path="*_dem.tif", action=Stall(seconds=3), times=None)])
     answer = daemon.http.post(daemon.path("seed"), params=place.query())

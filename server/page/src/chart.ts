@@ -30,6 +30,8 @@ export class Chart {
   readonly map: OlMap;
   #projection: MapProjection | null = null;
   #grid: TileGrid | null = null;
+  /** How many pictures are still to come of which no tile was asked for yet. */
+  #expected = 0;
 
   /**
    * @param target the element to draw in, which takes the keyboard's focus.
@@ -52,8 +54,8 @@ export class Chart {
       interactions: interactions({ altShiftDragRotate: false, pinchRotate: false, doubleClickZoom: false }),
     });
     this.map.on("moveend", () => this.#projection && moved(this.place));
-    this.map.on("loadstart", () => target.setAttribute("aria-busy", "true"));
-    this.map.on("loadend", () => target.setAttribute("aria-busy", "false"));
+    this.map.on("loadstart", () => this.#say(true));
+    this.map.on("rendercomplete", () => this.#say(false));
     this.map.on("singleclick", ({ coordinate }) => clicked(coordinate));
     target.addEventListener("keydown", ({ key }) => {
       const centre = this.map.getView().getCenter();
@@ -161,6 +163,20 @@ export class Chart {
     const [low, high] = projection.latitudes;
     const box = [west, Math.max(south, low), east, Math.min(north, high)];
     return transformExtent(box, "EPSG:4326", olProjection(projection), 8);
+  }
+
+  /** Tell whoever listens that the map is busy until some work has given it a picture, and that is drawn. */
+  async expect<T>(work: Promise<T>): Promise<T> {
+    this.#expected++;
+    this.#say(true);
+    return work.finally(() => {
+      this.#expected--;
+      this.map.render();
+    });
+  }
+
+  #say(busy: boolean): void {
+    this.map.getTargetElement()?.setAttribute("aria-busy", String(busy || this.#expected > 0));
   }
 
   get #still(): boolean {

@@ -1,9 +1,10 @@
 import type { Coordinate } from "ol/coordinate";
+import { getWidth } from "ol/extent";
 import Feature from "ol/Feature";
 import TopoJSON from "ol/format/TopoJSON";
 import { LineString, MultiLineString, MultiPolygon, Polygon } from "ol/geom";
 import VectorLayer from "ol/layer/Vector";
-import { fromLonLat } from "ol/proj";
+import { fromLonLat, type Projection } from "ol/proj";
 import VectorSource from "ol/source/Vector";
 import { Fill, Stroke, Style, Text } from "ol/style";
 import address from "world-atlas/land-50m.json";
@@ -85,13 +86,49 @@ async function loadOutlines(): Promise<Rings[]> {
 function land(polygons: Rings[], projection: MapProjection): Feature[] {
   const target = olProjection(projection);
   const [south, north] = projection.latitudes;
-  const drawn = polygons.filter((rings) => rings[0]?.some(([, lat]) => lat! > south && lat! < north));
+  const polar = projection.tms.startsWith("EPSG");
+  const drawn = polygons
+    .filter((rings) => rings[0]?.some(([, lat]) => lat! > south && lat! < north))
+    .map((rings) => rings.map(unwrapped));
+  const copies = polar ? drawn : drawn.flatMap((rings) => [rings, ...shifted(rings)]);
   const project = (ring: Coordinate[]) =>
     ring
       // The corners at the pole close Antarctica on flat maps alone.
       .filter(([, lat]) => projection.code !== "EPSG:3031" || lat! > -89.9)
-      .map(([lon, lat]) => fromLonLat([lon!, clamp(lat!, projection)], target));
-  return drawn.map((rings) => new Feature(new Polygon(rings.map(project))));
+      .map(([lon, lat]) => toPlane([lon!, polar ? lat! : Math.min(north, Math.max(south, lat!))], target));
+  return copies.map((rings) => new Feature(new Polygon(rings.map(project))));
+}
+
+/** Longitude and latitude in a plane; longitudes beyond 180 lie beyond its edge. */
+function toPlane([lon, lat]: Coordinate, target: Projection): Coordinate {
+  const whole = Math.round(lon! / 360);
+  const [x, y] = fromLonLat([lon! - 360 * whole, lat!], target);
+  const width = target.isGlobal() ? getWidth(target.getExtent()) : 0;
+  return [x! + whole * width, y!];
+}
+
+/** A ring whose longitudes do not jump at 180; one around a pole is closed by way of it. */
+function unwrapped(ring: Coordinate[]): Coordinate[] {
+  let turn = 0;
+  let before = ring[0]?.[0] ?? 0;
+  const found = ring.map(([lon, lat]): Coordinate => {
+    turn += lon! - before > 180 ? -360 : lon! - before < -180 ? 360 : 0;
+    before = lon!;
+    return [lon! + turn, lat!];
+  });
+  const [first, last] = [found[0], found.at(-1)];
+  if (turn !== 0 && first && last) {
+    const pole = first[1]! < 0 ? -90 : 90;
+    found.push([last[0]!, pole], [first[0]!, pole]);
+  }
+  return found;
+}
+
+/** What reaches beyond 180 once more, where it comes in at the other edge. */
+function shifted(rings: Rings): Rings[] {
+  const lons = (rings[0] ?? []).map(([lon]) => lon!);
+  const by = Math.max(...lons) > 180 ? -360 : Math.min(...lons) < -180 ? 360 : 0;
+  return by ? [rings.map((ring) => ring.map(([lon, lat]) => [lon! + by, lat!]))] : [];
 }
 
 /** Shores, without the cuts along 180 degrees and the pole that polygons have. */
@@ -102,8 +139,8 @@ function coast(polygons: Rings[], projection: MapProjection): Feature[] {
   for (const ring of polygons.flat()) {
     let line: Coordinate[] = [];
     for (const [index, [lon, lat]] of ring.entries()) {
-      const before = ring[index - 1];
-      const cut = before && Math.abs(lon!) > 179.99 && Math.abs(before[0]!) > 179.99;
+      const before = ring[index - 1]?.[0] ?? lon!;
+      const cut = (Math.abs(lon!) > 179.99 && Math.abs(before) > 179.99) || Math.abs(lon! - before) > 180;
       const hidden = lat! < Math.max(south, -85) || lat! > north;
       if (cut || hidden) {
         lines.push(line);
@@ -139,9 +176,4 @@ function graticule(projection: MapProjection): Feature[] {
 
 function range(first: number, last: number): number[] {
   return Array.from({ length: last - first + 1 }, (_, index) => first + index);
-}
-
-function clamp(lat: number, { latitudes: [south, north], tms }: MapProjection): number {
-  // Polar maps draw what is beyond as well: far outside, where nobody looks.
-  return tms === "WebMercatorQuad" ? Math.min(north, Math.max(south, lat)) : lat;
 }

@@ -95,6 +95,7 @@ export class Page {
         this.scene.chart.go(view);
       } else if (await this.scene.show(collection, projection, view)) {
         document.title = `${collection.title} · Icehouse`;
+        requestAnimationFrame(() => this.#showChosen());
       }
       this.problem = null;
       this.scene.look(this.address.view);
@@ -102,6 +103,11 @@ export class Page {
       this.problem = asProblem(error);
     }
     this.refresh();
+  }
+
+  /** The list of collections scrolls by itself. */
+  #showChosen(): void {
+    document.querySelector(".collections [aria-current]")?.scrollIntoView({ block: "nearest" });
   }
 
   #told(status: Status): void {

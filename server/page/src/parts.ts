@@ -47,8 +47,8 @@ function introduction(page: Page): TemplateResult {
   };
   return html`<section class="notice" aria-label="What this is">
     <p>
-      Icehouse fetches remote rasters of the earth once, keeps them on this machine and serves any region to every
-      process here. Move the map: what is absent is fetched as you look. Programs use the <a href="docs">API</a>.
+      Icehouse fetches remote rasters once, keeps them here and serves any region to every process on this machine. Move
+      the map: what you look at is fetched. Programs use the <a href="docs">API</a>.
     </p>
     <button class="icon" aria-label="Dismiss the introduction" @click=${dismiss}>×</button>
   </section>`;

@@ -84,7 +84,11 @@ export class Scene {
   }
 
   /** Show what a view says, of which collection and projection are whole; false where another came between. */
-  async show(collection: Collection, projection: MapProjection, view: View): Promise<boolean> {
+  show(collection: Collection, projection: MapProjection, view: View): Promise<boolean> {
+    return this.chart.expect(this.#show(collection, projection, view));
+  }
+
+  async #show(collection: Collection, projection: MapProjection, view: View): Promise<boolean> {
     const turn = ++this.#turn;
     const { style, datetime } = view;
     const [picture] = await Promise.all([

@@ -156,6 +156,8 @@ class TileService:
         except ChunksFailedError as error:
             error.hint = error.remedy
             raise
+        if not planned.fetches:
+            trace.left = trace.absent
         coverage = answer.coverage
         try:
             with trace.stage("encode"):
@@ -180,6 +182,7 @@ class TileService:
         data, chunks = found
         trace.chunks += chunks
         trace.absent += chunks
+        trace.left += chunks
         snapshot = self._coverages.collection(planned.ask.spec.id).snapshot
         return Tile(data=data, tag=None, snapshot=snapshot, not_shown=chunks)
 

@@ -18,7 +18,7 @@ class Hits:
 
     def note(self, trace: "Trace") -> None:
         """Count a request that has ended."""
-        self.asked += trace.chunks
+        self.asked += trace.chunks - trace.left
         self.cached += max(0, trace.chunks - trace.absent)  # what was dropped meanwhile is absent once more
 
 
@@ -31,6 +31,8 @@ class Trace:
     """Chunks that it needs."""
     absent: int = 0
     """Those of them that were not cached when it came."""
+    left: int = 0
+    """Those of them that were not to be fetched: a tile seen from afar shows what is there."""
     failed: int = 0
     """Those of them that could not be filled."""
     started: int = 0
