@@ -225,8 +225,8 @@ def _moved(direct: _Numbers, pieces: _Rings, lonlat: CRS, crs: CRS) -> _Rings:
 
 def _areas(rings: _Numbers) -> _Numbers:
     """Return twice the area inside of rings (squares, points, 2); below 0 where they go clockwise."""
-    x, y = rings[..., 0] - rings[:, :1, 0], rings[..., 1] - rings[:, :1, 1]
     with np.errstate(invalid="ignore"):
+        x, y = rings[..., 0] - rings[:, :1, 0], rings[..., 1] - rings[:, :1, 1]
         return np.asarray(np.sum(x[:, :-1] * y[:, 1:] - x[:, 1:] * y[:, :-1], axis=1))
 
 
