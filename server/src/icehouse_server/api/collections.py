@@ -214,6 +214,7 @@ def _links(spec: CollectionSpec, base: str) -> list[dict[str, str]]:
         ("root", "application/json", f"{base}/"),
         ("parent", "application/json", f"{base}/collections"),
         ("jobs", "application/json", f"{base}/jobs"),
+        ("http://www.opengis.net/def/rel/ogc/1.0/tilesets-map", "application/json", f"{here}/tiles"),
         ("http://www.opengis.net/def/rel/ogc/1.0/schema", "application/schema+json", f"{here}/schema"),
         (
             "http://www.opengis.net/def/rel/ogc/1.0/coverage",

@@ -18,6 +18,10 @@ CONFORMANCE = (
     "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/landing-page",
     "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/json",
     "http://www.opengis.net/spec/ogcapi-common-2/1.0/conf/collections",
+    *(
+        f"http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/{name}"
+        for name in ("core", "tileset", "tilesets-list", "png")
+    ),
     "https://api.stacspec.org/v1.0.0/core",
     "https://api.stacspec.org/v1.0.0/collections",
 )
@@ -97,6 +101,11 @@ def _links(state: ApiState, base: str) -> dict[str, Any]:
         ("service-doc", "text/html", f"{base}/docs"),
         ("conformance", "application/json", f"{base}/conformance"),
         ("data", "application/json", f"{base}/collections"),
+        (
+            "http://www.opengis.net/def/rel/ogc/1.0/tiling-schemes",
+            "application/json",
+            f"{base}/tileMatrixSets",
+        ),
     ]
     children = [
         ("child", "application/json", f"{base}/collections/{name}") for name in state.service.collections

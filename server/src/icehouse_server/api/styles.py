@@ -48,6 +48,7 @@ class StyleQuery:
     hillshade: Annotated[
         Literal["true", "false"] | None,
         Query(description="Shaded relief of one band; with colormap_name its colours, shaded."),
+        WithJsonSchema({"type": "string", "enum": ["true", "false"]}),
     ] = None
     resampling: Annotated[
         str | None,

@@ -47,8 +47,8 @@ _STATUSES: dict[int | str, dict[str, object]] = {
 _ROW = re.compile(r"(\d{1,8})(@2x)?", re.ASCII)
 _SCALES = {None: 1, "@2x": 2}
 
-Zoom = Annotated[int, Path(ge=0, le=40, description="Zoom: the tile matrix.")]
-Place = Annotated[int, Path(ge=0, le=2**40, description="Of the tile, from the upper left.")]
+Zoom = Annotated[int, Path(ge=0, le=40, description="Zoom: the tile matrix.", examples=[0])]
+Place = Annotated[int, Path(ge=0, le=2**40, description="Of the tile, from the upper left.", examples=[0])]
 Picture = Annotated[
     str | None, Query(alias="f", description="Format; overrides Accept."), WithJsonSchema(schemas.PICTURE)
 ]
