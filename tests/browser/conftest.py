@@ -371,6 +371,6 @@ def docs_screenshot(pytestconfig):
             folder = ROOT / "docs" / "images"
             folder.mkdir(exist_ok=True)
             with Image.open(io.BytesIO(data)) as image:
-                image.convert("RGB").quantize(256).save(folder / f"{name}.png", optimize=True)
+                image.convert("RGB").save(folder / f"{name}.webp", quality=85, method=6)
 
     return make

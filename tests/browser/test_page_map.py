@@ -103,6 +103,7 @@ def test_tiles_fill_as_one_pans(open_page, fresh_standins, pixels, at_rest, view
     page.mouse.move(900, 400)
     page.mouse.down()
     page.mouse.move(500, 400, steps=8)
+    page.wait_for_timeout(200)  # at rest: the map would glide on
     page.mouse.up()
     page.wait_for_function("() => !location.hash.includes('x=-775000')")
     at_rest(page)
@@ -230,11 +231,12 @@ def test_what_is_kept_is_found(open_page, daemon, at_rest):
 def test_it_looks_as_it_did(
     open_page, screens, at_rest, axe, looks_like, docs_screenshot, request, screen, dark
 ):
-    place = "#collection=arcticdem-32m&style=tinted&x=-740000&y=2640000&z=10"
+    place = "#collection=arcticdem-32m&style=tinted&x=-750000&y=2650000&z=9"
     page = open_page(place, screens[screen], dark=dark)
     at_rest(page)
     page.locator("[data-figure='squares present']").filter(has_text=re.compile("[1-9]")).wait_for()
     axe(page)
     name = request.node.callspec.id
-    docs_screenshot(page, f"page-{name}")
+    if not dark:
+        docs_screenshot(page, f"page-{name}")
     looks_like(page, name, mask=[page.locator("[data-figure]"), page.locator(".version")])
