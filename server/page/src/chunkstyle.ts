@@ -15,7 +15,7 @@ export const STATES: readonly { state: State; title: string; meaning: string }[]
 ];
 
 /** Side of a pattern's square, in pixels. */
-const TILE = 8;
+const TILE = 16;
 /** Below this height on screen an outline would hide the square, so it is filled instead. */
 const SMALL = 14;
 
@@ -24,7 +24,7 @@ const patterns = new Map<string, CanvasPattern | string>();
 /**
  * Draw a square by its state: colour and pattern say the same, so that either will do.
  *
- * @param phase 0 to 7: moves the stripes of chunks in flight.
+ * @param phase 0 to 15: moves the stripes of chunks in flight.
  */
 export function chunkStyle(feature: FeatureLike, resolution: number, colours: Palette, phase: number): Style {
   const state = feature.get("state") as State;
@@ -39,7 +39,7 @@ export function chunkStyle(feature: FeatureLike, resolution: number, colours: Pa
     });
   }
   return new Style({
-    fill: new Fill({ color: patternOf(state, colour, state === "in flight" ? phase : 0) }),
+    fill: new Fill({ color: small ? `${colour}80` : patternOf(state, colour, state === "in flight" ? phase : 0) }),
     stroke: new Stroke({
       color: colour,
       width: state === "failed" ? 2 : 1,
@@ -85,28 +85,28 @@ function patternOf(state: State, colour: string, phase: number): CanvasPattern |
     return colour;
   }
   context.strokeStyle = context.fillStyle = colour;
-  context.lineWidth = 1.6;
-  context.beginPath();
+  context.globalAlpha = 0.75;
+  context.lineWidth = 1.5;
+  const middle = TILE / 2;
   if (state === "void") {
-    context.arc(TILE / 2, TILE / 2, 0.9, 0, 2 * Math.PI);
-    context.fill();
+    context.fillRect(middle - 1, middle - 1, 2, 2);
+  } else if (state === "failed") {
+    line(context, middle - 3, middle - 3, middle + 3, middle + 3);
+    line(context, middle - 3, middle + 3, middle + 3, middle - 3);
   } else {
-    stripe(context, phase);
-    if (state === "failed") {
-      context.scale(-1, 1);
-      context.translate(-TILE, 0);
-      stripe(context, 0);
+    // Three times over, so that the stripe goes on from square to square.
+    for (const start of [-TILE, 0, TILE]) {
+      line(context, start + phase - 2, TILE + 2, start + phase + TILE + 2, -2);
     }
-    context.stroke();
   }
   const pattern = context.createPattern(canvas, "repeat") ?? colour;
   patterns.set(key, pattern);
   return pattern;
 }
 
-function stripe(context: CanvasRenderingContext2D, phase: number): void {
-  for (const start of [-TILE, 0, TILE]) {
-    context.moveTo(start + phase - TILE, TILE);
-    context.lineTo(start + phase, 0);
-  }
+function line(context: CanvasRenderingContext2D, x1: number, y1: number, x2: number, y2: number): void {
+  context.beginPath();
+  context.moveTo(x1, y1);
+  context.lineTo(x2, y2);
+  context.stroke();
 }

@@ -1,6 +1,7 @@
 import { type TemplateResult, html, nothing } from "lit-html";
 
 import { bytes, count, counted, moment } from "./figures";
+import { sentence } from "./problem";
 import type { Failure, QueuedBlock, Status } from "./status";
 
 const BLOCKS = 4;
@@ -28,9 +29,9 @@ export function summary(status: Status | null, connected: boolean): string {
 export function gauges(status: Status): TemplateResult {
   const { downloads, disk, memory, hits } = status;
   return html`
-    ${status.reasons.map(({ detail }) => html`<p class="problem">${detail}</p>`)}
+    ${status.reasons.map(({ detail }) => html`<p class="problem">${sentence(detail)}</p>`)}
     ${status.collections.flatMap(({ id, degraded }) =>
-      degraded.map(({ detail }) => html`<p class="problem"><strong>${id}</strong>: ${detail}</p>`),
+      degraded.map(({ detail }) => html`<p class="problem"><strong>${id}</strong>: ${sentence(detail)}</p>`),
     )}
     ${queue(downloads)}
     <h3>Room</h3>
@@ -99,15 +100,27 @@ function meter(
   </div>`;
 }
 
+/** The latest of each kind of failure, and how many of the last ones were the same. */
 function failures(list: Failure[]): TemplateResult | typeof nothing {
   if (!list.length) {
     return nothing;
   }
+  const alike = new Map<string, Failure[]>();
+  for (const failure of list) {
+    const kind = `${failure.collection} ${failure.detail}`;
+    alike.set(kind, [...(alike.get(kind) ?? []), failure]);
+  }
   return html`<h3>Recent failures</h3>
     <ul class="failures">
-      ${list.slice(0, FAILURES).map(
-        ({ at, collection, chunk, detail }) =>
-          html`<li><p>${detail}</p><small>${collection}, chunk ${chunk}, <time datetime=${at}>${moment(at)}</time></small></li>`,
-      )}
+      ${[...alike.values()].slice(0, FAILURES).map((found) => {
+        const { at, collection, chunk, detail } = found.reduce((a, b) => (a.at < b.at ? b : a));
+        return html`<li>
+          <p>${sentence(detail)}</p>
+          <small>
+            ${collection}: ${counted(found.length, "chunk")}, last ${chunk},
+            <time datetime=${at}>${moment(at)}</time>
+          </small>
+        </li>`;
+      })}
     </ul>`;
 }

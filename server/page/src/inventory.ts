@@ -31,7 +31,7 @@ const MOST_SQUARES = 2000;
 const LARGEST_SQUARE = 1024;
 const DEBOUNCE = 250;
 /** Milliseconds between two pictures of chunks in flight. */
-const PULSE = 140;
+const PULSE = 100;
 
 /** The layer that shows which chunks are present, void, in flight and failed, as it changes. */
 export class Inventory {
@@ -160,7 +160,7 @@ export class Inventory {
   #pulse(): void {
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     if (!still && this.counts()["in flight"] > 0) {
-      this.#phase = (this.#phase + 1) % 8;
+      this.#phase = (this.#phase + 1) % 16;
       this.layer.changed();
     }
   }

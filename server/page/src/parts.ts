@@ -137,8 +137,8 @@ export function overlay({ scene }: Page): TemplateResult {
 }
 
 function failed({ words }: Problem, count: number, tiles: Tiles): TemplateResult {
-  return html`<div class="chip problem" role="alert">
-    <p><strong>${counted(count, "tile")} failed.</strong> ${words}</p>
+  return html`<div class="chip problem">
+    <p><strong>${counted(count, "tile")} failed.</strong> <span role="alert">${words}</span></p>
     <button @click=${() => tiles.retry()}>Try again</button>
   </div>`;
 }

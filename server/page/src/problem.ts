@@ -19,8 +19,9 @@ export class Problem extends Error {
   }
 }
 
-function sentence(text: string): string {
-  return text[0]!.toUpperCase() + text.slice(1) + (/[.?!]$/.test(text) ? "" : ".");
+/** A text with a capital and a full stop. */
+export function sentence(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!]$/.test(text) ? "" : ".");
 }
 
 /** Read the problem of an answer whose status is an error. */
