@@ -9,6 +9,8 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import string
+from contextlib import closing
 
 import pydantic
 import pytest
@@ -76,25 +78,23 @@ def routes(daemon):
 
 def filled(path, name):
     """The path with one parameter after the other bad and the others good."""
-    good = {"collection": "arcticdem-32m", "suffix": "tif"}
-    parts = path.split("/")
-    for place, part in enumerate(parts):
-        if "{" in part:
-            others = [
-                part.format_map({**good, **dict.fromkeys(("id", "job", "job_id", "key", "path"), "x")})
-                if "{" in part
-                else part
-                for part in parts
-            ]
-            key = part[part.index("{") + 1 : part.index("}")]
-            others[place] = part.replace("{" + key + "}", name)
-            yield "/".join(others)
+    words = {"collection": "arcticdem-32m", "suffix": "tif", "tms": "WebMercatorQuad", "y": "0"}
+    numbers = dict.fromkeys(("z", "x", "row", "col"), "0")
+    good = {**words, **numbers, **dict.fromkeys(("id", "job", "key", "path"), "x")}
+    for _, parameter, *_ in string.Formatter().parse(path):
+        if parameter is not None:
+            yield path.format_map({**good, parameter: name})
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: name[:40])
 def test_rule_8_a_name_in_a_path_leads_nowhere_else(daemon, routes, name):
     assert len(routes) >= 8
     connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
+    with closing(connection):
+        ask_all(connection, daemon, routes, name)
+
+
+def ask_all(connection, daemon, routes, name):
     for method, path in routes:
         for target in filled(path, name):
             connection.request(method, target, body=b"{}" if method == "POST" else None, headers=JSON)
@@ -106,7 +106,6 @@ def test_rule_8_a_name_in_a_path_leads_nowhere_else(daemon, routes, name):
             assert str(daemon.cache_dir).encode() not in body
             if answer.getheader("connection") == "close":
                 connection.close()
-    connection.close()
 
 
 def test_rule_8_nothing_was_made_by_these_names(daemon):
