@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 
 import pytest
@@ -31,7 +32,7 @@ def test_the_token_is_asked_for_and_kept_for_the_tab(open_page, daemon, watch):
     page.get_by_role("button", name="Plan this box").click()
     page.get_by_role("button", name="Fetch ahead").click()
     form = page.get_by_role("form", name="Token")
-    form.get_by_role("textbox").or_(form.locator("input")).first.fill("not-the-token-at-all-really")
+    form.locator("input").fill("not-the-token-at-all-really")
     form.get_by_role("button", name="Use it").click()
     page.get_by_role("button", name="Fetch ahead").click()
     page.get_by_text("That is not the daemon's token.").wait_for()
@@ -43,6 +44,28 @@ def test_the_token_is_asked_for_and_kept_for_the_tab(open_page, daemon, watch):
     assert daemon.http.get("/jobs").json()["jobs"][0]["status"] == "successful"
     assert TOKEN not in page.content()
     assert TOKEN not in page.url
+
+
+def test_a_token_for_everything_is_asked_for_once(open_page, watch):
+    """As on an open network, where reading needs the token as well."""
+    watch.expected.append("401")
+    page = open_page(SEA)
+
+    def guard(route):
+        if route.request.headers.get("authorization") == f"Bearer {TOKEN}":
+            route.continue_()
+        else:
+            route.fulfill(status=401, json={"kind": "unauthorized", "detail": "it needs the daemon's token"})
+
+    page.route(re.compile("/(collections|status|tileMatrixSets)"), guard)
+    page.reload()
+    form = page.get_by_role("form", name="Token")
+    form.locator("input").fill(TOKEN)
+    assert page.get_by_text("Connection lost.").count() == 0
+    form.get_by_role("button", name="Use it").click()
+    page.locator("#chart[aria-busy='false']").wait_for()
+    page.locator("#daemon-title .state", has_text="Idle").wait_for()
+    assert form.count() == 0
 
 
 def test_a_lost_connection_is_said_and_found_again(open_page, start_daemon, watch):

@@ -1,5 +1,5 @@
 import type { Daemon } from "./daemon";
-import { isAbort } from "./problem";
+import { isAbort, Problem } from "./problem";
 
 /** One server-sent event. */
 export interface Event {
@@ -9,7 +9,7 @@ export interface Event {
 
 export interface Listener {
   onEvent(event: Event): void;
-  /** The stream stands, or it broke off and is being tried again. */
+  /** The daemon answers, or it is gone and being tried again. */
   onConnected?(connected: boolean): void;
   /** The daemon refused; true to try again later. */
   onRefused?(error: unknown): boolean;
@@ -29,6 +29,7 @@ export async function listen(daemon: Daemon, url: string, listener: Listener, si
   let pause = FIRST_PAUSE;
   while (!signal.aborted) {
     await visible(signal);
+    let refused = false;
     try {
       await readWhileVisible(daemon, url, signal, (event) => {
         pause = FIRST_PAUSE;
@@ -42,12 +43,13 @@ export async function listen(daemon: Daemon, url: string, listener: Listener, si
       if (!isAbort(error) && listener.onRefused?.(error) === false) {
         return;
       }
+      refused = error instanceof Problem && error.status > 0;
     }
     if (signal.aborted) {
       return;
     }
     if (!document.hidden) {
-      listener.onConnected?.(false);
+      listener.onConnected?.(refused);
       await sleep(pause, signal);
       pause = Math.min(pause * 2, LONGEST_PAUSE);
     }

@@ -40,16 +40,12 @@ export class Page {
   problem: Problem | null = null;
   connected = true;
   #waiting = false;
+  #following = false;
   /** Chunks cached when the region's plan was last asked for. */
   #cached = 0;
 
-  /** Load the collections, and follow the daemon's state from now on. */
+  /** Load the collections, and follow the daemon's state. */
   start(): void {
-    const listener = {
-      onEvent: ({ data }: { data: string }) => this.#told(JSON.parse(data) as Status),
-      onConnected: (connected: boolean) => this.#connect(connected),
-    };
-    void listen(this.daemon, this.daemon.url("status/events"), listener, new AbortController().signal);
     document.addEventListener("keydown", ({ key }) => {
       if (key === "Escape" && this.scene.box.drawing) {
         this.scene.toggleDrawing();
@@ -70,11 +66,28 @@ export class Page {
         this.daemon.document<Status>("status"),
       ]);
       this.scene.legend.forget();
+      this.#follow();
       await this.#apply(null);
     } catch (error) {
       this.problem = asProblem(error);
+      if (this.problem.status !== 401) {
+        this.#follow(); // it tells when the daemon is there
+      }
       this.refresh();
     }
+  }
+
+  /** Follow the daemon's state from now on. Without its token there is nothing to follow. */
+  #follow(): void {
+    if (this.#following) {
+      return;
+    }
+    this.#following = true;
+    const listener = {
+      onEvent: ({ data }: { data: string }) => this.#told(JSON.parse(data) as Status),
+      onConnected: (connected: boolean) => this.#connect(connected),
+    };
+    void listen(this.daemon, this.daemon.url("status/events"), listener, new AbortController().signal);
   }
 
   /** Bring the page to what the address says. */
