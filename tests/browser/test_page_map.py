@@ -92,6 +92,25 @@ def test_the_button_goes_to_the_scale_that_fetches(open_page, daemon, at_rest):
     assert page.get_by_text("not fetched at this scale").count() == 0
 
 
+def test_tiles_lie_where_they_belong(open_page, daemon, at_rest):
+    page = open_page(f"{PLACE}&inventory=off")
+    at_rest(page)
+    col, left = divmod(-740000 + 4194304, 256 * 32)
+    row, top = divmod(4194304 - 2640000, 256 * 32)
+    tile = daemon.http.get(
+        f"/collections/arcticdem-32m/tiles/EPSG3413Quad/10/{row}/{col}", params={"style": "heights"}
+    )
+    with Image.open(io.BytesIO(tile.content)) as image:
+        expected = np.asarray(image.convert("RGB"), int)
+    box = page.locator("#chart").bounding_box()
+    x, y = (box["x"] + box["width"] / 2 - left / 32, box["y"] + box["height"] / 2 - top / 32)
+    clip = {"x": round(x), "y": round(y), "width": 256, "height": 256}
+    with Image.open(io.BytesIO(page.screenshot(clip=clip, scale="css"))) as image:
+        found = np.asarray(image.convert("RGB"), int)
+    assert expected.std() > 10
+    assert np.median(np.abs(found - expected)) <= 2
+
+
 def test_tiles_fill_as_one_pans(open_page, fresh_standins, pixels, at_rest, view):
     # A place of its own: nothing of it is cached.
     page = open_page("#collection=arcticdem-32m&style=heights&x=-775000&y=2675000&z=10&inventory=off")
