@@ -1,5 +1,7 @@
 """Our pieces against one ``rasterio.warp.reproject`` of the whole grid, which is the oracle."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import rasterio.warp
@@ -15,7 +17,7 @@ from icehouse_server.core import footprint as core_footprint
 from icehouse_server.core.collection import RESAMPLINGS, BandSpec
 from icehouse_server.core.footprint import footprint, transformer
 from icehouse_server.core.grid import Grid
-from icehouse_server.output import clip, copy_piece, inside, warp_piece
+from icehouse_server.output import clip, copy_piece, inside, warp, warp_piece
 
 ROWS, COLS = 300, 340
 GRIDS = {
@@ -276,6 +278,30 @@ def test_a_valid_average_that_equals_nodata_is_moved_beside_it_by_gdal():
     )
     got, _ = ours(values, grid, target, band, "average")
     assert set(np.unique(got)) in ({1}, {-1})
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(OTHERS),
+    st.sampled_from([kind for kind in KINDS if kind[1] is not None]),
+    st.sampled_from(["nearest", "bilinear", "cubic", "average"]),
+    st.sampled_from([0.7, 2.0]),
+    st.sampled_from([0, 1, 20, 100]),
+)
+def test_what_has_no_holes_is_warped_as_with_a_mask(where, kind, method, scale, distance):
+    name, crs = where
+    band = band_of(*kind)
+    grid = Grid(geobox=GRIDS[name], chunk=64)
+    # A target that sticks out of the grid, and values whose cubic may come to nodata where they lie near it.
+    target = GRIDS[name].to_crs(crs).zoom_out(scale).pad(5)
+    nodata = 0.0 if np.isnan(band.fill) else float(band.fill)
+    inward = -1 if nodata > 0 else 1
+    steps = np.random.default_rng(distance).integers(distance, distance + 24, size=(ROWS, COLS))
+    values = (nodata + inward * steps).astype(band.dtype)
+    got, _ = ours(values, grid, target, band, method)
+    with mock.patch.object(warp, "_far_from", return_value=False):
+        wanted, _ = ours(values, grid, target, band, method)
+    assert_same(got, wanted, exact=True)
 
 
 WORLD = GeoBox((900, 1800), Affine(0.2, 0, -180, 0, -0.2, 90), "EPSG:4326")

@@ -15,6 +15,7 @@ GDAL also widens its kernels by the mean scale of what it warps in one call. Tha
 pieces, so there the scale of the whole target is handed to it.
 """
 
+import math
 import os
 
 import numpy as np
@@ -41,6 +42,12 @@ _THREADS = min(4, os.cpu_count() or 1)
 
 _KERNELS = frozenset({"bilinear", "cubic", "cubic_spline", "lanczos"})
 """Methods whose kernels GDAL widens by the scale; the others look at what a pixel covers."""
+
+_REACH = {"nearest": 0.0, "bilinear": 0.0, "cubic": 1.0}
+"""By how much a result may lie beyond the values, in parts of their range; cubic's is 0.3 at most."""
+
+_FLOAT32 = 1e-6
+"""GDAL compares with nodata in float32: of long integers, neighbours are nodata to it, too."""
 
 _EDGE_STEPS = 21
 """Points along each edge of the target by which GDAL finds the source window (DEFAULT_STEP_COUNT)."""
@@ -96,7 +103,9 @@ def _reproject(
     """Return (rows, columns) of ``piece.target``, as GDAL warps them."""
     # As the pixels hold it: 0.1 is another number in float32, and GDAL would compare that.
     nodata = None if band.nodata is None else band.fill.item()
-    warped: Pixels = np.empty((piece.target.height, piece.target.width), dtype=band.dtype)
+    if nodata is not None and _far_from(nodata, values, method):
+        nodata = None
+    warped: Pixels = np.full((piece.target.height, piece.target.width), band.fill, dtype=band.dtype)
     rasterio.warp.reproject(
         values,
         warped,
@@ -107,7 +116,7 @@ def _reproject(
         dst_crs=gdal_crs(target),
         dst_nodata=nodata,
         resampling=Resampling[method],
-        init_dest_nodata=True,
+        init_dest_nodata=nodata is not None,
         num_threads=_THREADS if values.size > _LARGE else 1,
         warp_mem_limit=WARP_MEMORY_MB,
         # Both sides of the antimeridian must agree on which of them a pixel belongs to.
@@ -115,6 +124,21 @@ def _reproject(
         **(_scales(piece, grid, target) if method in _KERNELS else {}),
     )
     return warped
+
+
+def _far_from(nodata: float, values: Pixels, method: str) -> bool:
+    """Return whether no value is nodata, and none that comes of them can be.
+
+    Then GDAL gives the same without a mask, in half the time. So it does for the methods of ``_REACH`` alone.
+    """
+    reach = _REACH.get(method)
+    if reach is None or not values.size:
+        return False
+    low, high = float(values.min()), float(values.max())
+    if math.isnan(nodata) or math.isnan(low):
+        return not math.isnan(low)
+    margin = reach * (high - low) + _FLOAT32 * abs(nodata)
+    return nodata < low - margin or nodata > high + margin
 
 
 def _transform(piece: Piece, grid: Grid) -> Affine:
