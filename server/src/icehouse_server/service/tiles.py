@@ -129,7 +129,9 @@ class TileService:
             plan = None
         absent = Counter(key.band for key in plan.absent) if plan is not None else Counter[str]()
         fetches = plan is not None and max(absent.values(), default=0) <= self.settings.max_chunks
-        return TilePlan(ask=ask, region=region, plan=plan, fetches=fetches, tag=_tag(ask, store.generation))
+        return TilePlan(
+            ask=ask, region=region, plan=plan, fetches=fetches, tag=_tag(ask, region, store.generation)
+        )
 
     async def tile(self, planned: TilePlan, trace: Trace) -> Tile:
         """Draw a tile; what is absent is fetched first, unless it is too much: then it is hatched.
@@ -192,10 +194,12 @@ def _margin(style: Style) -> int:
     return 1 if style.hillshade else 0
 
 
-def _tag(ask: TileAsk, generation: str) -> str:
-    """Return the entity tag of a tile: what it shows, and how."""
-    parts = (_DRAWN_AS, generation, ask.spec.id, ask.place, ask.style, ask.time, ask.format)
-    return f'"{hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()}"'
+def _tag(ask: TileAsk, region: Region, generation: str) -> str:
+    """Return the entity tag of a tile: what it shows, and how, also where the collection file says that."""
+    methods = tuple(region.resampling_of(band) for band in region.bands)
+    shown = (ask.spec.id, ask.place, ask.style, ask.time, ask.format, region.level, methods)
+    parts = repr((_DRAWN_AS, generation, *shown))
+    return f'"{hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()}"'
 
 
 def _picture(planned: TilePlan, coverage: Coverage) -> bytes:
