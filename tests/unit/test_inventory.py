@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import product
+from threading import Event
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import FilledChunk
 from icehouse_server.core.time import TimeAxis, TimeStep
 from icehouse_server.downloads.flights import Failures, Flight, Flights, Job
-from icehouse_server.service import Amounts, ChunkState, Picture, Pulse, View, changes
+from icehouse_server.service import Amounts, ChunkState, Inventory, Picture, Pulse, View, changes
 from icehouse_server.service.inventory import _counts, _failed
 from icehouse_server.store import Index, StoreSettings
 from icehouse_server.testing.fakes import tiny_spec
@@ -444,6 +445,30 @@ async def test_feeds_that_rest_end_when_the_daemon_stops():
         await asyncio.wait_for(resting, 10)
     with pytest.raises(events.FeedEndedError):
         await streams.rest(1000)
+
+
+async def test_work_that_nobody_waits_for_keeps_its_turn_until_it_ends():
+    begun, over = [], Event()
+
+    def work(name):
+        begun.append(name)
+        over.wait(60)
+        return name
+
+    with ThreadPoolExecutor(4) as pool:
+        try:
+            inventory, loop = Inventory(None, pool=pool), asyncio.get_running_loop()
+            tasks = [asyncio.create_task(inventory.work(work, name)) for name in "abc"]
+            await asyncio.sleep(0)
+            for task in tasks[:2]:
+                task.cancel()
+            await asyncio.wait(tasks[:2])
+            await asyncio.sleep(0)
+            await loop.run_in_executor(pool, int)  # what waited for a thread has one now
+            assert sorted(begun) == ["a", "b"]
+        finally:
+            over.set()
+        assert await asyncio.wait_for(tasks[2], 60) == "c"
 
 
 # Rates

@@ -206,8 +206,11 @@ class Inventory:
     async def work[**P, T](self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Have something large made in the pool; few at a time, so that others find threads and memory."""
         loop = asyncio.get_running_loop()
-        async with self._turns:
-            return await loop.run_in_executor(self._pool, partial(function, *args, **named))
+        await self._turns.acquire()
+        making = self._pool.submit(partial(function, *args, **named))
+        # The turn ends with the thread's work, which goes on where nobody waits for it any more.
+        making.add_done_callback(lambda _: loop.call_soon_threadsafe(self._turns.release))
+        return await asyncio.wrap_future(making)
 
     def version(self, view: View) -> tuple[int, int]:
         """Return numbers that differ from those of before where anything may have changed."""
