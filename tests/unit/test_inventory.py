@@ -6,7 +6,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import product
-from threading import Event
+from threading import Event, current_thread, main_thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -445,6 +446,30 @@ async def test_feeds_that_rest_end_when_the_daemon_stops():
         await asyncio.wait_for(resting, 10)
     with pytest.raises(events.FeedEndedError):
         await streams.rest(1000)
+
+
+async def test_many_failures_are_gone_through_in_the_pool():
+    downloads, view = (
+        Looked(set()),
+        View(
+            collection=SPEC,
+            level=0,
+            bands=("dem",),
+            times=(0,),
+            areas=(Window(row=0, col=0, height=ROWS, width=COLS),),
+        ),
+    )
+    failures = Failures(10, lambda: 0.0)
+    key = SPEC.key("dem", 1, 2, 0)
+    failures.note(key, FailedChunk(chunk=key.path, kind="source-corrupt", detail="broken"))
+    downloads.failures = failures.kept
+    downloads.in_flight = lambda key: current_thread() is main_thread()
+    store = SimpleNamespace(index=Index(SPEC))
+    with ThreadPoolExecutor(1) as pool:
+        service = SimpleNamespace(collection=lambda _: store, downloads=downloads)
+        picture = await Inventory(service, pool=pool).picture(view)
+    assert list(picture.failed) == [(1, 2)]
+    assert picture.counts[0][1, 2, ChunkState.FAILED] == 1
 
 
 async def test_work_that_nobody_waits_for_keeps_its_turn_until_it_ends():

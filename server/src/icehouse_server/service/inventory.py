@@ -231,15 +231,20 @@ class Inventory:
             await store.look(unsure, seconds=_LOOK_SECONDS)
             left += sum(map(store.index.is_unsure, unsure))
         downloads = self._service.downloads
-        failed = _failed(view, downloads.failures(view.collection.id, view.level), downloads)
+        failures = downloads.failures(view.collection.id, view.level)
+        failed = await self.work(_failed, view, failures, downloads) if failures else {}
         counts = await self.work(_counts, view, store.index, downloads, failed)
         return Picture(counts=counts, failed=failed, unsure=left)
+
+
+# These run in the pool, beside the loop that changes what they read. What they find may be a mixture of
+# before and after; then the version has grown, and whoever watches looks again.
 
 
 def _failed(
     view: View, failures: Sequence[Failure], downloads: Downloads
 ) -> dict[tuple[int, int], FailedChunk]:
-    """Return the positions that hold a failed chunk; one that is fetched again has failed no more."""
+    """Return the positions that hold a failed chunk; one that is fetched again has failed no more. Blocking."""
     layers = frozenset(view.layers)
     found: dict[tuple[int, int], FailedChunk] = {}
     for failure in failures:
@@ -253,10 +258,6 @@ def _holds(view: View, key: ChunkKey) -> bool:
     return any(
         area.row <= key.row < area.stop_row and area.col <= key.col < area.stop_col for area in view.areas
     )
-
-
-# These run in the pool, beside the loop that changes what they read. What they find may be a mixture of
-# before and after; then the version has grown, and whoever watches looks again.
 
 
 def _counts(view: View, index: Index, downloads: Downloads, failed: _Failed) -> tuple[NDArray[np.int32], ...]:
