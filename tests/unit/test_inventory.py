@@ -463,7 +463,7 @@ async def test_many_failures_are_gone_through_in_the_pool():
     key = SPEC.key("dem", 1, 2, 0)
     failures.note(key, FailedChunk(chunk=key.path, kind="source-corrupt", detail="broken"))
     downloads.failures = failures.kept
-    downloads.in_flight = lambda key: current_thread() is main_thread()
+    downloads.in_flight = lambda _: current_thread() is main_thread()
     store = SimpleNamespace(index=Index(SPEC))
     with ThreadPoolExecutor(1) as pool:
         service = SimpleNamespace(collection=lambda _: store, downloads=downloads)

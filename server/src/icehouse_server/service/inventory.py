@@ -244,7 +244,7 @@ class Inventory:
 def _failed(
     view: View, failures: Sequence[Failure], downloads: Downloads
 ) -> dict[tuple[int, int], FailedChunk]:
-    """Return the positions that hold a failed chunk; one that is fetched again has failed no more. Blocking."""
+    """Return the positions of failed chunks; one that is fetched again has failed no more. Blocking."""
     layers = frozenset(view.layers)
     found: dict[tuple[int, int], FailedChunk] = {}
     for failure in failures:
