@@ -79,7 +79,7 @@ REASONS = [
     r"(bands|properties): a picture has one band, or three.*",
     r"bands: it means the same as properties; give one of them",
     r"rescale: (it must be given for .*|\d+ pairs for \d+ band.*)",
-    r"rescale: pairs of finite numbers, the lower one first",
+    r"rescale: pairs of finite numbers, the lower one first, as float32 holds them",
     r"rescale: (shaded relief without colours takes none.*|.* holds a number that is too large)",
     r"hillshade: relief is of one band",
     r"datetime: a tile shows one time step, and \d+ are named",

@@ -228,6 +228,7 @@ def test_one_time_step(daemon):
         ("xyz/0/0/0.png?bands=dem&properties=dem", 400, "bad-parameter", "bands: "),
         ("xyz/0/0/0.png?properties=mad", 400, "bad-parameter", "rescale: it must be given for mad"),
         ("xyz/0/0/0.png?rescale=1", 400, "bad-parameter", "rescale: 1 number"),
+        ("legend.json?properties=dem&rescale=-1e308,1e308", 400, "bad-parameter", "rescale: pairs of finite"),
         ("xyz/0/0/0.png?rescale=2,1", 400, "bad-parameter", "rescale: pairs of finite"),
         ("xyz/0/0/0.png?rescale=0,1&rescale=0,1", 400, "bad-parameter", "rescale: 2 pairs for 1 band"),
         ("xyz/0/0/0.png?style=hillshade&rescale=0,1", 400, "bad-parameter", "rescale: shaded relief"),

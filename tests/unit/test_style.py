@@ -47,6 +47,8 @@ def test_the_colour_tables_are_rio_tilers():
         ("rescale: 2 pairs for 1", {"rescale": ((0, 1), (0, 1))}),
         ("rescale: pairs", {"rescale": ((1, 1),)}),
         ("rescale: pairs", {"rescale": ((0, float("nan")),)}),
+        ("rescale: pairs", {"rescale": ((0, float("inf")),)}),
+        ("rescale: pairs", {"rescale": ((-1e308, 1e308),)}),
         ("colormap_name: 'virdis'", {"colormap_name": "virdis"}),
         ("colormap_name: ", {"colormap_name": "viridis", "bands": ("a", "b", "c")}),
         ("hillshade: ", {"hillshade": True, "bands": ("a", "b", "c")}),

@@ -18,6 +18,9 @@ STYLE_PATTERN = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}")
 
 _RGB = 3
 
+_LARGEST = float(np.finfo(np.float32).max)
+"""Of a range's ends: between larger ones, what a legend says of their middle might be no number."""
+
 type Interval = tuple[float, float]
 """Lowest and highest value: the first and the last colour."""
 
@@ -56,8 +59,8 @@ class Style:
             object.__setattr__(self, "rescale", self.rescale * _RGB)
         elif len(self.rescale) != len(self.bands):
             raise ValueError(f"rescale: {len(self.rescale)} pairs for {len(self.bands)} band(s)")
-        if not all(np.isfinite((low, high)).all() and low < high for low, high in self.rescale):
-            raise ValueError("rescale: pairs of finite numbers, the lower one first")
+        if not all(-_LARGEST <= low < high <= _LARGEST for low, high in self.rescale):
+            raise ValueError("rescale: pairs of finite numbers, the lower one first, as float32 holds them")
 
     def _check_colours(self) -> None:
         if self.colormap_name is not None:
