@@ -24,7 +24,7 @@ from icehouse_server.service.trace import Trace
 _MOST_PIXELS = 2**24
 """Pixels of the chunks of a band that one tile is read from at most: 256 of 256 x 256."""
 
-_DRAWN_AS = "1"
+_DRAWN_AS = "2"
 """Raised when the same pixels give another picture than before."""
 
 
@@ -204,14 +204,28 @@ def _tag(ask: TileAsk, region: Region, generation: str) -> str:
 
 def _picture(planned: TilePlan, coverage: Coverage) -> bytes:
     """Draw and encode a tile. Blocking."""
-    ask = planned.ask
+    ask, grid = planned.ask, planned.region.grid
     samples = draw(Sheet(coverage=coverage, style=ask.style, margin=_margin(ask.style)))
-    if coverage.failed:
-        grid = planned.region.grid
-        keys = [ChunkKey.from_path(ask.spec.id, failure.chunk) for failure in coverage.failed]
+    unmarked = _may_leave_unmarked(planned)
+    if coverage.failed or unmarked:
         numbers = chunk_numbers(grid, ask.place.geobox())
-        samples = hatch(samples, pixels_in(grid, numbers, {(key.row, key.col) for key in keys}))
+        if unmarked:
+            samples[numbers < 0, -1] = 0
+        keys = [ChunkKey.from_path(ask.spec.id, failure.chunk) for failure in coverage.failed]
+        if keys:
+            samples = hatch(samples, pixels_in(grid, numbers, {(key.row, key.col) for key in keys}))
     return encode_picture(samples, ask.format)
+
+
+def _may_leave_unmarked(planned: TilePlan) -> bool:
+    """Return whether pixels may lie outside of the grid and no band's nodata, nor a mask, says so."""
+    region = planned.region
+    if planned.ask.style.mask is not None or any(band.nodata is not None for band in region.bands):
+        return False
+    window, (rows, cols) = planned.plan.window if planned.plan else None, region.grid.shape
+    if window is None:
+        return True
+    return not (min(window.row, window.col) > 0 and window.stop_row < rows and window.stop_col < cols)
 
 
 def _all_hatched(planned: TilePlan) -> tuple[bytes, int] | None:

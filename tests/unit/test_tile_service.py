@@ -1,27 +1,37 @@
-"""Entity tags of tiles: another one whenever the picture may be another."""
+"""The service of tiles: entity tags, and what lies beside the grid."""
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from icehouse_server.core.collection import BandSpec
+from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.tile_matrix_sets import tile_at
 from icehouse_server.service import TileAsk, TileService, TileSettings
+from icehouse_server.service.tiles import _picture
 from icehouse_server.store import Index
 from icehouse_server.testing.fakes import tiny_spec
 
 SPEC = tiny_spec()
 
 
-def tag(spec=SPEC, generation="a-0", **more):
+def planned(spec=SPEC, generation="a-0", **more):
     store = SimpleNamespace(index=Index(spec), generation=generation)
     coverages = SimpleNamespace(collection=lambda _: store, settings=SimpleNamespace(limits=Limits()))
     place = tile_at("EPSG3413Quad", 10, 511, 511)
     ask = TileAsk(spec=spec, place=place, style=spec.styles[0], time=None, format="png")
-    return TileService(coverages, TileSettings(), pool=None).plan(replace(ask, **more)).tag
+    return TileService(coverages, TileSettings(), pool=None).plan(replace(ask, **more))
+
+
+def tag(*args, **more):
+    return planned(*args, **more).tag
 
 
 def resampled(method):
@@ -47,3 +57,21 @@ def test_the_same_tile_has_the_same_tag():
 )
 def test_another_picture_has_another_tag(other):
     assert tag(**other) != tag()
+
+
+@pytest.mark.parametrize("row", [508, 509])
+def test_beside_the_grid_a_tile_is_transparent_also_where_bands_have_no_nodata(row):
+    spec = tiny_spec(bands=(BandSpec(name="red", dtype=np.dtype("uint8"), nodata=None),))
+    place = tile_at("EPSG3413Quad", 10, row, 508)
+    plan = planned(spec, place=place)
+    coverage = Coverage(
+        region=plan.region, bands={"red": np.zeros(plan.region.shape, np.uint8)}, snapshot="any"
+    )
+    found = np.asarray(Image.open(io.BytesIO(_picture(plan, coverage))).convert("RGBA"))[..., 3]
+    cols, rows = np.meshgrid(np.arange(256) + 0.5, np.arange(256) + 0.5)
+    x, y = ~spec.grid.geobox.affine * place.geobox().affine * (cols, rows)
+    height, width = spec.grid.shape
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    np.testing.assert_array_equal(found == 255, inside)
+    assert inside.any()
+    assert not inside.all()
