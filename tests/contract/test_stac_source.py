@@ -235,7 +235,7 @@ async def test_an_asset_that_items_lack(context):
 
     def lacking(**more):
         band = replace(spec.band("mad"), source={"asset": "matchtag", **more})
-        return replace(spec, bands=(band,), default_bands=("mad",))
+        return replace(spec, bands=(band,), default_bands=("mad",), styles=())
 
     source = create_source(lacking(), context)
     with pytest.raises(SourceCorruptError, match="has no asset 'matchtag'") as caught:

@@ -13,6 +13,7 @@ import pytest
 from icehouse_server.core.errors import DiskFullError, StoreError
 from icehouse_server.core.ports import FilledChunk
 from icehouse_server.store import DamagedChunksError, FolderLock, StoreSettings
+from icehouse_server.store.index import Index
 from icehouse_server.testing.fakes import Truth, tiny_spec
 from icehouse_server.testing.faulty import Calls, Failing, Panic, disk_error, storage_error
 from icehouse_server.testing.stores import open_store
@@ -118,9 +119,12 @@ async def test_an_error_of_a_lookup_went_to_the_caller_as_icechunk_words_it(stor
         with pytest.raises(StoreError):
             await tiny.absent(lease, [ONE, TWO])
         assert await tiny.absent(lease, [ONE, TWO]) == (TWO,)
+    async with tiny.lease() as lease:
+        tiny.index.become(await Index.load(SPEC, lease.session))  # as after a restart: nobody has looked yet
     calls.reset(once("lookup", partial(storage_error, errno.EIO)))
     with pytest.raises(StoreError):
         await tiny.voids([ONE])
+    assert tiny.index.is_unsure(ONE)
 
 
 async def test_a_panic_made_readiness_fail_instead_of_being_its_answer(store, calls):

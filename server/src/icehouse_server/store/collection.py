@@ -585,9 +585,8 @@ class CollectionStore:
         with refusals(_UNREADABLE):
             if of_void <= _INLINE_BYTES:
                 return await loop.run_in_executor(self._pool, _inline, lease.session, keys)
-            found = await asyncio.gather(*map(is_small, keys), return_exceptions=True)
-        # One that is gone meanwhile has no size, and one that can't be read is not void.
-        return [key for key, small in zip(keys, found, strict=True) if small is True]
+            found = await asyncio.gather(*map(is_small, keys))
+        return [key for key, small in zip(keys, found, strict=True) if small]
 
 
 def _inline(session: icechunk.Session, keys: Sequence[ChunkKey]) -> list[ChunkKey]:

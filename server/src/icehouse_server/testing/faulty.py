@@ -41,7 +41,7 @@ _REPOSITORY: Mapping[str, tuple[str, ...]] = {
 _SESSION: Mapping[str, tuple[str, ...]] = {
     "commit": ("commit", "commit_async"),
     "list": ("chunk_coordinates",),
-    "lookup": ("chunk_type_async",),
+    "lookup": ("chunk_type", "chunk_type_async"),
 }
 _STORE: Mapping[str, tuple[str, ...]] = {"get": ("get",), "set": ("set",), "delete": ("delete",)}
 _FILES: Mapping[str, tuple[str, ...]] = {
