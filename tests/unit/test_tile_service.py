@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from threading import current_thread, main_thread
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.requests import Request
 
+from icehouse_server.api import tilesets
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.limits import Limits
@@ -75,3 +78,14 @@ def test_beside_the_grid_a_tile_is_transparent_also_where_bands_have_no_nodata(r
     np.testing.assert_array_equal(found == 255, inside)
     assert inside.any()
     assert not inside.all()
+
+
+async def test_the_tile_sets_are_looked_for_beside_the_event_loop(monkeypatch):
+    def offered(_):
+        assert current_thread() is not main_thread()
+        return ("EPSG3413Quad",)
+
+    monkeypatch.setattr(tilesets, "offered", offered)
+    scope = {"type": "http", "method": "GET", "path": "/", "scheme": "http", "headers": [(b"host", b"here")]}
+    found = await tilesets.get_tilesets(Request({**scope, "query_string": b"", "root_path": ""}), SPEC)
+    assert [each["title"] for each in found["tilesets"]] == ["tiny in EPSG3413Quad"]

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
 from icehouse_server import output
@@ -29,7 +30,7 @@ async def get_tilesets(request: Request, spec: Spec) -> dict[str, Any]:
     here = f"{base_url(request)}/collections/{spec.id}/tiles"
     return {
         "links": [{"rel": "self", "type": "application/json", "href": here}],
-        "tilesets": [_tileset(request, spec, tms) for tms in offered(spec)],
+        "tilesets": [_tileset(request, spec, tms) for tms in await run_in_threadpool(offered, spec)],
     }
 
 
