@@ -31,6 +31,7 @@ from icehouse_server.downloads.flights import Failures, Flight, Flights, Job
 from icehouse_server.service import Amounts, ChunkState, Inventory, Picture, Pulse, View, changes
 from icehouse_server.service.inventory import _counts, _failed
 from icehouse_server.store import Index, StoreSettings
+from icehouse_server.store import collection as collection_module
 from icehouse_server.testing.fakes import tiny_spec
 from icehouse_server.testing.stores import open_store
 
@@ -251,6 +252,31 @@ async def test_who_looks_finds_voids_from_before_the_start(tmp_path, chunk):
             assert index.void_within("dem", None, whole).tolist() == [[False, True], [False, True]]
             assert not index.unsure_within("dem", None, whole).any()
             assert collection.leases == 0
+
+
+async def test_small_chunks_that_are_not_void_are_decoded_a_few_at_a_time(tmp_path, monkeypatch):
+    band = BandSpec(name="dem", dtype=np.dtype("float32"), nodata=-9999.0)
+    spec = tiny_spec(rows=512, cols=512, chunk=16, bands=(band,))
+    flat = np.zeros((16, 16), dtype="float32")
+    keys = [spec.key("dem", row, col) for row, col in product(range(32), range(32))]
+    with ThreadPoolExecutor(2) as pool:
+        settings = StoreSettings(decoded_bytes=10**7)
+        async with open_store(tmp_path, [spec], settings, pool=pool) as store:
+            await store.collections["tiny"].commit(
+                tuple(FilledChunk(key=key, values=flat, void=False, provenance=()) for key in keys)
+            )
+        async with open_store(tmp_path, [spec], settings, pool=pool) as store:
+            collection, read = store.collections["tiny"], []
+            stored = collection._stored
+
+            async def noted(lease, band, some):
+                read.append(len(some))
+                return await stored(lease, band, some)
+
+            monkeypatch.setattr(collection, "_stored", noted)
+            monkeypatch.setattr(collection_module, "_LOOKED_AT_BYTES", 100 * flat.nbytes)
+            assert await collection.voids(keys) == 0
+    assert (sum(read), max(read)) == (len(keys), 100)
 
 
 # Outlines

@@ -46,6 +46,9 @@ _INLINE_BYTES = 512
 _LOOKED_AT_ONCE = 1000
 """Chunks that are looked at in one turn, whether they are void."""
 
+_LOOKED_AT_BYTES = 16 * 1024**2
+"""Bytes of those that are decoded for it at once: a small one that is not void takes its full size."""
+
 DROPPED_AT_ONCE = 1000
 """Chunks that one call of ``drop`` is given at most: readers and writers get their turn in between."""
 
@@ -561,8 +564,9 @@ class CollectionStore:
                 for band in self.spec.bands:
                     mine = [key for key in part if key.band == band.name]
                     small = await self._small(lease, band, mine) if mine else []
-                    if small:
-                        await self._stored(lease, band, small)
+                    at_once = _LOOKED_AT_BYTES // (self.spec.grid.chunk**2 * band.dtype.itemsize) or 1
+                    for some in itertools.batched(small, at_once):
+                        await self._stored(lease, band, some)
                 if lease.generation == self._decoded.generation:  # else what was read may be from before
                     for key in part:
                         self.index.settle(key)
