@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
@@ -9,7 +10,9 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -38,6 +41,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     sizes = Counter(item.path for item in items)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path not in slow, -sizes[item.path]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_tls_context() -> Iterator[None]:
+    """Each client of httpx reads the machine's certificates, in 30 ms, also for http: here once a process."""
+    cached = functools.cache(httpx.create_ssl_context)
+    with mock.patch("httpx._transports.default.create_ssl_context", cached):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,23 @@ def sea(server, _):
     assert answer.status_code == 200, answer.text
 
 
+def tile(server, _):
+    """Pictures of what is there, and of nothing but hatch."""
+    for place in ("11/1881/533", "3/7/1"):
+        url = f"{server.url}/collections/arcticdem-32m/xyz/{place}.png"
+        assert httpx.get(url, timeout=60).status_code == 200
+
+
+def listens(server, _):
+    """Somebody who looks on, until he has seen something."""
+    address = urlsplit(server.url)
+    for path in ("/status/events", "/collections/arcticdem-32m/inventory/events?cell=64"):
+        with socket.create_connection((address.hostname, address.port), timeout=60) as reader:
+            reader.sendall(f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode())
+            assert reader.recv(1000).startswith(b"HTTP/1.1 200")
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 def leaves(server, _):
     """A miss whose client goes before there is an answer."""
     address, place = urlsplit(server.url), next(FRESH)
@@ -91,7 +108,7 @@ def leaves(server, _):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-KINDS = (small, wrong, sea, unknown, leaves, small, gone, document, small, wrong, small, broken_off)
+KINDS = (small, wrong, sea, unknown, leaves, tile, gone, document, small, wrong, listens, broken_off)
 
 
 def ask_many(server, geobox, count):
