@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -286,6 +287,42 @@ def pytest_runtest_makereport(item):
 
 
 # ---- what is asked of a page ----
+
+
+@pytest.fixture
+def pixels():
+    """The pixels of the map, without the panel: (rows, columns, 3), uint8."""
+
+    def take(page):
+        box = page.locator("#chart").bounding_box()
+        clip = {"x": box["x"] + 80, "y": box["y"] + 100, "width": 600, "height": 400}
+        with Image.open(io.BytesIO(page.screenshot(clip=clip, scale="css"))) as image:
+            return np.asarray(image.convert("RGB"))
+
+    return take
+
+
+@pytest.fixture
+def at_rest():
+    """Waits until all tiles in sight have come, or failed."""
+
+    def wait(page):
+        page.locator("#chart[aria-busy='false']").wait_for()
+        page.locator(".chip.loading").wait_for(state="detached")
+
+    return wait
+
+
+@pytest.fixture
+def view():
+    """What the address says is looked at."""
+    return lambda page: dict(pair.split("=", 1) for pair in page.url.partition("#")[2].split("&"))
+
+
+@pytest.fixture
+def curl():
+    """The words of the curl line that the page shows."""
+    return lambda page: shlex.split(page.get_by_label("curl line", exact=True).inner_text())
 
 
 @pytest.fixture(scope="session")

@@ -19,36 +19,6 @@ VOID = "x=3900000&y=-3900000"
 """Sea: the source says that there is nothing, at no cost."""
 
 
-@pytest.fixture
-def pixels():
-    """The pixels of the map, without the panel: (rows, columns, 3), uint8."""
-
-    def take(page):
-        box = page.locator("#chart").bounding_box()
-        clip = {"x": box["x"] + 80, "y": box["y"] + 100, "width": 600, "height": 400}
-        with Image.open(io.BytesIO(page.screenshot(clip=clip, scale="css"))) as image:
-            return np.asarray(image.convert("RGB"))
-
-    return take
-
-
-@pytest.fixture
-def at_rest():
-    """Waits until all tiles in sight have come, or failed."""
-
-    def wait(page):
-        page.locator("#chart[aria-busy='false']").wait_for()
-        page.locator(".chip.loading").wait_for(state="detached")
-
-    return wait
-
-
-@pytest.fixture
-def view():
-    """What the address says is looked at."""
-    return lambda page: dict(pair.split("=", 1) for pair in page.url.partition("#")[2].split("&"))
-
-
 def test_it_shows_the_collections_and_one_of_them(page, daemon, at_rest, view):
     at_rest(page)
     served = daemon.http.get("/collections").json()["collections"]

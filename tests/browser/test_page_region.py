@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 from urllib.parse import parse_qsl, urlsplit
 
@@ -35,12 +34,6 @@ def draw(open_page):
         return page
 
     return make
-
-
-@pytest.fixture
-def curl():
-    """The words of the curl line that the page shows."""
-    return lambda page: shlex.split(page.get_by_label("curl line", exact=True).inner_text())
 
 
 def shown(page):

@@ -52,9 +52,11 @@ export class Catalogue {
   }
 }
 
-function about({ description, attribution, license, links }: Collection): TemplateResult {
+function about({ title, description, attribution, license: named, links }: Collection): TemplateResult {
+  const license = named === "other" ? "" : named;
+  const said = firstSentence(description);
   return html`<div class="about">
-    <p>${firstSentence(description)}</p>
+    ${said === title ? nothing : html`<p>${said}</p>`}
     <p class="hint">
       ${attribution}${attribution && license ? ". " : ""}${license ? `Licence: ${license}.` : ""}
       ${links.map(({ title, href }) => html` <a href=${href} rel="external noreferrer">${title}</a>`)}

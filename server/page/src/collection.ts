@@ -11,7 +11,15 @@ export interface Band {
 export interface Style {
   name: string;
   title: string;
+  /** One band, or three as red, green and blue. */
+  bands: readonly string[];
+  /** Lowest and highest value of each band that is shown; null where nothing says them. */
+  rescale: readonly Interval[] | null;
+  /** Light and shade alone: there are no lowest and highest values. */
+  relief: boolean;
 }
+
+export type Interval = [number, number];
 
 /** What the page knows of a collection. */
 export interface Collection {
@@ -51,7 +59,7 @@ interface Document {
   license?: string;
   links: { rel: string; href: string; title?: string }[];
   bands: { name: string; description?: string; unit?: string; units?: string }[];
-  renders?: Record<string, { title?: string }>;
+  renders?: Record<string, Render>;
   "cube:dimensions": { time?: { values?: string[] } };
   "cube:variables": Record<string, { unit?: string }>;
   extent: { spatial: { bbox: Box[] } };
@@ -61,6 +69,14 @@ interface Document {
   "proj:transform": [number, number, number, number, number, number];
   "icehouse:chunk": number;
   "icehouse:levels"?: number;
+}
+
+interface Render {
+  title?: string;
+  bands: string[];
+  rescale?: Interval[];
+  colormap_name?: string;
+  "icehouse:hillshade"?: boolean;
 }
 
 /** Ask for all collections. */
@@ -85,7 +101,7 @@ function collectionOf(document: Document): Collection {
       description: description ?? name,
       unit: unitOf(unit ?? units ?? document["cube:variables"][name]?.unit ?? ""),
     })),
-    styles: Object.entries(document.renders ?? {}).map(([name, { title }]) => ({ name, title: title ?? name })),
+    styles: Object.entries(document.renders ?? {}).map(([name, render]) => styleOf(name, render)),
     steps: document["cube:dimensions"].time?.values ?? [],
     crs: document["proj:code"],
     bounds: document["proj:bbox"],
@@ -96,6 +112,12 @@ function collectionOf(document: Document): Collection {
     chunk: document["icehouse:chunk"],
     levels: document["icehouse:levels"] ?? 1,
   };
+}
+
+function styleOf(name: string, render: Render): Style {
+  const { title, bands, rescale, colormap_name } = render;
+  const relief = render["icehouse:hillshade"] === true && colormap_name === undefined;
+  return { name, title: title ?? name, bands, rescale: rescale ?? null, relief };
 }
 
 /** CF writes "1" for what has no unit. */

@@ -43,3 +43,9 @@ export function moment(text: string): string {
   const today = at.toDateString() === new Date().toDateString();
   return today ? at.toLocaleTimeString() : at.toLocaleString();
 }
+
+/** When a time step starts: its day, and its time where that is not midnight (UTC). */
+export function stepName(start: string): string {
+  const [day, time] = [start.slice(0, 10), start.slice(11, 16)];
+  return time === "" || time === "00:00" ? day : `${day} ${time} UTC`;
+}

@@ -2,17 +2,19 @@ import { type TemplateResult, html, nothing } from "lit-html";
 import { createRef, ref } from "lit-html/directives/ref.js";
 
 import { drawKey, STATES, type State } from "./chunkstyle";
-import type { Collection } from "./collection";
-import { count } from "./figures";
+import type { Collection, Style } from "./collection";
+import { count, stepName } from "./figures";
 import type { Inventory } from "./inventory";
 import type { Legend } from "./legend";
 import type { Palette } from "./palette";
+import { range } from "./range";
 import { type MapProjection, projectionsFor } from "./projection";
 import type { View } from "./view";
 
 interface Shown {
   collection: Collection;
   projection: MapProjection;
+  style: Style;
   view: View;
   /** Level that the tiles are drawn from. */
   drawn: number;
@@ -23,13 +25,13 @@ interface Shown {
 
 /** Choices about the picture, its legend, and the inventory with its key. */
 export function layers(shown: Shown, go: (change: Partial<View>) => void): TemplateResult {
-  const { collection, projection, view, legend } = shown;
+  const { collection, projection, style, view, legend } = shown;
   const styles = collection.styles.map(({ name, title }) => [name, title] as const);
-  const steps = [...collection.steps].reverse().map((step) => [step, step.slice(0, 10)] as const);
+  const steps = [...collection.steps].reverse().map((step) => [step, stepName(step)] as const);
   const projections = projectionsFor(collection.crs).map(({ tms, title }) => [tms, title] as const);
   return html`
-    ${styles.length > 1 ? choice("Style", styles, view.style, (style) => go({ style })) : nothing}
-    ${legend.template()}
+    ${styles.length > 1 ? choice("Style", styles, view.style, (name) => go({ style: name, rescale: "" })) : nothing}
+    ${legend.template()} ${style.relief ? nothing : range(style, view.rescale, (rescale) => go({ rescale }))}
     ${steps.length ? choice("Time step", steps, view.datetime, (datetime) => go({ datetime })) : nothing}
     ${choice("Map projection", projections, projection.tms, (tms) => go({ tms, x: NaN, y: NaN, z: NaN }))}
     ${stock(shown, go)}

@@ -29,11 +29,6 @@ export class Legend {
     this.#changed = changed;
   }
 
-  /** Bands that the style draws. */
-  get bands(): string[] {
-    return this.#document?.bands ?? [];
-  }
-
   /** Ask for the legend of a style. */
   async load(collection: string, query: Query): Promise<void> {
     const path = `collections/${collection}/legend.json`;
@@ -53,9 +48,10 @@ export class Legend {
     }
   }
 
-  /** Ask again, as after an error. */
+  /** Say nothing; what is shown next is asked for again. */
   forget(): void {
-    this.#asked = "";
+    [this.#asked, this.#document, this.#problem] = ["", null, null];
+    this.#changed();
   }
 
   template(): TemplateResult | typeof nothing {

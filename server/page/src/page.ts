@@ -102,7 +102,7 @@ export class Page {
     const projection = projections.find(({ tms }) => tms === this.address.view.tms) ?? projections[0]!;
     this.address.note(completed(this.address.view, collection, projection));
     const { view } = this.address;
-    const same = (["collection", "tms", "style", "datetime"] as const).every((name) => before?.[name] === view[name]);
+    const same = (["collection", "tms", "style", "rescale", "datetime"] as const).every((name) => before?.[name] === view[name]);
     try {
       if (same) {
         this.scene.chart.go(view);

@@ -1,5 +1,6 @@
 import { type TemplateResult, html, nothing } from "lit-html";
 
+import type { Style } from "./collection";
 import { counted } from "./figures";
 import { gauges, summary } from "./gauges";
 import { layers } from "./layers";
@@ -127,6 +128,7 @@ export function overlay({ scene }: Page): TemplateResult {
             ${zoomIn ? html`<button @click=${zoomIn}>Zoom in</button>` : nothing}
           </div>`
         : nothing}
+      ${shown && !shown.picture.drawable ? undrawn(shown.style) : nothing}
       ${problems[0] ? failed(problems[0], problems.length, tiles) : nothing}
     </div>
     ${point.template()}
@@ -134,6 +136,15 @@ export function overlay({ scene }: Page): TemplateResult {
       ${shown?.collection.attribution ? html`${shown.collection.attribution} · ` : nothing}Outlines: Natural Earth
     </p>
   `;
+}
+
+/** Nothing says which values get the first and the last colour: better words than an empty map. */
+function undrawn({ bands }: Style): TemplateResult {
+  const give = () => document.querySelector<HTMLInputElement>(".range input")?.focus();
+  return html`<div class="chip" role="status">
+    <p><strong>No picture yet.</strong> Nothing says which values of ${bands.join(", ")} to show.</p>
+    <button @click=${give}>Give them</button>
+  </div>`;
 }
 
 function failed({ words }: Problem, count: number, tiles: Tiles): TemplateResult {

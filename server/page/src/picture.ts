@@ -8,7 +8,10 @@ export interface Picture {
   collection: string;
   projection: MapProjection;
   style: string;
+  rescale: string;
   datetime: string;
+  /** False where nothing says which values are shown: its tiles would be refused. */
+  drawable: boolean;
   grid: TileGrid;
   /** First zoom at which tiles have the daemon fetch what is absent. */
   fetchZoom: number;
@@ -33,11 +36,17 @@ interface TileMatrixSet {
 /** Ask for what has to be known before a tile can be asked for. */
 export async function loadPicture(
   daemon: Daemon,
-  wish: Pick<Picture, "collection" | "projection" | "style" | "datetime">,
+  wish: Pick<Picture, "collection" | "projection" | "style" | "rescale" | "datetime" | "drawable">,
 ): Promise<Picture> {
-  const { collection, projection, style, datetime } = wish;
+  const { collection, projection, style, datetime, drawable } = wish;
+  // Zooms are those of any range.
+  const rescale = drawable ? wish.rescale : "0,1";
   const [{ minzoom, maxzoom }, { tileMatrices }] = await Promise.all([
-    daemon.document<TileJson>(`collections/${collection}/${projection.tms}/tilejson.json`, { style, datetime }),
+    daemon.document<TileJson>(`collections/${collection}/${projection.tms}/tilejson.json`, {
+      style,
+      rescale,
+      datetime,
+    }),
     daemon.document<TileMatrixSet>(`tileMatrixSets/${projection.tms}`),
   ]);
   return { ...wish, grid: gridOf(tileMatrices, maxzoom), fetchZoom: minzoom };

@@ -3,7 +3,7 @@ import { type TemplateResult, html, nothing } from "lit-html";
 
 import type { Collection } from "./collection";
 import type { Daemon } from "./daemon";
-import { degrees, value } from "./figures";
+import { degrees, stepName, value } from "./figures";
 import { asProblem, isAbort, type Problem } from "./problem";
 import type { MapProjection } from "./projection";
 
@@ -28,6 +28,7 @@ export class Point {
   #projection: MapProjection | null = null;
   #at: Coordinate | null = null;
   #lonlat: [number, number] = [0, 0];
+  #datetime = "";
   #answer: Answer = { kind: "asking" };
 
   /** @param changed called when the card changes. */
@@ -47,12 +48,13 @@ export class Point {
     projection: MapProjection,
     at: Coordinate,
     lonlat: [number, number],
-    bands: string[],
+    bands: readonly string[],
     datetime: string,
   ): Promise<void> {
     this.#abort.abort();
     const abort = (this.#abort = new AbortController());
     [this.#collection, this.#projection, this.#at, this.#lonlat] = [collection, projection, at, lonlat];
+    this.#datetime = datetime;
     this.#answer = { kind: "asking" };
     this.#changed();
     const where = { x: at[0], y: at[1], crs: projection.crs };
@@ -85,6 +87,7 @@ export class Point {
     return html`<section class="card" aria-label="Values at a point">
       <button class="icon close" aria-label="Close the values" @click=${() => this.close()}>×</button>
       <div role="status">${this.#said()}</div>
+      ${this.#datetime ? html`<p class="where">Time step ${stepName(this.#datetime)}</p>` : nothing}
       <p class="where">${degrees(...this.#lonlat)}</p>
       ${this.#projection.metres ? html`<p class="where">${this.#projection.code} <span>${own}</span></p>` : nothing}
     </section>`;

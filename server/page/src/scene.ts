@@ -2,7 +2,7 @@ import type { Coordinate } from "ol/coordinate";
 
 import { boxCrs, BoxDraw, boxOf } from "./boxdraw";
 import { Chart, type Place } from "./chart";
-import type { Collection } from "./collection";
+import type { Collection, Style } from "./collection";
 import type { Daemon } from "./daemon";
 import { Inventory } from "./inventory";
 import type { Jobs } from "./jobs";
@@ -22,6 +22,7 @@ import { whereabouts } from "./whereabouts";
 export interface Shown {
   collection: Collection;
   projection: MapProjection;
+  style: Style;
   picture: Picture;
 }
 
@@ -90,21 +91,27 @@ export class Scene {
 
   async #show(collection: Collection, projection: MapProjection, view: View): Promise<boolean> {
     const turn = ++this.#turn;
-    const { style, datetime } = view;
+    const { style: name, rescale, datetime } = view;
+    const style = collection.styles.find((one) => one.name === name)!; // the view is whole
+    const drawable = style.relief || style.rescale !== null || rescale !== "";
+    const wish = { collection: collection.id, projection, style: name, rescale, datetime, drawable };
     const [picture] = await Promise.all([
-      loadPicture(this.#daemon, { collection: collection.id, projection, style, datetime }),
-      this.legend.load(collection.id, { style }),
+      loadPicture(this.#daemon, wish),
+      drawable ? this.legend.load(collection.id, { style: name, rescale }) : this.legend.forget(),
     ]);
     if (turn !== this.#turn) {
       return false;
     }
     const elsewhere = this.shown?.collection.id !== collection.id || this.shown.projection !== projection;
-    this.shown = { collection, projection, picture };
+    this.shown = { collection, projection, style, picture };
+    this.#view = view;
     this.tiles.show(picture);
     void this.#land.show(projection, this.#colours);
     if (elsewhere) {
       this.point.close();
       this.chart.show(projection, picture.grid, view, this.chart.extentOf(collection, projection));
+    } else if (this.point.at) {
+      this.#ask(this.point.at); // of another step, or of other bands
     }
     return true;
   }
@@ -115,8 +122,8 @@ export class Scene {
     if (!this.shown) {
       return;
     }
-    const { collection, projection } = this.shown;
-    const { bands } = this.legend;
+    const { collection, projection, style } = this.shown;
+    const bands = [...style.bands];
     const { extent, size } = this.chart;
     this.region.frame({ collection, crs: boxCrs(projection, collection.crs), bands, datetime: view.datetime });
     this.tiles.look(extent, this.chart.tileZoom);
@@ -155,9 +162,8 @@ export class Scene {
     if (!this.shown) {
       return null;
     }
-    const { collection, projection, picture } = this.shown;
-    const { bands } = this.legend;
-    const found = await whereabouts(this.#daemon, collection, projection, bands, picture.datetime, status);
+    const { collection, projection, style, picture } = this.shown;
+    const found = await whereabouts(this.#daemon, collection, projection, style.bands, picture.datetime, status);
     if (found) {
       this.chart.fit(found.extent, picture.fetchZoom + 1);
     }
@@ -176,9 +182,9 @@ export class Scene {
 
   #ask(at: Coordinate): void {
     if (this.shown && this.#view && !this.box.drawing) {
-      const { collection, projection } = this.shown;
+      const { collection, projection, style } = this.shown;
       const place = this.chart.toLonLat(at);
-      void this.point.ask(collection, projection, at, place, this.legend.bands, this.#view.datetime);
+      void this.point.ask(collection, projection, at, place, style.bands, this.#view.datetime);
     }
   }
 

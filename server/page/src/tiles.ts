@@ -47,10 +47,14 @@ export class Tiles {
     this.#changed = changed;
   }
 
-  /** Show another picture. */
+  /** Show another picture; one that can't be drawn leaves the map empty. */
   show(picture: Picture): void {
     this.#end(() => true);
     this.#fates.clear();
+    if (!picture.drawable) {
+      this.layer.setSource(null);
+      return;
+    }
     const source = new PictureSource({
       loader: (z, x, y) => this.#load(picture, z, x, y),
       projection: olProjection(picture.projection),
@@ -104,9 +108,9 @@ export class Tiles {
     this.#fates.set(`${z}/${x}/${y}`, fate);
     this.#changed();
     try {
-      const { collection, projection, style, datetime } = picture;
+      const { collection, projection, style, rescale, datetime } = picture;
       const path = `collections/${collection}/tiles/${projection.tms}/${z}/${y}/${x}`;
-      const url = this.#daemon.url(path, { style, datetime, f: "png" });
+      const url = this.#daemon.url(path, { style, rescale, datetime, f: "png" });
       const response = await this.#daemon.fetch(url, { signal: abort.signal });
       fate.notShown = Number(response.headers.get(NOT_SHOWN) ?? 0);
       return response.status === 204 ? nothing() : await createImageBitmap(await response.blob());

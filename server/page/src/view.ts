@@ -1,4 +1,4 @@
-import type { Collection } from "./collection";
+import type { Collection, Interval } from "./collection";
 import type { MapProjection } from "./projection";
 
 /** What is looked at: all of it stands in the URL's hash, so that it can be shared and gone back to. */
@@ -6,6 +6,8 @@ export interface View {
   collection: string;
   tms: string;
   style: string;
+  /** Lowest and highest value that the person wants shown, as "0,100"; empty: those of the style. */
+  rescale: string;
   datetime: string;
   /** Centre in the map's CRS, and zoom of the tile matrix set; NaN: as the collection asks for. */
   x: number;
@@ -20,6 +22,7 @@ const EMPTY: View = {
   collection: "",
   tms: "",
   style: "",
+  rescale: "",
   datetime: "",
   x: NaN,
   y: NaN,
@@ -37,6 +40,7 @@ export function parseView(hash: string): View {
     collection: text("collection"),
     tms: text("tms"),
     style: text("style"),
+    rescale: intervalOf(text("rescale")) ? text("rescale") : "",
     datetime: text("datetime"),
     x: number("x"),
     y: number("y"),
@@ -52,6 +56,7 @@ export function formatView(view: View): string {
     ["collection", view.collection],
     ["tms", view.tms],
     ["style", view.style],
+    ["rescale", view.rescale],
     ["datetime", view.datetime],
     ["x", Number.isFinite(view.x) ? String(view.x) : ""],
     ["y", Number.isFinite(view.y) ? String(view.y) : ""],
@@ -60,14 +65,21 @@ export function formatView(view: View): string {
     ["level", view.level],
   ];
   const hash = new URLSearchParams(parts.filter(([, value]) => value !== "")).toString();
-  return `#${hash.replaceAll("%3A", ":")}`;
+  return `#${hash.replaceAll("%3A", ":").replaceAll("%2C", ",")}`;
 }
 
 /** What was left open, or can't be had, as it will be. */
 export function completed(view: View, { id, styles, steps }: Collection, { tms }: MapProjection): Partial<View> {
   const style = styles.find(({ name }) => name === view.style) ?? styles[0];
   const datetime = steps.find((start) => start === view.datetime) ?? steps.at(-1) ?? "";
-  return { collection: id, tms, style: style?.name ?? "", datetime };
+  return { collection: id, tms, style: style?.name ?? "", rescale: style?.relief ? "" : view.rescale, datetime };
+}
+
+/** Two numbers such as "0,100", the lower one first; null for anything else. */
+export function intervalOf(text: string): Interval | null {
+  const numbers = text.split(",").map((part) => (part.trim() === "" ? NaN : Number(part)));
+  const [low, high] = numbers;
+  return numbers.length === 2 && numbers.every(Number.isFinite) && low! < high! ? [low!, high!] : null;
 }
 
 /** The view in the address bar. */

@@ -21,7 +21,7 @@ export async function whereabouts(
   daemon: Daemon,
   collection: Collection,
   projection: MapProjection,
-  bands: string[],
+  bands: readonly string[],
   datetime: string,
   status: Status | null,
 ): Promise<Whereabouts | null> {

@@ -10,6 +10,7 @@ from icehouse_server.api import schemas
 from icehouse_server.api.coverage import crs_uri
 from icehouse_server.api.schemas import json_answer, link
 from icehouse_server.api.state import Spec, State, base_url
+from icehouse_server.api.styles import known_rescale
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.style import Style
 from icehouse_server.core.time import written
@@ -116,7 +117,7 @@ def collection_document(spec: CollectionSpec, base: str) -> dict[str, Any]:
         "cube:dimensions": _dimensions(spec),
         "cube:variables": {band.name: _variable(spec, band) for band in spec.bands},
         "bands": [_band(band) for band in spec.bands],
-        "renders": {style.name: _render(style) for style in spec.styles},
+        "renders": {style.name: _render(style, spec) for style in spec.styles},
         "proj:code": _code(spec.grid.crs),
         "proj:shape": list(spec.grid.shape),
         "proj:transform": [affine.a, affine.b, affine.c, affine.d, affine.e, affine.f],
@@ -196,11 +197,14 @@ def _band(band: BandSpec) -> dict[str, Any]:
     return found if band.nodata is None else {**found, "nodata": _json_number(band.nodata)}
 
 
-def _render(style: Style) -> dict[str, Any]:
-    """Return a style as STAC's Render extension has it; of its own are ``hillshade`` and ``mask``."""
+def _render(style: Style, spec: CollectionSpec) -> dict[str, Any]:
+    """Return a style as STAC's Render extension has it; of its own are ``hillshade`` and ``mask``.
+
+    One that needs a range and has no ``rescale`` here can only be shown with a range of the caller's.
+    """
     found: dict[str, Any] = {"title": style.title, "assets": [], "bands": list(style.bands)}
-    if style.rescale is not None:
-        found["rescale"] = [list(pair) for pair in style.rescale]
+    if (rescale := known_rescale(style, spec)) is not None:
+        found["rescale"] = [list(pair) for pair in rescale]
     own = {"icehouse:hillshade": style.hillshade or None, "icehouse:mask": style.mask}
     said = {"colormap_name": style.colormap_name, "resampling": style.resampling, **own}
     return found | {name: value for name, value in said.items() if value is not None}

@@ -150,16 +150,23 @@ def _refusal(said: str, bands: str | None) -> BadParameterError:
     return BadParameterError(name, f"{name}: {rest}", hint=hint)
 
 
+def known_rescale(style: Style, spec: CollectionSpec) -> tuple[Interval, ...] | None:
+    """Return a style's range: its own, of another style of the same bands, or of bytes; None without any."""
+    if style.rescale is not None or not style.needs_rescale:
+        return style.rescale
+    known = (other.rescale for other in spec.styles if other.bands == style.bands and other.rescale)
+    return next(known, None) or ranges_of(spec.select(style.bands))
+
+
 def _complete(style: Style, spec: CollectionSpec) -> Style:
-    """Return a style with its range: of another style of the same bands, or of bytes.
+    """Return a style with its range.
 
     Raises:
         BadParameterError: nothing says between which values the colours lie.
     """
-    if style.rescale is not None or not style.needs_rescale:
+    if not style.needs_rescale:
         return style
-    known = (other.rescale for other in spec.styles if other.bands == style.bands and other.rescale)
-    rescale = next(known, None) or ranges_of(spec.select(style.bands))
+    rescale = known_rescale(style, spec)
     if rescale is None:
         raise BadParameterError(
             "rescale",
