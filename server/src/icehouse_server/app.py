@@ -15,6 +15,7 @@ from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.ports import Documents, Source
+from icehouse_server.core.tile_matrix_sets import tile_matrix_sets
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
 from icehouse_server.service import (
     Amounts,
@@ -121,6 +122,7 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         pulse = Pulse(lambda: _amounts(downloads, context))
         beating = asyncio.create_task(pulse.run(), name="pulse")
         stack.callback(beating.cancel)
+        compute.submit(tile_matrix_sets)  # 40 ms, once, for which no first tile need hold up the loop
         log.info(
             "ready",
             cache_dir=str(folder),
