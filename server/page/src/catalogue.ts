@@ -59,7 +59,7 @@ function about({ title, description, attribution, license: named, links }: Colle
     ${said === title ? nothing : html`<p>${said}</p>`}
     <p class="hint">
       ${attribution}${attribution && license ? ". " : ""}${license ? `Licence: ${license}.` : ""}
-      ${links.map(({ title, href }) => html` <a href=${href} rel="external noreferrer">${title}</a>`)}
+      ${links.map(({ title, href }, index) => html`${index ? " · " : " "}<a href=${href} rel="external noreferrer">${title}</a>`)}
     </p>
   </div>`;
 }

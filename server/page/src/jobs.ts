@@ -89,7 +89,7 @@ export class Jobs {
         <span>${count(chunks_done)} of ${counted(chunks_total, "chunk")}</span>
         <progress max="100" value=${progress} aria-label=${`Progress of ${name}`}></progress>
       </div>
-      <button @click=${() => this.#cancel(id)} aria-label=${`Cancel ${name}`}>Cancel</button>
+      <button @click=${() => this.#cancel(id)} aria-label=${`Cancel ${name}, ${counted(chunks_total, "chunk")}`}>Cancel</button>
     </li>`;
   }
 }
