@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 
 import numpy as np
@@ -182,14 +183,14 @@ def test_the_inventory_is_of_the_step(open_page, daemon, at_rest):
     page = open_page(f"#collection=years&x={X}&y={Y}&z=8&level=0&datetime=2020-01-01T00:00:00Z")
     squares = page.locator("[data-figure='squares present']")
     at_rest(page)
-    squares.filter(has_text="0").wait_for()
+    squares.filter(has_text=re.compile("^0$")).wait_for()
     said = daemon.http.get("/collections/years/point", params={"x": X, "y": Y, "datetime": "2020"}).json()
     assert np.ravel([said["values"][name] for name in BANDS]).tolist() == value_of(2020).tolist()
-    squares.filter(has_text="1").wait_for()
+    squares.filter(has_text=re.compile("^1$")).wait_for()
     page.get_by_label("Time step").select_option("2021-01-01")
-    squares.filter(has_text="0").wait_for()
+    squares.filter(has_text=re.compile("^0$")).wait_for()
     page.get_by_label("Time step").select_option("2020-01-01")
-    squares.filter(has_text="1").wait_for()
+    squares.filter(has_text=re.compile("^1$")).wait_for()
 
 
 def test_what_has_no_range_says_so_and_takes_one(open_page, at_rest, view, pixels, axe):
