@@ -7,6 +7,7 @@ import re
 import pytest
 from rio_tiler.colormap import cmap
 
+from icehouse_server.api.styles import known_rescale
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.style import Style, colormap_names
 from icehouse_server.settings import read_collections
@@ -91,6 +92,23 @@ def test_a_wrong_style_of_a_file_is_refused_by_its_key(rest, said):
     with pytest.raises(ConfigurationError) as caught:
         spec(("ice", "uint8"), rest=f"[[styles]]\n{rest}\n")
     assert said in caught.value.detail
+
+
+def test_a_range_is_a_styles_own_or_of_the_same_bands_or_of_bytes():
+    styles = "".join(
+        f'[[styles]]\nname = "{name}"\nbands = ["{band}"]\n{more}\n'
+        for name, band, more in (
+            ("grey", "height", ""),
+            ("tinted", "height", 'rescale = [[0, 9]]\ncolormap_name = "viridis"'),
+            ("relief", "height", "hillshade = true"),
+            ("mask", "mask", ""),
+            ("error", "error", ""),
+        )
+    )
+    lake = spec(("height", "float32"), ("mask", "uint8"), ("error", "float32"), rest=styles)
+    known = {style.name: known_rescale(style, lake) for style in lake.styles}
+    nine, byte = ((0, 9),), ((0, 255),)
+    assert known == {"grey": nine, "tinted": nine, "relief": None, "mask": byte, "error": None}
 
 
 def test_every_built_in_collection_has_styles_that_need_nothing_more():
