@@ -17,7 +17,7 @@ from icehouse_server.core.ground import ground_spacing
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.core.style import Interval, Style
 from icehouse_server.output.hillshade import FLAT, exaggeration, hillshade
-from icehouse_server.output.png import png_bytes
+from icehouse_server.output.png import indexed_png_bytes, png_bytes
 from icehouse_server.output.validity import visible
 
 if TYPE_CHECKING:
@@ -48,7 +48,22 @@ class Sheet:
     """Pixels on each side of the coverage that are no part of the picture."""
 
 
-def draw(sheet: Sheet) -> Samples:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Indexed:
+    """A picture of at most 256 colours: a quarter of the bytes, and a fifth of the time to compress them."""
+
+    numbers: Samples
+    """(rows, columns): which colour."""
+    colours: Samples
+    """(256, 4) red, green, blue, alpha."""
+
+    @property
+    def samples(self) -> Samples:
+        """The same as (rows, columns, 4) red, green, blue and alpha."""
+        return self.colours[self.numbers]
+
+
+def draw(sheet: Sheet) -> Samples | Indexed:
     """Return a sheet's picture: transparent where one of its bands is invalid."""
     style, region = sheet.style, sheet.coverage.region
     inner = (slice(sheet.margin, -sheet.margin or None),) * 2
@@ -72,7 +87,7 @@ def draw(sheet: Sheet) -> Samples:
             return np.stack([shades, alpha], axis=-1)
         return _with_alpha(shaded_table(style.colormap_name)[layers[0], shades], alpha)
     if style.colormap_name is not None:
-        return _with_alpha(colour_table(style.colormap_name)[layers[0]], alpha)
+        return _coloured(layers[0], shown, colour_table(style.colormap_name))
     return np.stack([*layers, alpha], axis=-1)
 
 
@@ -88,6 +103,18 @@ def scaled(values: Pixels, shown: Mask, interval: Interval) -> Samples:
 def _shades(geobox: GeoBox, heights: Pixels, valid: Mask) -> Samples:
     across, down = ground_spacing(geobox)
     return hillshade(heights, valid, across, down, exaggeration(np.sqrt(across * down)))
+
+
+def _coloured(numbers: Samples, shown: Mask, table: Samples) -> Samples | Indexed:
+    """Return a picture by a colour table; what is not shown gets a colour that the picture does not need."""
+    if shown.all():
+        return Indexed(numbers=numbers, colours=table)
+    unused = np.flatnonzero(np.bincount(numbers[shown], minlength=len(table)) == 0)
+    if not unused.size:
+        return _with_alpha(table[numbers], shown.astype(np.uint8) * np.uint8(255))
+    colours = table.copy()
+    colours[unused[0]] = 0
+    return Indexed(numbers=np.where(shown, numbers, np.uint8(unused[0])), colours=colours)
 
 
 def _with_alpha(samples: Samples, alpha: Samples) -> Samples:
@@ -120,29 +147,42 @@ def shaded_table(name: str) -> Samples:
     return table
 
 
-def hatch(samples: Samples | None, where: Mask) -> Samples:
+def hatch(picture: Samples | Indexed | None, where: Mask) -> Samples:
     """Return a picture with a hatch where something is not shown; it goes on over the edges of tiles.
 
     Args:
-        samples: the picture, or None where there is nothing but the hatch.
+        picture: what is shown, or None where there is nothing but the hatch.
         where: (rows, columns), True = hatched.
     """
     rows, cols = where.shape
     diagonal = np.add.outer(np.arange(rows), np.arange(cols)) % _HATCH_PERIOD
     pattern = _HATCH[(diagonal < _HATCH_LINE).astype(np.intp)]
-    if samples is None:
+    if picture is None:
         return np.where(where[..., None], pattern, np.uint8(0))
-    if samples.shape[-1] == _GREY:
-        samples = samples[..., [0, 0, 0, 1]]
-    return np.where(where[..., None], pattern, samples)
+    return np.where(where[..., None], pattern, _in_colour(picture))
 
 
-def encode_picture(samples: Samples, name: str) -> bytes:
+def cut(picture: Samples | Indexed, where: Mask) -> Samples:
+    """Return a picture that is transparent but where it is said to be kept: (rows, columns), True = kept."""
+    samples = _in_colour(picture).copy()
+    samples[~where, -1] = 0
+    return samples
+
+
+def _in_colour(picture: Samples | Indexed) -> Samples:
+    """Return (rows, columns, 4) red, green, blue and alpha."""
+    samples = picture.samples if isinstance(picture, Indexed) else picture
+    return samples[..., [0, 0, 0, 1]] if samples.shape[-1] == _GREY else samples
+
+
+def encode_picture(picture: Samples | Indexed, name: str) -> bytes:
     """Return the file of a picture, in one of the formats of ``PICTURES``."""
     if name == "png":
-        return png_bytes(samples)
+        return (
+            indexed_png_bytes(picture.numbers, picture.colours)
+            if isinstance(picture, Indexed)
+            else png_bytes(picture)
+        )
     file = io.BytesIO()
-    if samples.shape[-1] == _GREY:
-        samples = samples[..., [0, 0, 0, 1]]
-    Image.fromarray(samples).save(file, "WEBP", quality=_WEBP_QUALITY, method=_WEBP_METHOD)
+    Image.fromarray(_in_colour(picture)).save(file, "WEBP", quality=_WEBP_QUALITY, method=_WEBP_METHOD)
     return file.getvalue()

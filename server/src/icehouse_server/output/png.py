@@ -71,3 +71,17 @@ def png_bytes(samples: Samples) -> bytes:
     file = io.BytesIO()
     Image.fromarray(samples).save(file, "PNG", compress_level=_LEVEL)
     return file.getvalue()
+
+
+def indexed_png_bytes(numbers: Samples, colours: Samples) -> bytes:
+    """Write a PNG with a palette.
+
+    Args:
+        numbers: (rows, columns): which colour.
+        colours: (256, 4) red, green, blue and alpha.
+    """
+    file = io.BytesIO()
+    image = Image.fromarray(numbers)
+    image.putpalette(colours[:, :3].tobytes())
+    image.save(file, "PNG", compress_level=_LEVEL, transparency=colours[:, 3].tobytes())
+    return file.getvalue()

@@ -36,7 +36,8 @@ from icehouse_server.output.crs import crs_of, gdal_crs
 WARP_MEMORY_MB = 1024
 """GDAL's memory limit for one piece. More than a piece can need, so that GDAL never cuts it again."""
 
-_LARGE = 256 * 256
+_LARGE = 512 * 512
+"""Pixels, of source or target, from which threads are worth starting."""
 _THREADS = min(4, os.cpu_count() or 1)
 """Threads of GDAL for one warp of a large piece: it cuts the piece by rows, and the pixels stay the same."""
 
@@ -117,7 +118,7 @@ def _reproject(
         dst_nodata=nodata,
         resampling=Resampling[method],
         init_dest_nodata=nodata is not None,
-        num_threads=_THREADS if values.size > _LARGE else 1,
+        num_threads=_THREADS if max(values.size, warped.size) > _LARGE else 1,
         warp_mem_limit=WARP_MEMORY_MB,
         # Both sides of the antimeridian must agree on which of them a pixel belongs to.
         **({"tolerance": 0.0} if piece.shared else {}),

@@ -17,14 +17,14 @@ from icehouse_server.core.pixel_chunks import chunk_numbers, pixels_in
 from icehouse_server.core.plan import Plan, Region, make_plan
 from icehouse_server.core.style import Style
 from icehouse_server.core.tile_matrix_sets import TilePlace, Zooms, zooms_of
-from icehouse_server.output.pictures import Sheet, draw, encode_picture, hatch
+from icehouse_server.output.pictures import Sheet, cut, draw, encode_picture, hatch
 from icehouse_server.service.coverages import Ask, CoverageService
 from icehouse_server.service.trace import Trace
 
 _MOST_PIXELS = 2**24
 """Pixels of the chunks of a band that one tile is read from at most: 256 of 256 x 256."""
 
-_DRAWN_AS = "2"
+_DRAWN_AS = "3"
 """Raised when the same pixels give another picture than before."""
 
 
@@ -205,16 +205,16 @@ def _tag(ask: TileAsk, region: Region, generation: str) -> str:
 def _picture(planned: TilePlan, coverage: Coverage) -> bytes:
     """Draw and encode a tile. Blocking."""
     ask, grid = planned.ask, planned.region.grid
-    samples = draw(Sheet(coverage=coverage, style=ask.style, margin=_margin(ask.style)))
+    picture = draw(Sheet(coverage=coverage, style=ask.style, margin=_margin(ask.style)))
     unmarked = _may_leave_unmarked(planned)
     if coverage.failed or unmarked:
         numbers = chunk_numbers(grid, ask.place.geobox())
         if unmarked:
-            samples[numbers < 0, -1] = 0
+            picture = cut(picture, numbers >= 0)
         keys = [ChunkKey.from_path(ask.spec.id, failure.chunk) for failure in coverage.failed]
         if keys:
-            samples = hatch(samples, pixels_in(grid, numbers, {(key.row, key.col) for key in keys}))
-    return encode_picture(samples, ask.format)
+            picture = hatch(picture, pixels_in(grid, numbers, {(key.row, key.col) for key in keys}))
+    return encode_picture(picture, ask.format)
 
 
 def _may_leave_unmarked(planned: TilePlan) -> bool:
