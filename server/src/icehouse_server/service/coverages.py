@@ -267,7 +267,7 @@ class CoverageService:
                     self.budget.release(size)
             if answer is not None:
                 return answer
-            plan = await self.plan(plan.region)
+            plan = replace(plan, absent=tuple(key for key in plan.needed if not store.index.has(key)))
         raise StoreError(
             "stored chunks can't be read back, even after they were fetched again",
             hint="look at the disk of the cache folder; where max_cache_bytes is set, it may be too small",
