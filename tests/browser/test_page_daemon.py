@@ -7,6 +7,8 @@ import socket
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "a-token-of-sixteen-characters-or-more"
 SEA = "#collection=arcticdem-32m&x=3900000&y=-3900000&z=9"
 

@@ -13,6 +13,8 @@ import xarray as xr
 
 from icehouse_server.testing.faults import Fault, Status
 
+pytestmark = pytest.mark.slow
+
 TILE = "67_33"
 FIGURES = {"needed": "needed", "present": "present", "absent": "absent", "void": "void"}
 

@@ -13,6 +13,8 @@ from affine import Affine
 from PIL import Image
 from pyproj import Transformer
 
+pytestmark = pytest.mark.slow
+
 BANDS = ("near", "red", "green")
 CELL = 1 / 1024
 YEARS = """

@@ -83,5 +83,7 @@ def indexed_png_bytes(numbers: Samples, colours: Samples) -> bytes:
     file = io.BytesIO()
     image = Image.fromarray(numbers)
     image.putpalette(colours[:, :3].tobytes())
-    image.save(file, "PNG", compress_level=_LEVEL, transparency=colours[:, 3].tobytes())
+    opacity = colours[:, 3]
+    holes = {} if (opacity == 255).all() else {"transparency": opacity.tobytes()}  # noqa: PLR2004
+    image.save(file, "PNG", compress_level=_LEVEL, **holes)
     return file.getvalue()
