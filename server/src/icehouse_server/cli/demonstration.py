@@ -133,7 +133,7 @@ def _daemon(cache: Path, port: int, mirrors: dict[str, str]) -> Iterator[str]:
 
 
 def _stay(url: str) -> None:
-    print(f"\nThe daemon stays at {url}. Try, in another terminal:\n")
+    print(f"\nThe daemon stays at {url}: open it in a browser, or try, in another terminal:\n")
     print(f'  curl -o dem.tif "{url}/collections/{_COLLECTION}/coverage.tif?bbox=150,65,151,65.5"')
     print(f'  curl "{url}/collections/{_COLLECTION}/point?lon=150.5&lat=65.25"')
     print(f'  curl "{url}/collections/{_COLLECTION}/plan?bbox=149,65,152,66"\n\nCtrl-C ends it.')
