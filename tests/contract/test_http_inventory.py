@@ -14,6 +14,7 @@ import httpx
 import pytest
 from shapely.geometry import shape
 
+import icehouse
 from icehouse_server.app import create_app
 from icehouse_server.settings import Settings
 from icehouse_server.testing.faults import Fault, Stall, Status
@@ -198,6 +199,27 @@ def test_across_the_antimeridian_and_at_the_pole(daemon):
     assert found["geometry"]["type"] == "MultiPolygon"
     south, north = shape(found["geometry"]).bounds[1::2]
     assert found["id"] in features(daemon, {"bbox": f"179,{south},-179,{north}"})
+
+
+def test_the_client_gives_the_same(daemon, place):
+    where = around(place.row, place.col)
+    assert load(daemon, place.row, place.col).status_code == 200
+    box = [float(edge) for edge in where["bbox"].split(",")]
+    with icehouse.Client(daemon.url) as client:
+        found = client["arcticdem-32m"].inventory(box, crs="EPSG:3413", bands="dem")
+        counted = client.inventory(box, "arcticdem-32m", crs="EPSG:3413", bands=["dem", "mad"], cell=8)
+        with pytest.raises(icehouse.BadParameter, match="cell"):
+            client["arcticdem-32m"].inventory(cell=3)
+        with pytest.raises(icehouse.BadParameter, match="datetime"):
+            client["arcticdem-32m"].inventory(box, crs="EPSG:3413", datetime="2020")
+    assert found["features"] == list(features(daemon, where, crs="EPSG:3413", properties="dem").values())
+    assert [entry["properties"]["state"] for entry in found["features"]] in (["present"], ["void"])
+    assert (
+        counted
+        == daemon.http.get(
+            daemon.path("inventory"), params={**where, "crs": "EPSG:3413", "properties": "dem,mad", "cell": 8}
+        ).json()
+    )
 
 
 def test_outside_is_empty(daemon):
