@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from odc.geo.crs import CRS
 from pydantic import WithJsonSchema
 
-from icehouse_server.api import events, regions, schemas, texts
+from icehouse_server.api import events, queries, regions, schemas, texts
 from icehouse_server.api.coverage import crs_uri
 from icehouse_server.api.outlines import outlines
 from icehouse_server.api.state import ApiState, Spec, State
@@ -50,19 +50,8 @@ def said(state: ChunkState) -> str:
 class InventoryQuery:
     """Query parameters, as text: every refusal names the parameter."""
 
-    bbox: Annotated[
-        str | None,
-        Query(
-            description="minx,miny,maxx,maxy; lon/lat by default; the first above the third crosses 180. "
-            "The whole collection when left out."
-        ),
-        WithJsonSchema(schemas.BBOX),
-    ] = None
-    bbox_crs: Annotated[
-        str | None,
-        Query(alias="bbox-crs", description="CRS of bbox. x,y axis order."),
-        WithJsonSchema(schemas.CRS),
-    ] = None
+    bbox: queries.Bbox = None
+    bbox_crs: queries.BboxCrs = None
     crs: Annotated[
         str | None,
         Query(description="CRS of the coordinates in the answer; CRS84 (lon, lat) by default."),
@@ -73,14 +62,8 @@ class InventoryQuery:
         Query(description="Level of the chunks; 0, the full resolution, by default."),
         WithJsonSchema(schemas.LEVEL),
     ] = None
-    properties: Annotated[
-        str | None,
-        Query(description="Bands, between commas; the collection's default bands when left out."),
-        WithJsonSchema(schemas.BANDS),
-    ] = None
-    datetime: Annotated[
-        str | None, Query(description=schemas.DATETIME_SAID), WithJsonSchema(schemas.DATETIME)
-    ] = None
+    properties: queries.Properties = None
+    datetime: queries.Datetime = None
     cell: Annotated[
         str | None,
         Query(description="Side of a square in chunks, whose chunks are counted; 1 by default."),

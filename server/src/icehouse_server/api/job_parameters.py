@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import Field, WithJsonSchema
 
-from icehouse_server.api import schemas, texts
+from icehouse_server.api import queries, schemas, texts
 from icehouse_server.api.parameters import CoverageBody, CoverageQuery, RegionBody, Whole, in_body
 from icehouse_server.api.schemas import nullable
 from icehouse_server.core.collection import BandSpec, CollectionSpec
@@ -39,25 +39,13 @@ class JobQuery:
         Query(description="minx,miny,maxx,maxy; lon/lat by default; the first above the third crosses 180."),
         WithJsonSchema(schemas.BBOX),
     ] = None
-    bbox_crs: Annotated[
-        str | None,
-        Query(alias="bbox-crs", description="CRS of bbox. x,y axis order."),
-        WithJsonSchema(schemas.CRS),
-    ] = None
+    bbox_crs: queries.BboxCrs = None
     properties: Annotated[
         str | None, Query(description="Bands, between commas."), WithJsonSchema(schemas.BANDS)
     ] = None
-    bands: Annotated[
-        str | None,
-        Query(description="The same as properties; give one of them."),
-        WithJsonSchema(schemas.BANDS),
-    ] = None
+    bands: queries.Bands = None
 
-    datetime: Annotated[
-        str | None,
-        Query(description=schemas.DATETIME_SAID),
-        WithJsonSchema(schemas.DATETIME),
-    ] = None
+    datetime: queries.Datetime = None
 
     level: Annotated[
         str | None,

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from shapely.geometry.base import BaseGeometry
 from starlette.concurrency import run_in_threadpool
 
-from icehouse_server.api import polygons, regions, schemas, texts
+from icehouse_server.api import polygons, queries, regions, schemas, texts
 from icehouse_server.api.schemas import nullable
 from icehouse_server.api.strict import Body
 from icehouse_server.core.collection import CollectionSpec
@@ -40,19 +40,8 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 class CoverageQuery:
     """Query parameters, as text: they are read by ``regions``, so that every refusal names the parameter."""
 
-    bbox: Annotated[
-        str | None,
-        Query(
-            description="minx,miny,maxx,maxy; lon/lat by default; the first above the third crosses 180. "
-            "The whole collection when left out."
-        ),
-        WithJsonSchema(schemas.BBOX),
-    ] = None
-    bbox_crs: Annotated[
-        str | None,
-        Query(alias="bbox-crs", description="CRS of bbox. x,y axis order."),
-        WithJsonSchema(schemas.CRS),
-    ] = None
+    bbox: queries.Bbox = None
+    bbox_crs: queries.BboxCrs = None
     crs: Annotated[
         str | None,
         Query(description="CRS of the output; the collection's by default."),
@@ -65,21 +54,9 @@ class CoverageQuery:
         Query(description="Cell size in units of crs: one number, or x,y. Not with width and height."),
         WithJsonSchema(schemas.RESOLUTION),
     ] = None
-    properties: Annotated[
-        str | None,
-        Query(description="Bands, between commas; the collection's default bands when left out."),
-        WithJsonSchema(schemas.BANDS),
-    ] = None
-    bands: Annotated[
-        str | None,
-        Query(description="The same as properties; give one of them."),
-        WithJsonSchema(schemas.BANDS),
-    ] = None
-    datetime: Annotated[
-        str | None,
-        Query(description=schemas.DATETIME_SAID),
-        WithJsonSchema(schemas.DATETIME),
-    ] = None
+    properties: queries.Properties = None
+    bands: queries.Bands = None
+    datetime: queries.Datetime = None
     level: Annotated[
         str | None,
         Query(

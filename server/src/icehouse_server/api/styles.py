@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import WithJsonSchema
 
-from icehouse_server.api import schemas, texts
+from icehouse_server.api import queries, schemas, texts
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError
 from icehouse_server.core.style import Interval, Style, colormap_names, ranges_of
@@ -30,11 +30,7 @@ class StyleQuery:
         Query(description="One band, or three as red, green and blue, between commas."),
         WithJsonSchema(schemas.BANDS),
     ] = None
-    bands: Annotated[
-        str | None,
-        Query(description="The same as properties; give one of them."),
-        WithJsonSchema(schemas.BANDS),
-    ] = None
+    bands: queries.Bands = None
     rescale: Annotated[
         list[str] | None,
         Query(description="low,high of the stored values; repeated, or all in one, for three bands."),
