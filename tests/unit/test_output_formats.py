@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from icehouse_server.api.formats import COVERAGES
 from icehouse_server.core.errors import NotAcceptableError
 from icehouse_server.output import FORMATS, Encoded, encode, negotiate
 from icehouse_server.testing.coverages import GEOBOXES, joined, make_band, make_coverage
@@ -42,7 +43,7 @@ from icehouse_server.testing.coverages import GEOBOXES, joined, make_band, make_
     ],
 )
 def test_negotiation(accept, wanted):
-    assert negotiate(accept) == wanted
+    assert negotiate(accept, COVERAGES) == wanted
 
 
 @pytest.mark.parametrize("geobox", GEOBOXES.values(), ids=GEOBOXES)

@@ -13,6 +13,7 @@ from icehouse_server import output
 from icehouse_server.api import schemas
 from icehouse_server.api.bodies import PartsResponse
 from icehouse_server.api.cache_words import cache_status, cache_word, server_timing
+from icehouse_server.api.formats import COVERAGES, choose_format
 from icehouse_server.api.job_parameters import awaited
 from icehouse_server.api.jobs import ACCEPTED, status_info
 from icehouse_server.api.notes import note_of
@@ -21,9 +22,9 @@ from icehouse_server.api.prefer import parse_prefer
 from icehouse_server.api.schemas import link
 from icehouse_server.api.state import ApiState, Spec, State, base_url
 from icehouse_server.api.tokens import reads_only
-from icehouse_server.api.validators import etag_known
+from icehouse_server.api.validators import etag_known, only_if_cached
 from icehouse_server.api.vanish import while_connected
-from icehouse_server.core.errors import BadParameterError, NotAcceptableError
+from icehouse_server.core.errors import NotAcceptableError
 from icehouse_server.service import Answer, Ask, Trace
 
 router = APIRouter(tags=["coverage"])
@@ -99,7 +100,7 @@ async def get_coverage(
     accept: Accept = None,
 ) -> Response:
     """A region as bytes."""
-    return await _answer(request, state, query.ask(spec), choose_format(f, accept))
+    return await _answer(request, state, query.ask(spec), choose_format(COVERAGES, f, accept))
 
 
 @router.get(
@@ -140,35 +141,12 @@ async def post_coverage(
     accept: Accept = None,
 ) -> Response:
     """A region as bytes, by an exact geobox or clipped to a polygon."""
-    return await _answer(request, state, await body.ask(spec), choose_format(f, accept))
-
-
-def choose_format(f: str | None, accept: str | None) -> str:
-    """Return the name of the format asked for.
-
-    Raises:
-        BadParameterError: ``f`` names none.
-        NotAcceptableError: ``Accept`` names none that there is.
-    """
-    if f is not None:
-        if f not in output.FORMATS:
-            raise BadParameterError(
-                "f", f"f: {f[:20]!r} is no format", hint=f"one of {', '.join(output.FORMATS)}"
-            )
-        return f
-    chosen = output.negotiate(accept)
-    if chosen is None:
-        raise NotAcceptableError(
-            "none of the media types in Accept can be given",
-            hint=", ".join(media.media_type for media in output.FORMATS.values()),
-        )
-    return chosen
+    return await _answer(request, state, await body.ask(spec), choose_format(COVERAGES, f, accept))
 
 
 async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str) -> Response:
     service = state.service
-    only_if_cached = "only-if-cached" in request.headers.get("cache-control", "").lower()
-    ask = replace(ask, only_if_cached=only_if_cached)
+    ask = replace(ask, only_if_cached=only_if_cached(request))
     early = await _not_modified(request, state, ask, format_name)
     if early is not None:
         return early

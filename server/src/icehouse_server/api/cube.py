@@ -13,7 +13,7 @@ from icehouse_server.api.bodies import PartsResponse
 from icehouse_server.api.notes import note_of
 from icehouse_server.api.problems import of_error
 from icehouse_server.api.state import Spec, State
-from icehouse_server.api.validators import etag_known
+from icehouse_server.api.validators import etag_known, only_if_cached
 from icehouse_server.api.vanish import while_connected
 from icehouse_server.core.errors import IcehouseError, UnknownKeyError
 from icehouse_server.service import Entry, Trace
@@ -80,11 +80,11 @@ FilePath = Annotated[
 )
 async def get_cube_entry(request: Request, state: State, spec: Spec, key: Key) -> Response:
     """A key of the collection's Zarr store, which fills itself."""
-    only_if_cached = "only-if-cached" in request.headers.get("cache-control", "").lower()
     client = request.client.host if request.client else ""
     note = note_of(request.scope)
     note.trace = Trace()
-    work = state.cubes.entry(spec, key, client=client, trace=note.trace, only_if_cached=only_if_cached)
+    cached = only_if_cached(request)
+    work = state.cubes.entry(spec, key, client=client, trace=note.trace, only_if_cached=cached)
     try:
         return _answer(request, await while_connected(request, work))
     except UnknownKeyError:

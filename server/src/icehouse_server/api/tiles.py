@@ -9,13 +9,14 @@ from pydantic import WithJsonSchema
 from icehouse_server import output
 from icehouse_server.api import schemas
 from icehouse_server.api.cache_words import cache_status, cache_word, server_timing
+from icehouse_server.api.formats import PICTURES, choose_format
 from icehouse_server.api.notes import note_of
 from icehouse_server.api.state import ApiState, Spec, State
 from icehouse_server.api.styles import StyleQuery
 from icehouse_server.api.tile_matrices import Tms
-from icehouse_server.api.validators import etag_known
+from icehouse_server.api.validators import etag_known, only_if_cached
 from icehouse_server.api.vanish import while_connected
-from icehouse_server.core.errors import BadParameterError, NotAcceptableError
+from icehouse_server.core.errors import BadParameterError
 from icehouse_server.core.tile_matrix_sets import TILE, tile_at
 from icehouse_server.service import TileAsk, Trace
 
@@ -79,8 +80,8 @@ async def get_tile(
         place=place,
         style=query.wanted(spec),
         time=query.time(spec),
-        format=_picture(f, accept),
-        only_if_cached=_only_if_cached(request),
+        format=choose_format(PICTURES, f, accept),
+        only_if_cached=only_if_cached(request),
     )
     return await _answer(request, state, ask, vary={"Vary": "Accept"})
 
@@ -115,32 +116,10 @@ async def get_xyz_tile(
         place=tile_at("WebMercatorQuad", z, int(found[1]), x, size=size, names=("y", "x")),
         style=query.wanted(spec),
         time=query.time(spec),
-        format=_picture(suffix, None, "suffix"),
-        only_if_cached=_only_if_cached(request),
+        format=choose_format(PICTURES, suffix, None, parameter="suffix"),
+        only_if_cached=only_if_cached(request),
     )
     return await _answer(request, state, ask, vary={})
-
-
-def _picture(f: str | None, accept: str | None, parameter: str = "f") -> str:
-    """Return the name of the format asked for."""
-    if f is not None:
-        if f not in output.PICTURES:
-            raise BadParameterError(
-                parameter,
-                f"{parameter}: {f[:20]!r} is no format",
-                hint=f"one of {', '.join(output.PICTURES)}",
-            )
-        return f
-    chosen = output.negotiate(accept, {name: (media,) for name, media in output.PICTURES.items()})
-    if chosen is None:
-        raise NotAcceptableError(
-            "none of the media types in Accept can be given", hint=", ".join(output.PICTURES.values())
-        )
-    return chosen
-
-
-def _only_if_cached(request: Request) -> bool:
-    return "only-if-cached" in request.headers.get("cache-control", "").lower()
 
 
 async def _answer(request: Request, state: ApiState, ask: TileAsk, vary: dict[str, str]) -> Response:

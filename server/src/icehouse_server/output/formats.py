@@ -72,18 +72,17 @@ def encode(coverage: Coverage, format_name: str) -> Encoded:
     return Encoded(media_type=chosen.media_type, suffix=chosen.suffix, parts=chosen.encoder(coverage))
 
 
-def negotiate(accept: str | None, among: Mapping[str, Sequence[str]] | None = None) -> str | None:
+def negotiate(accept: str | None, among: Mapping[str, Sequence[str]]) -> str | None:
     """Return the format that an Accept header asks for (RFC 9110, section 12.5.1), or None.
 
     The quality of a format is that of the most specific range which names it; parameters other than ``q``
-    are not compared, so ``image/tiff`` finds GeoTIFF. Among equals the earlier is taken, of coverages
-    NetCDF for ``*/*`` and where the header is absent or empty. None: nothing asked for can be given.
+    are not compared, so ``image/tiff`` finds GeoTIFF. Among equals the earlier is taken, as it is for ``*/*``
+    and where the header is absent or empty. None: nothing asked for can be given.
 
     Args:
         accept: the header's value.
-        among: formats and the media types of each, its own first; those of coverages when None.
+        among: formats and the media types of each, its own first.
     """
-    among = {name: entry.accepted for name, entry in FORMATS.items()} if among is None else among
     ranges = list(_ranges(accept or "")) or [("*/*", 1.0)]
     best: tuple[float, str] | None = None
     for name, (own, *aliases) in among.items():

@@ -1,0 +1,42 @@
+"""Which format a caller asks for: by ``f``, by a suffix or by ``Accept``."""
+
+from collections.abc import Mapping, Sequence
+
+from icehouse_server import output
+from icehouse_server.core.errors import BadParameterError, NotAcceptableError
+
+COVERAGES: Mapping[str, Sequence[str]] = {name: media.accepted for name, media in output.FORMATS.items()}
+"""Formats of a region and the media types of each, its own first."""
+
+PICTURES: Mapping[str, Sequence[str]] = {name: (media,) for name, media in output.PICTURES.items()}
+"""The same of a picture."""
+
+
+def choose_format(
+    among: Mapping[str, Sequence[str]], f: str | None, accept: str | None, *, parameter: str = "f"
+) -> str:
+    """Return the name of the format asked for.
+
+    Args:
+        among: ``COVERAGES`` or ``PICTURES``.
+        f: the name, if one was given.
+        accept: the header, which counts where no name was given.
+        parameter: by which the name was given.
+
+    Raises:
+        BadParameterError: ``f`` names none.
+        NotAcceptableError: ``Accept`` names none that there is.
+    """
+    if f is not None:
+        if f not in among:
+            raise BadParameterError(
+                parameter, f"{parameter}: {f[:20]!r} is no format", hint=f"one of {', '.join(among)}"
+            )
+        return f
+    chosen = output.negotiate(accept, among)
+    if chosen is None:
+        raise NotAcceptableError(
+            "none of the media types in Accept can be given",
+            hint=", ".join(own for own, *_ in among.values()),
+        )
+    return chosen
