@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from itertools import product
 from threading import Event, current_thread, main_thread
 from types import SimpleNamespace
@@ -21,6 +23,8 @@ from shapely import Point, union_all
 from shapely.geometry import shape
 
 from icehouse_server.api import Streams, events
+from icehouse_server.api.features import Asked
+from icehouse_server.api.inventory import _InventoryFeed as InventoryFeed
 from icehouse_server.api.outlines import outlines
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import FailedChunk, TooLargeError
@@ -144,11 +148,14 @@ def test_what_has_changed_is_found():
     def picture(counts, **failed):
         return Picture(counts=(counts,), failed=failed.get("failed", {}), unsure=0)
 
-    assert changes(picture(one), picture(one.copy()), view) == []
-    assert changes(picture(one), picture(two), view) == [(3, 5)]
+    def changed(before, after):
+        return changes(before, after, view).tolist()
+
+    assert changed(picture(one), picture(one.copy())) == []
+    assert changed(picture(one), picture(two)) == [[3, 5]]
     before, after = picture(one, failed={(2, 3): no}), picture(two, failed={(2, 3): other})
-    assert changes(before, after, view) == [(2, 3), (3, 5)]
-    assert changes(before, before, view) == []
+    assert changed(before, after) == [[2, 3], [3, 5]]
+    assert changed(before, before) == []
 
 
 @pytest.mark.parametrize(("chunk", "cell", "hint"), [(16, 1, "cell=4"), (16, 2, "cell=4"), (1, 1, "cell=64")])
@@ -539,3 +546,91 @@ def test_rates_are_those_of_the_last_ten_seconds():
         pulse.note()
     assert pulse.rates == Amounts(blocks=0, bytes=0)
     assert (pulse.total.blocks, pulse.uptime) == (180, 71)
+
+
+SIDE = 40
+
+
+def large():
+    """An inventory of 1600 squares, all of them present, over 600 kB: what it is about, and who tells it."""
+    spec = tiny_spec(rows=16 * SIDE, cols=16 * SIDE, chunk=16)
+    index, whole = Index(spec), Window(row=0, col=0, height=SIDE, width=SIDE)
+    for row, col in product(range(SIDE), range(SIDE)):
+        index.add(spec.key("dem", row, col), void=False)
+    view = View(collection=spec, level=0, bands=("dem",), times=None, areas=(whole,))
+    looked = Looked(set())
+    looked.version, looked.failures = 0, lambda *_: []
+    store = SimpleNamespace(index=index)
+    return Asked(view=view, crs=LONLAT), SimpleNamespace(collection=lambda _: store, downloads=looked)
+
+
+async def test_readers_that_do_not_read_hold_a_part_each_and_hinder_nobody(monkeypatch):
+    """Of six streams five do not read, and one gets all of it."""
+    asked, service = large()
+    made, features = [], Asked._features
+
+    def noted(self, picture, places):
+        made.append(len(places))
+        return features(self, picture, places)
+
+    monkeypatch.setattr(Asked, "_features", noted)
+    streams, gone = Streams(6), asyncio.Event()
+    bodies, begun, whole = [[] for _ in range(6)], asyncio.Semaphore(0), asyncio.Event()
+
+    async def send(number, message):
+        if message["type"] == "http.response.body":
+            bodies[number].append(message["body"])
+            if bodies[number][-1].endswith(b"\n\n"):
+                whole.set()
+            if number:
+                begun.release()
+                await asyncio.Event().wait()
+
+    with ThreadPoolExecutor(2) as pool:
+        state = SimpleNamespace(inventory=Inventory(service, pool=pool), streams=streams)
+        tasks = [
+            asyncio.create_task(
+                run(
+                    events.EventStream(InventoryFeed(state, asked), streams), partial(send, number), gone=gone
+                )
+            )
+            for number in range(6)
+        ]
+        for _ in range(5):
+            await asyncio.wait_for(begun.acquire(), 60)
+        await asyncio.wait_for(whole.wait(), 60)
+        assert [len(sent) for sent in bodies[1:]] == [1] * 5
+        assert max(len(body) for sent in bodies for body in sent) < 200_000
+        gone.set()
+        await asyncio.wait_for(asyncio.gather(*tasks), 60)
+    name, data = b"".join(bodies[0]).decode().removesuffix("\n\n").split("\n")
+    found = json.loads(data.removeprefix("data: "))
+    assert (name, len(data) > 600_000) == ("event: inventory", True)
+    ids = [feature["id"] for feature in found["features"]]
+    assert ids == [f"0/{row}/{col}" for row, col in product(range(SIDE), range(SIDE))]
+    assert sum(made) <= SIDE**2 + 5 * 256, (
+        "nothing is made for those who do not read but what they were given"
+    )
+
+
+async def test_a_change_of_everything_comes_in_parts():
+    asked, service = large()
+    with ThreadPoolExecutor(2) as pool:
+        inventory = Inventory(service, pool=pool)
+        before = await inventory.picture(asked.view)
+        index = service.collection("").index
+        for row, col in product(range(1, SIDE), range(SIDE)):
+            index.discard(asked.view.collection.key("dem", row, col))
+        index.add(asked.view.collection.key("dem", 0, 0), void=True)
+        after = await inventory.picture(asked.view)
+        parts = [
+            part async for part in inventory.each(asked.change(after, changes(before, after, asked.view)))
+        ]
+        again = [
+            part async for part in inventory.each(asked.change(before, changes(after, before, asked.view)))
+        ]
+    found = json.loads("".join(parts))
+    assert [feature["properties"]["state"] for feature in found["features"]] == ["void"]
+    assert found["gone"] == [f"0/{row}/{col}" for row, col in product(range(1, SIDE), range(SIDE))]
+    assert len(json.loads("".join(again))["features"]) == SIDE * (SIDE - 1) + 1
+    assert max(map(len, parts + again)) < 200_000

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from icehouse_server.api.problems import of_error, problem
@@ -52,7 +52,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, limits: ConnectionLimits, **options: Any) -> None:  # noqa: ANN401 - uvicorn's
         super().__init__(*args, **options)
         self._limits = limits
-        self._served = self.app
+        self._served = self._counted(self.app)
         self._begun: float | None = None
         """When the request that is now being received began; None while none is."""
         self._in_head = True
@@ -60,8 +60,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """What still arrives is thrown away."""
         self._without_body = 0
         """Bytes received in a row that were no part of a body."""
+        self._written = 0
+        """Bytes of bodies that were given to the connection."""
         self._sending: tuple[float, int] | None = None
-        """When the client was first seen to lag behind, and the bytes that were then to be sent."""
+        """When the client was first seen to lag behind, and the bytes that it had then taken."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; too many are not even told so."""
@@ -137,11 +139,22 @@ class BoundedProtocol(HttpToolsProtocol):
         if not waiting:
             self._sending = None
             return
-        answering = self._answering
-        left = waiting + (0 if answering is None else answering.expected_content_length)
-        begun, first = self._sending = self._sending or (now, left)
-        if now - begun > self._limits.send_timeout * (1 + (first - left) / _MIB):
+        taken = self._written - waiting
+        begun, first = self._sending = self._sending or (now, taken)
+        if now - begun > self._limits.send_timeout * (1 + (taken - first) / _MIB):
             self.transport.abort()  # closing would wait until all is sent
+
+    def _counted(self, app: ASGIApp) -> ASGIApp:
+        """Return the application with a count of what it sends: of parts that come one by one, too."""
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            async def count(message: Message) -> None:
+                await send(message)
+                self._written += len(message.get("body", b""))
+
+            await app(scope, receive, count)
+
+        return serve
 
     @property
     def _is_new(self) -> bool:

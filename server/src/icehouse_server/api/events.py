@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,17 +33,23 @@ class Event:
     """What a stream tells once."""
 
     name: str
-    data: str
-    """JSON on one line."""
+    data: str | AsyncIterator[str]
+    """JSON on one line; what is large comes in parts, each made when it is asked for."""
     id: int | None = None
     last: bool = False
     """Nothing comes after it."""
 
-    @property
-    def text(self) -> str:
+    async def parts(self) -> AsyncGenerator[str]:
         """The event as it is sent."""
         number = "" if self.id is None else f"id: {self.id}\n"
-        return f"event: {self.name}\n{number}data: {self.data}\n\n"
+        before = f"event: {self.name}\n{number}data: "
+        if isinstance(self.data, str):
+            yield f"{before}{self.data}\n\n"
+            return
+        async for part in self.data:
+            yield before + part
+            before = ""
+        yield "\n\n"
 
 
 class Feed(Protocol):
@@ -107,7 +114,8 @@ class Streams:
 class EventStream(Response):
     """Tells what a feed has to tell, until it ends or the client is gone.
 
-    The feed is asked when the event before has left: a reader that is slow piles up nothing.
+    The feed is asked when the event before has left, and a part of an event is made when the one before has:
+    a reader that is slow piles up nothing.
 
     Args:
         feed: what is told.
@@ -149,11 +157,22 @@ class EventStream(Response):
 
     async def _tell(self, send: Send) -> None:
         with contextlib.suppress(FeedEndedError):
-            while True:
-                event = await self._feed.news(_HEARTBEAT)
-                text = ": still here\n\n" if event is None else event.text
-                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
-                if event is not None:
-                    if event.last:
-                        return
-                    await asyncio.sleep(_PAUSE)
+            while not await self._tell_next(send):
+                pass
+
+    async def _tell_next(self, send: Send) -> bool:
+        """Send what comes next; return whether it was the last. Nothing of it is held afterwards."""
+        event = await self._feed.news(_HEARTBEAT)
+        if event is None:
+            await _send(send, ": still here\n\n")
+            return False
+        async with contextlib.aclosing(event.parts()) as parts:
+            async for part in parts:
+                await _send(send, part)
+        if not event.last:
+            await asyncio.sleep(_PAUSE)
+        return event.last
+
+
+async def _send(send: Send, text: str) -> None:
+    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})

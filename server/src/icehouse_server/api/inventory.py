@@ -1,33 +1,28 @@
 """``/collections/{id}/inventory``: which chunks are there, void, in flight or failed: GeoJSON, and live."""
 
-import json
 import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
-from odc.geo.crs import CRS
+from fastapi.responses import StreamingResponse
 from pydantic import WithJsonSchema
 
 from icehouse_server.api import events, queries, regions, schemas, texts
-from icehouse_server.api.coverage import crs_uri
-from icehouse_server.api.outlines import outlines
+from icehouse_server.api.features import Asked
 from icehouse_server.api.state import ApiState, Spec, State
 from icehouse_server.api.vanish import while_connected
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError, OutsideError
 from icehouse_server.core.footprint import aligned_windows
 from icehouse_server.core.grid import Window
-from icehouse_server.service import MOST_CELL, ChunkState, Picture, View, changes
+from icehouse_server.service import MOST_CELL, Picture, View, changes
 
 router = APIRouter(tags=["inventory"])
 
 MEDIA_TYPE = "application/geo+json"
-
-CRS84_URI = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 
 _CELLS = tuple(2**power for power in range(MOST_CELL.bit_length()))
 
@@ -36,14 +31,6 @@ _LOOK_EVERY = 0.25
 
 _SHARE = 5
 """A look that takes long is followed by a rest of so many times its length."""
-
-_STATES = (ChunkState.FAILED, ChunkState.IN_FLIGHT, ChunkState.PRESENT, ChunkState.VOID)
-"""What counts in a square, the first that there is."""
-
-
-def said(state: ChunkState) -> str:
-    """Return the name of a state for people and programs."""
-    return state.name.lower().replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +57,7 @@ class InventoryQuery:
         WithJsonSchema({"type": "integer", "enum": list(_CELLS), "examples": [8]}),
     ] = None
 
-    def asked(self, spec: CollectionSpec) -> "Asked":
+    def asked(self, spec: CollectionSpec) -> Asked:
         """Return what is asked for.
 
         Raises:
@@ -132,104 +119,6 @@ def _areas(spec: CollectionSpec, level: int, cell: int, under: Iterable[Window])
     return tuple(found)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What is asked for, and in which coordinates the answer shall be."""
-
-    view: View
-    crs: CRS
-
-    @property
-    def crs_uri(self) -> str:
-        """The CRS as OGC writes it."""
-        return CRS84_URI if self.crs == CRS("EPSG:4326") else crs_uri(self.crs)
-
-    def collection(self, picture: Picture) -> str:
-        """Return a picture as a GeoJSON FeatureCollection. Blocking."""
-        places = [
-            (first.row + int(row), first.col + int(col))
-            for area, counts in zip(self.view.areas, picture.counts, strict=True)
-            for first in [self.view.squares(area)]
-            for row, col in np.argwhere(counts[..., ChunkState.VOID :].any(axis=2))
-        ]
-        features, _ = self._features(picture, places)
-        more = {} if self.crs_uri == CRS84_URI else {"coordRefSys": self.crs_uri}
-        document = {
-            "type": "FeatureCollection",
-            **more,
-            "collection": self.view.collection.id,
-            "level": self.view.level,
-            "cell": self.view.cell,
-            "unsure": picture.unsure,
-            "features": features,
-        }
-        return _json(document)
-
-    def change(self, picture: Picture, places: list[tuple[int, int]]) -> str:
-        """Return squares that have changed as JSON: features, and ids of those that are gone. Blocking."""
-        features, gone = self._features(picture, places)
-        return _json({"features": features, "gone": gone})
-
-    def _features(
-        self, picture: Picture, places: list[tuple[int, int]]
-    ) -> tuple[list[dict[str, Any]], list[str]]:
-        """Return the features of squares, and the ids of those that hold nothing."""
-        view = self.view
-        side = (view.collection.grid.chunk * view.cell) << view.level
-        counted = [(place, _counts_at(view, picture, place)) for place in places]
-        gone = [self._id(place) for place, counts in counted if not any(counts[ChunkState.VOID :])]
-        there = [(place, counts) for place, counts in counted if any(counts[ChunkState.VOID :])]
-        shapes = outlines(view.collection.grid, side, [place for place, _ in there], self.crs)
-        features = [
-            {
-                "type": "Feature",
-                "id": self._id(place),
-                "geometry": shape,
-                "properties": self._properties(picture, place, counts),
-            }
-            for (place, counts), shape in zip(there, shapes, strict=True)
-        ]
-        return features, gone
-
-    def _id(self, place: tuple[int, int]) -> str:
-        return f"{self.view.level}/{place[0] * self.view.cell}/{place[1] * self.view.cell}"
-
-    def _properties(self, picture: Picture, place: tuple[int, int], counts: list[int]) -> dict[str, Any]:
-        view = self.view
-        row, col = place[0] * view.cell, place[1] * view.cell
-        found: dict[str, Any] = {
-            "row": row,
-            "col": col,
-            "level": view.level,
-            "state": next(said(state) for state in _STATES if counts[state]),
-            "chunks": sum(counts),
-        }
-        if view.cell > 1:
-            found.update((state.name.lower(), counts[state]) for state in _STATES)
-            return found
-        layers = list(view.layers)
-        if len(layers) == 1:
-            band, step = layers[0]
-            found["chunk"] = view.collection.key(band, row, col, step, view.level).path
-        failed = picture.failed.get(place)
-        if failed is not None and counts[ChunkState.FAILED]:
-            found.update(chunk=failed.chunk, kind=failed.kind, detail=failed.detail)
-        return found
-
-
-def _counts_at(view: View, picture: Picture, place: tuple[int, int]) -> list[int]:
-    row, col = place
-    for area, counts in zip(view.areas, picture.counts, strict=True):
-        squares = view.squares(area)
-        if squares.row <= row < squares.stop_row and squares.col <= col < squares.stop_col:
-            return [int(number) for number in counts[row - squares.row, col - squares.col]]
-    return [0] * len(ChunkState)
-
-
-def _json(document: dict[str, Any]) -> str:
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
 _HEADERS = {
     "Content-Crs": {"description": "CRS of the coordinates, as OGC's URI.", "schema": {"type": "string"}}
 }
@@ -255,14 +144,10 @@ async def get_inventory(
 ) -> Response:
     """Which chunks are present, void, in flight or failed, as GeoJSON; what is absent is left out."""
     asked = query.asked(spec)
-    text = await while_connected(request, _answer(state, asked))
+    picture = await while_connected(request, state.inventory.picture(asked.view))
     headers = {"Cache-Control": "no-store", "Content-Crs": f"<{asked.crs_uri}>"}
-    return Response(text, 200, headers, MEDIA_TYPE)
-
-
-async def _answer(state: ApiState, asked: Asked) -> str:
-    picture = await state.inventory.picture(asked.view)
-    return await state.inventory.work(asked.collection, picture)
+    parts = state.inventory.each(asked.collection(picture))
+    return StreamingResponse(parts, 200, headers, MEDIA_TYPE)
 
 
 @router.get("/collections/{collection}/inventory/events", response_class=Response, responses=_LIVE)
@@ -304,10 +189,8 @@ class _InventoryFeed:
         self._version, self._told = version, picture
         self._rest = max(_LOOK_EVERY, _SHARE * (time.monotonic() - begun))
         if told is None:
-            data = await inventory.work(asked.collection, picture)
-            return events.Event(name="inventory", data=data)
+            return events.Event(name="inventory", data=inventory.each(asked.collection(picture)))
         places = changes(told, picture, asked.view)
-        if not places:
+        if not len(places):
             return None
-        data = await inventory.work(asked.change, picture, places)
-        return events.Event(name="change", data=data)
+        return events.Event(name="change", data=inventory.each(asked.change(picture, places)))

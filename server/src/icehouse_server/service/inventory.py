@@ -1,7 +1,7 @@
 """The inventory: in which state the chunks of a region are, and what has changed since."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from enum import IntEnum
@@ -179,17 +179,18 @@ def count(found: NDArray[np.uint8], cell: int) -> NDArray[np.int32]:
     )
 
 
-def changes(before: Picture, after: Picture, view: View) -> list[tuple[int, int]]:
-    """Return the squares (row, col), counted in squares, that are not as they were."""
-    found: set[tuple[int, int]] = set()
+def changes(before: Picture, after: Picture, view: View) -> NDArray[np.int64]:
+    """Return the squares (n, 2) that are not as they were: row and column, counted in squares."""
+    found = [np.empty((0, 2), dtype=np.int64)]
     for area, old, new in zip(view.areas, before.counts, after.counts, strict=True):
-        first = view.squares(area)
-        for row, col in np.argwhere((old != new).any(axis=2)):
-            found.add((first.row + int(row), first.col + int(col)))
+        squares = view.squares(area)
+        other = np.argwhere((old != new).any(axis=2))
+        found.append(np.add(other, (squares.row, squares.col)))
     if view.cell == 1:  # how it failed is told of single chunks alone
         both = before.failed.keys() & after.failed.keys()
-        found.update(place for place in both if before.failed[place] != after.failed[place])
-    return sorted(found)
+        why = [place for place in both if before.failed[place] != after.failed[place]]
+        found.append(np.array(why, dtype=np.int64).reshape(-1, 2))
+    return np.unique(np.concatenate(found), axis=0)
 
 
 class Inventory:
@@ -211,6 +212,11 @@ class Inventory:
         # The turn ends with the thread's work, which goes on where nobody waits for it any more.
         making.add_done_callback(lambda _: loop.call_soon_threadsafe(self._turns.release))
         return await asyncio.wrap_future(making)
+
+    async def each(self, parts: Iterator[str]) -> AsyncIterator[str]:
+        """Have the parts of a large text made in the pool, each when it is asked for."""
+        while (part := await self.work(next, parts, None)) is not None:
+            yield part
 
     def version(self, view: View) -> tuple[int, int]:
         """Return numbers that differ from those of before where anything may have changed."""
