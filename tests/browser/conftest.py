@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import re
 import shlex
 import shutil
-import signal
-import subprocess
-import sys
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -26,6 +23,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
+
+from icehouse_server.testing.daemon import DaemonProcess
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -53,10 +52,6 @@ ARGUMENTS = [
     "--font-render-hinting=none",
 ]
 """Beside those of Playwright, which switch off what a browser does in the background."""
-# A test run that is killed takes its daemons along: SIGKILL when the parent ends (prctl 1), then the program.
-TIED = """import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9)
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"""
 MAX_REFERENCE_BYTES = 100_000
 
 
@@ -71,64 +66,19 @@ def pytest_addoption(parser):
 # ---- the daemon ----
 
 
-@dataclass(frozen=True, kw_only=True)
-class Daemon:
-    """A running daemon and the world that it fetches from."""
+@dataclass(kw_only=True, eq=False)
+class Daemon(DaemonProcess):
+    """A daemon and the world that it fetches from."""
 
-    url: str
-    process: subprocess.Popen
-    cache: Path
-    log: Path
     standins: StandIns
-    http: httpx.Client
 
     @property
     def host(self):
         return urlsplit(self.url).netloc
 
-
-@contextlib.contextmanager
-def running(folder, standins, settings, port=0):
-    """A daemon with these settings (name -> value), ended with the block. Port 0 is a free one."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ICEHOUSE_")}
-    settings = {"failure_ttl": 0, "items_max_age": 0, **settings}
-    own = {f"ICEHOUSE_{name.upper()}": str(value) for name, value in settings.items()}
-    home = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
-    log, cache = folder / "log", folder / "cache"
-    command = [
-        sys.executable,
-        *(("-I", "-S", "-c", TIED) if sys.platform == "linux" else ()),
-        "-m",
-        "icehouse_server",
-        "serve",
-        "--port",
-        str(port),
-        "--cache-dir",
-        str(cache),
-    ]
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(
-            command,
-            env={**inherited, **home, **own},
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        ) as process,
-    ):
-        try:
-            line = process.stdout.readline()
-            assert "http://127.0.0.1:" in line, f"{line}{log.read_text()}"
-            url = line.split()[-1]
-            with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
-                yield Daemon(url=url, process=process, cache=cache, log=log, standins=standins, http=http)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    @cached_property
+    def http(self):
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -143,11 +93,24 @@ def start_daemon(standins, earth_search, tmp_path_factory):
     """Starts daemons with an empty cache: `with start_daemon(port=0, setting=value) as daemon`."""
     common = {
         "collections": ",".join(COLLECTIONS),
-        "mirrors": json.dumps({**standins.mirrors, **earth_search.mirrors}),
+        "mirrors": {**standins.mirrors, **earth_search.mirrors},
+        "failure_ttl": 0,
+        "items_max_age": 0,
     }
 
+    @contextlib.contextmanager
     def start(*, port=0, **settings):
-        return running(tmp_path_factory.mktemp("daemon"), standins, {**common, **settings}, port)
+        folder = tmp_path_factory.mktemp("daemon")
+        made = Daemon(
+            cache=folder / "cache",
+            settings={**common, **settings},
+            port=port,
+            log=folder / "log",
+            home=folder,
+            standins=standins,
+        )
+        with made, made.http:
+            yield made
 
     return start
 

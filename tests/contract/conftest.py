@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
-import os
-import signal
 import socket
-import subprocess
-import sys
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from icehouse_server.testing.daemon import DaemonProcess
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 COLLECTION = "arcticdem-32m"
 CHUNK = 256
@@ -61,26 +58,21 @@ class Place:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Daemon:
-    """A running daemon."""
+@dataclass(kw_only=True, eq=False)
+class Daemon(DaemonProcess):
+    """A daemon, and how tests ask it."""
 
-    url: str
-    process: subprocess.Popen[str]
-    cache_dir: Path
-    log: Path
-    http: httpx.Client
     places: Iterator[tuple[int, int]] = field(
         default_factory=lambda: itertools.product(_FRESH_ROWS, _FRESH_COLS)
     )
 
     @property
-    def port(self):
-        return int(self.url.rpartition(":")[2])
+    def cache_dir(self):
+        return self.cache
 
-    @property
-    def alive(self):
-        return self.process.poll() is None
+    @cached_property
+    def http(self):
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def place(self):
         return Place(*next(self.places))
@@ -106,59 +98,29 @@ class Daemon:
         return b"".join(parts)
 
 
-@contextlib.contextmanager
-def running(folder, settings):
-    """A daemon with these settings, which live in its environment; ended with the block."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ICEHOUSE_")}
-    log = folder / "log"
-    command = [
-        sys.executable,
-        "-m",
-        "icehouse_server",
-        "serve",
-        "--port",
-        "0",
-        "--cache-dir",
-        folder / "cache",
-    ]
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(
-            command,
-            env={**environment, **settings},
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        ) as process,
-    ):
-        try:
-            line = process.stdout.readline()
-            assert "http://127.0.0.1:" in line, f"{line}{log.read_text()}"
-            url = line.split()[-1]
-            with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
-                yield Daemon(url, process, folder / "cache", log, http)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=25)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
 @pytest.fixture(scope="session")
 def start_daemon(standins, tmp_path_factory):
     """Starts a daemon in front of the stand-ins: `with start_daemon({"ICEHOUSE_PORT": "0"}) as daemon`."""
     common = {
-        "ICEHOUSE_MIRRORS": json.dumps(standins.mirrors),
-        "ICEHOUSE_FAILURE_TTL": "0",
-        "ICEHOUSE_FETCH_ATTEMPTS": "2",
-        "ICEHOUSE_FETCH_BUDGET": "5",
-        "ICEHOUSE_READ_TIMEOUT": "60",
-        "ICEHOUSE_ITEMS_MAX_AGE": "0",
-        "ICEHOUSE_LOG_FORMAT": "json",
+        "mirrors": standins.mirrors,
+        "failure_ttl": 0,
+        "fetch_attempts": 2,
+        "fetch_budget": 5,
+        "read_timeout": 60,
+        "items_max_age": 0,
+        "log_format": "json",
     }
-    return lambda settings: running(tmp_path_factory.mktemp("daemon"), {**common, **settings})
+
+    @contextlib.contextmanager
+    def start(variables):
+        folder = tmp_path_factory.mktemp("daemon")
+        made = Daemon(
+            cache=folder / "cache", settings=common, log=folder / "log", home=folder, variables=variables
+        )
+        with made, made.http:
+            yield made
+
+    return start
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from icehouse_server.testing.daemon import DaemonProcess, environment
+
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 90
 BLOCK_SECONDS = 120
@@ -140,10 +142,9 @@ class Runner:
         (self.strict / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\n")
 
     def environment(self, **more):
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("ICEHOUSE_")}
-        places = {"HOME": str(self.home), "XDG_CACHE_HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home)}
+        kept = environment({"url": self.url}, home=self.home)
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
-        return {**kept, **places, "PATH": path, "ICEHOUSE_URL": self.url, **self.packages, **more}
+        return {**kept, "PATH": path, **self.packages, **more}
 
     def run(self, block, place):
         """Run one block as its mark says.
@@ -228,36 +229,24 @@ class Runner:
         words = words[2:] if words[0] == "demo" else words[1:]
         if "--port" in words:
             del words[words.index("--port") : words.index("--port") + 2]
-        log = self.folder / "daemon.log"
-        with log.open("w") as stderr:
-            self.daemon = subprocess.Popen(
-                [sys.executable, "-m", "icehouse_server", "serve", *words, "--port", "0"],
-                cwd=self.folder,
-                env=self.environment(**self.world),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-            )
-        assert select.select([self.daemon.stdout], [], [], START_SECONDS)[0], log.read_text()
-        line = self.daemon.stdout.readline().strip()
-        if not line:
-            self.daemon.kill()
-            self.daemon.stdout.close()
-            self.daemon = None
-            raise AssertionError(log.read_text())
-        self.url = line.rsplit(" ", 1)[1]
+        daemon = DaemonProcess(
+            command=("icehouse_server", "serve", *words),
+            log=self.folder / "daemon.log",
+            home=self.folder,
+            variables=self.environment(**self.world),
+        )
+        self.daemon = daemon.start()
+        self.url = daemon.url
 
     def stop(self):
         """Stop the page's daemon as Ctrl-C does."""
         if self.daemon is None:
             return
-        self.daemon.send_signal(signal.SIGINT)
+        self.daemon.signal(signal.SIGINT)
         try:
-            assert self.daemon.wait(START_SECONDS) == 0, (self.folder / "daemon.log").read_text()
+            assert self.daemon.wait() == 0, self.daemon.log.read_text()
         finally:
-            self.daemon.kill()
-            self.daemon.stdout.close()
+            self.daemon.close()
             self.daemon = None
 
     def close(self):

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
-import os
-import select
-import signal
 import subprocess
 import sys
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -19,12 +14,8 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 import icehouse
+from icehouse_server.testing.daemon import DaemonProcess, environment
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-START_SECONDS = 120
-"""Far more than a daemon takes on a busy machine: a start that is slower is a hang."""
 ORIGINS = {
     "2m": (2, -4_000_100, 4_100_100),
     "10m": (10, -4_000_100, 4_100_100),
@@ -33,10 +24,6 @@ ORIGINS = {
 """Pixel size and upper left corner of the collections' grids."""
 SUBJECT = (-740_000, 2_640_000)
 """x, y in the middle of tile 67_33, which has content everywhere at 32 m."""
-# A test run that is killed takes its daemons along: SIGKILL when the parent ends (prctl 1), then the program.
-TIED = """import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9)
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"""
 running = pytest.StashKey[list]()
 
 
@@ -50,25 +37,11 @@ def pytest_runtest_makereport(item):
     return report
 
 
-@dataclass(kw_only=True)
-class Daemon:
-    """A daemon in a process of its own."""
+@dataclass(kw_only=True, eq=False)
+class Daemon(DaemonProcess):
+    """A daemon, and the clients that speak to it."""
 
-    process: subprocess.Popen
-    cache: Path
-    log: Path
-    line: str = ""
-    """What it printed: empty if it ended instead of getting ready."""
     clients: list = field(default_factory=list)
-
-    @property
-    def pid(self):
-        return self.process.pid
-
-    @property
-    def url(self):
-        assert self.line, f"the daemon did not get ready:\n{self.log.read_text()}"
-        return self.line.rsplit(" ", 1)[1]
 
     def client(self, collection="arcticdem-32m", **options):
         made = icehouse.Client(self.url, collection, **options)
@@ -87,34 +60,13 @@ class Daemon:
             for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")
         }
 
-    def signal(self, number):
-        self.process.send_signal(number)
-
-    def wait(self, seconds=START_SECONDS):
-        """Its exit status."""
-        return self.process.wait(timeout=seconds)
-
-    def stop(self):
-        """End it as an operator does; its exit status."""
-        self.signal(signal.SIGTERM)
-        return self.wait()
-
-    def kill(self):
-        """End it as the kernel does when memory is short."""
-        self.process.kill()
-        self.wait()
-
     def close(self):
         """End it in any case; True if it ended as it should."""
         for client in self.clients:
             client.close()
-        try:
-            return self.process.poll() is not None or self.stop() == 0
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return False
-        finally:
-            self.process.stdout.close()
+        well = not self.alive or self.stop() == 0
+        super().close()
+        return well
 
 
 class Launcher:
@@ -128,14 +80,7 @@ class Launcher:
 
     def environment(self, **settings):
         """An environment in which nothing but these settings is set, nor found in the user's home."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("ICEHOUSE_")}
-        home = {
-            "HOME": str(self.folder),
-            "XDG_CONFIG_HOME": str(self.folder),
-            "XDG_CACHE_HOME": str(self.folder),
-        }
-        own = {f"ICEHOUSE_{name.upper()}": str(value) for name, value in settings.items()}
-        return {**inherited, **home, **own}
+        return environment(settings, home=self.folder)
 
     def command(self, *words, timeout=120, **settings):
         """Run a command of the command line to its end."""
@@ -156,35 +101,20 @@ class Launcher:
         may not become ready.
         """
         number = next(self.numbers)
-        cache = cache or self.folder / f"cache-{number}"
-        log = self.folder / f"daemon-{number}.log"
-        settings = {"collections": "arcticdem-32m", "mirrors": json.dumps(self.standins.mirrors), **settings}
-        with log.open("w") as stderr:
-            process = subprocess.Popen(
-                [
-                    *(
-                        [sys.executable, "-I", "-S", "-c", TIED]
-                        if sys.platform == "linux"
-                        else [sys.executable]
-                    ),
-                    "-m",
-                    *(("icehouse_server.testing.killed", moment) if moment else ("icehouse_server",)),
-                    "serve",
-                    *("--port", str(port), "--cache-dir", str(cache)),
-                ],
-                env=self.environment(**settings),
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-            )
-        daemon = Daemon(process=process, cache=cache, log=log)
-        self.daemons.append(daemon)
-        assert select.select([process.stdout], [], [], START_SECONDS)[0], log.read_text()
-        daemon.line = process.stdout.readline().strip()
-        assert ready is None or bool(daemon.line) is ready, log.read_text()
-        return daemon
+        module = ("icehouse_server.testing.killed", moment) if moment else ("icehouse_server",)
+        made = Daemon(
+            cache=cache or self.folder / f"cache-{number}",
+            settings={"collections": "arcticdem-32m", "mirrors": self.standins.mirrors, **settings},
+            port=port,
+            log=self.folder / f"daemon-{number}.log",
+            home=self.folder,
+            command=(*module, "serve"),
+        )
+        made.spawn()
+        self.daemons.append(made)
+        came = made.wait_ready()
+        assert ready is None or came is ready, made.log.read_text()
+        return made
 
     def close(self):
         ended = [daemon.close() for daemon in self.daemons]

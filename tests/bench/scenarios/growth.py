@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.bench import Bench
-    from support.processes import Daemon
 
     from icehouse_server.core.collection import CollectionSpec
+    from icehouse_server.testing.daemon import DaemonProcess
 
 _BAND = "dem"
 _COMMIT_CHUNKS = 100_000
@@ -109,7 +109,7 @@ def _measure(bench: Bench, cache: Path, count: int) -> tuple[list[float], list[f
     return plans, commits[1:], starts
 
 
-def _plans(running: Daemon, collection: str, number: int) -> list[float]:
+def _plans(running: DaemonProcess, collection: str, number: int) -> list[float]:
     connection = http.client.HTTPConnection("127.0.0.1", running.port)
     body = json.dumps(
         {
@@ -134,13 +134,13 @@ def _plans(running: Daemon, collection: str, number: int) -> list[float]:
     return seconds[3:]
 
 
-def _committed(running: Daemon) -> tuple[int, float]:
+def _committed(running: DaemonProcess) -> tuple[int, float]:
     """Commits and seconds spent in them, by the daemon's own metrics."""
     text = _metrics(running)
     return int(_total(text, "icehouse_commits_total")), _total(text, "icehouse_commit_seconds_sum")
 
 
-def _metrics(running: Daemon) -> str:
+def _metrics(running: DaemonProcess) -> str:
     connection = http.client.HTTPConnection("127.0.0.1", running.port)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from support.places import Place
-    from support.processes import Daemon
 
+    from icehouse_server.testing.daemon import DaemonProcess
     from icehouse_server.testing.standins import Counters
 
 _WORKERS = 32
@@ -113,7 +113,7 @@ def _cold_beside(bench: Bench) -> Result:
 
 
 @contextlib.contextmanager
-def _streaming(bench: Bench, running: Daemon, lists: Sequence[Sequence[Place]]) -> Iterator[None]:
+def _streaming(bench: Bench, running: DaemonProcess, lists: Sequence[Sequence[Place]]) -> Iterator[None]:
     """Processes that load large places without a pause until the block is left."""
     stop = threading.Event()
     with Worker.start_many(len(lists), "load_client", bench.client_config(running)) as workers:

@@ -16,14 +16,14 @@ from icehouse_server.testing.earthengine.standin import EarthEngineStandIn
 from icehouse_server.testing.standins import StandIns
 from support import places
 from support.environments import python_of
-from support.processes import Daemon, Worker, daemon
+from support.processes import Worker, daemon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from icehouse_server.testing.daemon import DaemonProcess
     from support.places import Place
-
 
 LATENCY = 0.040
 BANDWIDTH = 12_500_000.0
@@ -85,15 +85,13 @@ class Bench:
             (folder / f"{self.collection(resolution)}.toml").write_text(text, encoding="utf-8")
         return {"ICEHOUSE_COLLECTIONS_DIR": str(folder), **self.tried}
 
-    @contextlib.contextmanager
     def daemon(
         self, cache: Path | None = None, *, mirrors: Mapping[str, str] | None = None, **settings: str
-    ) -> Iterator[Daemon]:
+    ) -> DaemonProcess:
         """A daemon on a cache folder, by default a fresh one; its mirrors lead to the PGC's by default."""
         folder = self.folder("cache") if cache is None else cache
         led = self.standins.mirrors if mirrors is None else mirrors
-        with daemon(folder, led, {**self.settings, **settings}) as running:
-            yield running
+        return daemon(folder, led, {**self.settings, **settings})
 
     @functools.cached_property
     def warm_cache(self) -> Path:
@@ -105,11 +103,11 @@ class Bench:
         return folder
 
     def client(
-        self, running: Daemon, *, resolution: str = "32m", **config: Any
+        self, running: DaemonProcess, *, resolution: str = "32m", **config: Any
     ) -> contextlib.AbstractContextManager[Worker]:
         return Worker.start("load_client", self.client_config(running, resolution) | config)
 
-    def client_config(self, running: Daemon, resolution: str = "32m") -> dict[str, Any]:
+    def client_config(self, running: DaemonProcess, resolution: str = "32m") -> dict[str, Any]:
         return {"url": running.url, "collection": self.collection(resolution)}
 
     # Other stand-ins

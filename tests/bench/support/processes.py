@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -13,11 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from icehouse_server.testing.daemon import DaemonProcess, environment
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 WORKERS = Path(__file__).resolve().parent.parent / "workers"
 _END_SECONDS = 30
+_BYTE_CODE = {"PYTHONDONTWRITEBYTECODE": ""}
+"""Without byte code each process compiles all that it imports, on every side of a comparison."""
 
 
 class WorkerError(RuntimeError):
@@ -35,15 +38,8 @@ def end(process: subprocess.Popen[Any]) -> None:
 
 
 def outer_environment() -> dict[str, str]:
-    """Our environment without what would change the figures: settings, and the ban on byte code.
-
-    Without byte code each process compiles all that it imports, on every side of a comparison.
-    """
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("ICEHOUSE_") and name != "PYTHONDONTWRITEBYTECODE"
-    }
+    """Our environment without what would change the figures: settings, and the ban on byte code."""
+    return {**environment(), **_BYTE_CODE}
 
 
 @dataclass(kw_only=True)
@@ -144,54 +140,15 @@ class Worker:
         self.process.stdout.close()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Daemon:
-    """A daemon in a process of its own."""
-
-    url: str
-    process: subprocess.Popen[str]
-    start_seconds: float
-
-    @property
-    def port(self) -> int:
-        return int(self.url.rpartition(":")[2])
-
-    def memory(self) -> dict[str, float]:
-        """Resident memory in MB: now, and at its highest."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        fields = dict(line.split(":", 1) for line in status.splitlines())
-        return {
-            "rss": int(fields["VmRSS"].split()[0]) / 1024,
-            "peak": int(fields["VmHWM"].split()[0]) / 1024,
-        }
-
-
-@contextlib.contextmanager
-def daemon(cache: Path, mirrors: Mapping[str, str], settings: Mapping[str, str]) -> Iterator[Daemon]:
-    """Run `icehouse serve` on a free port until the block is left; ended by SIGTERM."""
-    environment = {
-        **outer_environment(),
-        "ICEHOUSE_MIRRORS": json.dumps(dict(mirrors)),
-        "ICEHOUSE_LOG_LEVEL": "warning",
-        **settings,
-    }
-    words = [sys.executable, "-m", "icehouse_server", "serve", "--port", "0", "--cache-dir", str(cache)]
-    begun = time.perf_counter()
-    process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
-    watchdog = threading.Timer(300, process.kill)
-    watchdog.start()
-    try:
-        line = process.stdout.readline() if process.stdout else ""
-        watchdog.cancel()
-        if " at http" not in line:
-            raise WorkerError("the daemon did not start; its log above says why")
-        seconds = time.perf_counter() - begun
-        yield Daemon(url=line.rsplit(" ", 1)[1].strip(), process=process, start_seconds=seconds)
-    finally:
-        watchdog.cancel()
-        end(process)
-        if process.stdout:
-            process.stdout.close()
+def daemon(cache: Path, mirrors: Mapping[str, str], variables: Mapping[str, str]) -> DaemonProcess:
+    """`icehouse serve` on a free port, started and ended by a `with` block."""
+    return DaemonProcess(
+        cache=cache,
+        settings={"mirrors": mirrors, "log_level": "warning"},
+        variables={**_BYTE_CODE, **variables},
+        tied=False,  # its start is measured
+        deadline=300,
+    )
 
 
 @contextlib.contextmanager

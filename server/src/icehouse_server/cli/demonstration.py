@@ -1,10 +1,7 @@
 """The demonstration: the main job against stand-in sources, cold and warm."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +17,12 @@ from PIL import Image
 
 import icehouse
 from icehouse_server.cli.daemon import Daemon, DaemonError
+from icehouse_server.testing.daemon import DaemonProcess, DaemonStartError
 from icehouse_server.testing.standins import StandIns
 
 _COLLECTION = "arcticdem-32m"
 _BBOX = (150.0, 65.0, 151.0, 65.5)
 _TILES = ("67_33", "67_34", "66_33", "66_34")
-_START_SECONDS = 60
 _WARM_LOADS = 5
 
 
@@ -113,23 +110,12 @@ def _write_hillshade(tif: Path, png: Path) -> None:
 
 @contextmanager
 def _daemon(cache: Path, port: int, mirrors: dict[str, str]) -> Iterator[str]:
-    """Run `icehouse serve` in a process of its own; end it by SIGTERM."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("ICEHOUSE_")},
-        "ICEHOUSE_MIRRORS": json.dumps(mirrors),
-        "ICEHOUSE_LOG_LEVEL": "warning",
-    }
-    options = ["--port", str(port), "--cache-dir", str(cache)]
-    words = [sys.executable, "-m", "icehouse_server", "serve", *options]
-    process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
+    settings = {"mirrors": mirrors, "log_level": "warning"}
     try:
-        line = process.stdout.readline() if process.stdout else ""
-        if " at http" not in line:
-            raise DaemonError("the daemon did not start; its log above says why")
-        yield line.rsplit(" ", 1)[1].strip()
-    finally:
-        process.terminate()
-        process.wait(timeout=_START_SECONDS)
+        with DaemonProcess(cache=cache, port=port, settings=settings) as daemon:
+            yield daemon.url
+    except DaemonStartError as error:
+        raise DaemonError(str(error)) from error
 
 
 def _stay(url: str) -> None:
