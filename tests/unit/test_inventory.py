@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -259,6 +260,50 @@ async def test_who_looks_finds_voids_from_before_the_start(tmp_path, chunk):
             assert index.void_within("dem", None, whole).tolist() == [[False, True], [False, True]]
             assert not index.unsure_within("dem", None, whole).any()
             assert collection.leases == 0
+
+
+async def test_each_chunk_is_looked_at_once_however_many_look(tmp_path, monkeypatch):
+    """Watchers and plans at once, of the same region and of overlapping ones."""
+    band = BandSpec(name="dem", dtype=np.dtype("float32"), nodata=-9999.0)
+    spec = tiny_spec(rows=256, cols=256, chunk=16, bands=(band,))
+    flat = [np.full((16, 16), value, dtype="float32") for value in (0, -9999)]
+    keys = [spec.key("dem", row, col) for row, col in product(range(16), range(16))]
+    filled = (
+        FilledChunk(key=key, values=flat[key.col % 2], void=bool(key.col % 2), provenance=()) for key in keys
+    )
+    with ThreadPoolExecutor(2) as pool:
+        async with open_store(tmp_path, [spec], StoreSettings(decoded_bytes=10**7), pool=pool) as store:
+            await store.collections["tiny"].commit(tuple(filled))
+        async with open_store(tmp_path, [spec], StoreSettings(decoded_bytes=10**7), pool=pool) as store:
+            collection, seen = store.collections["tiny"], Counter()
+            stored = collection._stored
+
+            async def noted(lease, band, some):
+                seen.update(some)
+                return await stored(lease, band, some)
+
+            monkeypatch.setattr(collection, "_stored", noted)
+            monkeypatch.setattr(collection_module, "_LOOKED_AT_ONCE", 50)
+            counts = await asyncio.wait_for(
+                asyncio.gather(*(collection.voids(keys[:size]) for size in (256, 256, 192, 64))), 60
+            )
+            assert (counts, set(seen.values()), seen.keys()) == ([128, 128, 96, 32], {1}, set(keys))
+            assert collection.leases == 0
+
+
+async def test_who_may_not_wait_does_not_wait_for_another_who_looks(tmp_path):
+    spec = tiny_spec()
+    with ThreadPoolExecutor(2) as pool:
+        async with open_store(tmp_path, [spec], StoreSettings(decoded_bytes=10**7), pool=pool) as store:
+            collection, key = store.collections["tiny"], spec.key("dem", 0, 0)
+            await collection._looking.acquire()
+            await asyncio.wait_for(collection.look([key], seconds=0.01), 60)
+            waiting = asyncio.create_task(collection.look([key]))
+            await asyncio.sleep(0.01)
+            assert not waiting.done()
+            collection._looking.release()
+            await asyncio.wait_for(waiting, 60)
+            assert not collection._looking.locked()
 
 
 async def test_small_chunks_that_are_not_void_are_decoded_a_few_at_a_time(tmp_path, monkeypatch):

@@ -139,6 +139,7 @@ class CollectionStore:
         """What the repository takes on disk: measured by maintenance, and what was committed since."""
         self._void_bytes: dict[str, int] = {}
         """Length of a void chunk as it is stored, by band."""
+        self._looking = asyncio.Lock()
         self._history = asyncio.Lock()
         self._expired = 0
         self._opened_at = session.snapshot_id
@@ -551,27 +552,44 @@ class CollectionStore:
     async def look(self, keys: Sequence[ChunkKey], *, seconds: float = math.inf) -> None:
         """Find out which cached chunks are void. Only small ones can be, and those are read.
 
+        One looks at a time, and passes over what another has found meanwhile: no chunk is looked at twice.
+
         Takes 4 microseconds a chunk in a thread, and 0.2 milliseconds more for a small one (*measured*);
         where even void chunks are too long for the manifest, 0.1 milliseconds a chunk.
 
         Args:
             keys: of chunks that the index is not sure of.
-            seconds: after which no further ones are looked at.
+            seconds: after which no further ones are looked at, and nobody is waited for.
         """
         end = time.monotonic() + seconds
-        for part in itertools.batched(keys, _LOOKED_AT_ONCE):
-            async with self.lease() as lease:
-                for band in self.spec.bands:
-                    mine = [key for key in part if key.band == band.name]
-                    small = await self._small(lease, band, mine) if mine else []
-                    at_once = _LOOKED_AT_BYTES // (self.spec.grid.chunk**2 * band.dtype.itemsize) or 1
-                    for some in itertools.batched(small, at_once):
-                        await self._stored(lease, band, some)
-                if lease.generation == self._decoded.generation:  # else what was read may be from before
-                    for key in part:
-                        self.index.settle(key)
+        for some in itertools.batched(keys, _LOOKED_AT_ONCE):
+            if not await self._may_look(end - time.monotonic()):
+                return
+            try:
+                await self._look_at([key for key in some if self.index.is_unsure(key)])
+            finally:
+                self._looking.release()
             if time.monotonic() >= end:
                 return
+
+    async def _may_look(self, seconds: float) -> bool:
+        """Wait until nobody else looks; return whether it was within so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                return await self._looking.acquire()
+        return False
+
+    async def _look_at(self, keys: Sequence[ChunkKey]) -> None:
+        async with self.lease() as lease:
+            for band in self.spec.bands:
+                mine = [key for key in keys if key.band == band.name]
+                small = await self._small(lease, band, mine) if mine else []
+                at_once = _LOOKED_AT_BYTES // (self.spec.grid.chunk**2 * band.dtype.itemsize) or 1
+                for some in itertools.batched(small, at_once):
+                    await self._stored(lease, band, some)
+            if lease.generation == self._decoded.generation:  # else what was read may be from before
+                for key in keys:
+                    self.index.settle(key)
 
     async def _small(self, lease: Lease, band: BandSpec, keys: Sequence[ChunkKey]) -> list[ChunkKey]:
         """Return those of a band's chunks that take so few bytes that they may be void."""
