@@ -593,6 +593,28 @@ def test_rates_are_those_of_the_last_ten_seconds():
     assert (pulse.total.blocks, pulse.uptime) == (180, 71)
 
 
+async def test_what_streams_share_is_made_once_in_a_while(monkeypatch):
+    now, made, failing = [0.0], [], []
+    monkeypatch.setattr(events, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    async def make():
+        await asyncio.sleep(0)
+        if failing:
+            raise failing.pop()
+        made.append(now[0])
+        return len(made)
+
+    shared = events.Shared(0.5)
+    assert await asyncio.gather(*(shared.get(make) for _ in range(64))) == [1] * 64
+    now[0] = 0.4
+    assert await shared.get(make) == 1
+    now[0], failing[:] = 0.5, [OSError()]
+    with pytest.raises(OSError):  # noqa: PT011
+        await shared.get(make)
+    assert await asyncio.gather(shared.get(make), shared.get(make)) == [2, 2]
+    assert made == [0.0, 0.5]
+
+
 SIDE = 40
 
 

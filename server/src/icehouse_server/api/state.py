@@ -1,11 +1,11 @@
 """What the routes need, put into the application by the composition root."""
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from icehouse_server.api.events import Streams
+from icehouse_server.api.events import Shared, Streams
 from icehouse_server.api.metrics import Metrics
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.service import (
@@ -18,6 +18,9 @@ from icehouse_server.service import (
     Pulse,
     TileService,
 )
+
+_STATUS_FOR = 0.5
+"""Seconds for which a status is told to further streams."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,8 @@ class ApiState:
     loop: LoopWatch
     folder: FolderWatch
     version: str
+    status: Shared[tuple[dict[str, Any], str]] = field(default_factory=lambda: Shared(_STATUS_FOR))
+    """What makes the status worth telling, and its document as JSON."""
 
 
 async def api_state(request: Request) -> ApiState:

@@ -187,13 +187,16 @@ class _StatusFeed:
         while True:
             if self._told is not None:
                 await self._state.streams.rest(_EVERY)
-            document = await status_document(self._state)
-            steady = _steady(document)
+            steady, text = await self._state.status.get(self._made)
             if steady != self._told:
                 self._told = steady
-                return events.Event(name="status", data=document.model_dump_json())
+                return events.Event(name="status", data=text)
             if time.monotonic() + _EVERY > end:
                 return None
+
+    async def _made(self) -> tuple[dict[str, Any], str]:
+        document = await status_document(self._state)
+        return _steady(document), document.model_dump_json()
 
 
 def _steady(document: StatusDocument) -> dict[str, Any]:
