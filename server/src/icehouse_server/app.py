@@ -9,13 +9,13 @@ from threading import Barrier
 
 import structlog
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 
 from icehouse_server.api import ApiState, Metrics, Streams, TokenRule, create_api
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.ports import Documents, Source
-from icehouse_server.core.tile_matrix_sets import tile_matrix_sets
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
 from icehouse_server.service import (
     Amounts,
@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_daemon(settings) as state:
             app.state.icehouse = state
-            app.openapi()  # FastAPI looks at its routes when first asked; no caller need wait for that
+            list(iter_route_contexts(app.routes))  # FastAPI prepares them when first asked; nobody need wait
             yield
 
     return create_api(
@@ -122,7 +122,6 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         pulse = Pulse(lambda: _amounts(downloads, context))
         beating = asyncio.create_task(pulse.run(), name="pulse")
         stack.callback(beating.cancel)
-        compute.submit(tile_matrix_sets)  # 40 ms, once, for which no first tile need hold up the loop
         log.info(
             "ready",
             cache_dir=str(folder),

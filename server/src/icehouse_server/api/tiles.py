@@ -13,14 +13,14 @@ from icehouse_server.api.formats import PICTURES, choose_format
 from icehouse_server.api.notes import note_of
 from icehouse_server.api.state import ApiState, Spec, State
 from icehouse_server.api.styles import StyleQuery
-from icehouse_server.api.tile_matrices import Tms
+from icehouse_server.api.tile_matrices import MADE, Tms
 from icehouse_server.api.validators import etag_known, only_if_cached
 from icehouse_server.api.vanish import while_connected
 from icehouse_server.core.errors import BadParameterError
 from icehouse_server.core.tile_matrix_sets import TILE, tile_at
 from icehouse_server.service import TileAsk, Trace
 
-router = APIRouter(tags=["tiles"])
+router = APIRouter(tags=["tiles"], dependencies=[MADE])
 
 _SAID = """A map tile of 256 x 256 pixels. What is absent is fetched first, up to `max_tile_chunks` chunks of
 a band; a tile that would need more fetches nothing, shows what is cached, and has a hatch where something is

@@ -14,11 +14,11 @@ from icehouse_server.api.schemas import json_answer
 from icehouse_server.api.state import Spec, State, base_url
 from icehouse_server.api.styles import StyleQuery
 from icehouse_server.api.tile_areas import offered, tile_ranges
-from icehouse_server.api.tile_matrices import Tms
+from icehouse_server.api.tile_matrices import MADE, Tms
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.tile_matrix_sets import CRS_OF, tile_matrix_set
 
-router = APIRouter(tags=["tiles"])
+router = APIRouter(tags=["tiles"], dependencies=[MADE])
 
 _REL = "http://www.opengis.net/def/rel/ogc/1.0"
 _XYZ = "WebMercatorQuad"

@@ -1,5 +1,6 @@
 """``icehouse serve``: the daemon."""
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,11 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="Settings file.")] = None,
 ) -> None:
     """Run the daemon. Prints one line with its URL when it is ready; SIGTERM or Ctrl-C stops it."""
+    gc.disable()  # half a million objects are imported that stay: to look for garbage among them is in vain
     from icehouse_server.cli.serving import run
     from icehouse_server.settings import load_settings
 
+    gc.freeze()
+    gc.enable()
     overrides = {"cache_dir": cache_dir, "host": host, "port": port}
     run(load_settings(overrides, config=config).settings)

@@ -1,12 +1,18 @@
-"""NetCDF4 by h5netcdf, in memory."""
+"""NetCDF4 by h5netcdf, in memory.
+
+h5netcdf is imported when a NetCDF is first asked for: starting waits for none of it.
+"""
 
 import io
+from typing import TYPE_CHECKING
 
-import h5netcdf  # type: ignore[import-untyped]
 import numpy as np
 
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.output.cf import Value, Variable, describe
+
+if TYPE_CHECKING:
+    import h5netcdf  # type: ignore[import-untyped]
 
 
 def encode_netcdf(coverage: Coverage, *, compress: int = 0) -> list[bytes | memoryview]:
@@ -20,6 +26,8 @@ def encode_netcdf(coverage: Coverage, *, compress: int = 0) -> list[bytes | memo
     Returns:
         One part: the file.
     """
+    import h5netcdf  # noqa: PLC0415 - see the module's docstring
+
     description = describe(coverage)
     buffer = io.BytesIO()
     with h5netcdf.File(buffer, "w") as file:
@@ -39,7 +47,7 @@ def encode_netcdf(coverage: Coverage, *, compress: int = 0) -> list[bytes | memo
     return [buffer.getvalue()]
 
 
-def _write(file: h5netcdf.File, variable: Variable, compress: int) -> None:
+def _write(file: "h5netcdf.File", variable: Variable, compress: int) -> None:
     written = file.create_variable(
         variable.name,
         dimensions=variable.dims,
