@@ -41,6 +41,8 @@ datetime = { pattern = '_(\\d{4})', format = "%Y" }
     f'[[bands]]\nname = "{name}"\ndtype = "uint8"\nsource = {{ index = {index} }}\n'
     for index, name in enumerate(BANDS, 1)
 )
+LONG = {"days": "daily", "quarters": "PT6H", "months": "monthly"}
+"""Collections with long time axes, of the same files, and their periods."""
 DEPTH = """
 id = "depth"
 title = "Depths without a style"
@@ -96,13 +98,19 @@ def folder(tmp_path_factory):
     )
     (made / "years.toml").write_text(YEARS)
     (made / "depth.toml").write_text(DEPTH)
+    for name, period in LONG.items():
+        text = YEARS.replace('"years"', f'"{name}"', 1).replace("Four years", name.title())
+        text = text.replace("yearly", period)
+        (made / f"{name}.toml").write_text(
+            text.replace('start = "2020"', 'start = "1920-01-15"') if name == "months" else text
+        )
     return made
 
 
 @pytest.fixture(scope="module")
 def daemon(start_daemon, folder):
     """One that serves collections of one's own."""
-    with start_daemon(collections_dir=folder, collections="years,depth") as started:
+    with start_daemon(collections_dir=folder, collections=",".join(("years", "depth", *LONG))) as started:
         yield started
 
 
@@ -193,6 +201,68 @@ def test_the_inventory_is_of_the_step(open_page, daemon, at_rest):
     squares.filter(has_text=re.compile("^0$")).wait_for()
     page.get_by_label("Time step").select_option("2020-01-01")
     squares.filter(has_text=re.compile("^1$")).wait_for()
+
+
+def test_a_step_of_many_is_chosen_by_its_date(open_page, screens, at_rest, view, axe):
+    """By the keyboard, by buttons, from the address, on a phone."""
+    page = open_page(PLACE.replace("years", "days") + "&inventory=off")
+    at_rest(page)
+    steps, said = page.get_by_label("Time step", exact=True), page.locator(".steps [role=status]")
+    assert (steps.input_value(), view(page)["datetime"]) == ("2023-12-31", "2023-12-31T00:00:00Z")
+    assert said.inner_text() == "Step 1,461 of 1,461, which start from 2020-01-01 to 2023-12-31."
+    assert page.get_by_role("button", name="Later step").is_disabled()
+    steps.focus()
+    page.keyboard.type("01012022")
+    said.filter(has_text="Step 732 of").wait_for()
+    assert view(page)["datetime"] == "2022-01-01T00:00:00Z"
+    page.get_by_role("button", name="Earlier step").click()
+    said.filter(has_text="Step 731 of").wait_for()
+    assert (steps.input_value(), view(page)["datetime"]) == ("2021-12-31", "2021-12-31T00:00:00Z")
+    page.get_by_role("button", name="Later step").press("Enter")
+    said.filter(has_text="Step 732 of").wait_for()
+    assert (steps.input_value(), view(page)["datetime"]) == ("2022-01-01", "2022-01-01T00:00:00Z")
+    at_rest(page)
+    np.testing.assert_allclose(colour(page), value_of(2022), atol=1)
+    # There is no such step, and nobody is taken to another one.
+    for outside in ("2030-01-01", "1999-12-31"):
+        steps.fill(outside)
+        steps.blur()
+        assert (steps.input_value(), view(page)["datetime"]) == ("2022-01-01", "2022-01-01T00:00:00Z")
+    axe(page)
+    page.go_back()
+    said.filter(has_text="Step 731 of").wait_for()
+    assert steps.input_value() == "2021-12-31"
+    phone = open_page("#collection=days&inventory=off&datetime=2020-01-01T00:00:00Z", screens["phone"])
+    at_rest(phone)
+    field = phone.get_by_label("Time step", exact=True)
+    field.scroll_into_view_if_needed()
+    assert field.input_value() == "2020-01-01"
+    assert phone.get_by_role("button", name="Earlier step").is_disabled()
+    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "typed", "step", "number"),
+    [
+        ("quarters", "Time step (UTC)", "2022-02-28T13:05", "2022-02-28T12:00:00Z", "3,159"),
+        ("months", "Time step", "1956-03-14", "1956-02-15T00:00:00Z", "434"),
+    ],
+)
+def test_what_is_typed_stands_for_the_step_that_holds_it(
+    open_page, daemon, view, name, label, typed, step, number
+):
+    page = open_page(f"#collection={name}&inventory=off")
+    field, said = page.get_by_label(label, exact=True), page.locator(".steps [role=status]")
+    field.fill(typed)
+    said.filter(has_text=f"Step {number} of").wait_for()
+    assert view(page)["datetime"] == step
+    field.blur()
+    assert step.startswith(field.input_value())
+    # The page counts as the daemon does.
+    times = daemon.http.get(f"/collections/{name}/cube.zarr/time/zarr.json").json()["shape"]
+    assert f"of {times[0]:,}," in said.inner_text()
+    found = daemon.http.get(f"/collections/{name}/point", params={"x": X, "y": Y, "datetime": step}).json()
+    assert found["datetime"][0].startswith(step)
 
 
 def test_what_has_no_range_says_so_and_takes_one(open_page, at_rest, view, pixels, axe):

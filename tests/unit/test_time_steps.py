@@ -18,6 +18,7 @@ from PIL import Image
 
 from icehouse._dataset import build
 from icehouse._wire import decode
+from icehouse_server.api.collections import collection_document
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import (
     BadParameterError,
@@ -380,3 +381,29 @@ async def test_the_wire_format_is_a_zarr_store_that_any_reader_opens(coverage, t
     np.testing.assert_array_equal(got["time"].values, wanted["time"].values)
     np.testing.assert_array_equal(got["time_bnds"].values, wanted["time_bnds"].values)
     assert got["time"].sel(time="2020").size == 1
+
+
+# What the collection says of them
+
+
+def test_a_document_lists_steps_that_nothing_else_tells():
+    first, day = datetime(2000, 1, 1, tzinfo=UTC), timedelta(days=1)
+    listed = tuple(TimeStep(start=first + 2 * day * n, end=first + 2 * day * n + day) for n in range(1500))
+
+    def told(**axis):
+        document = collection_document(tiny_spec(time=TimeAxis(**axis)), "http://localhost")
+        return document["cube:dimensions"]["time"]
+
+    irregular = told(listed=listed)
+    assert (irregular["step"], len(irregular["values"])) == (None, 1500)
+    assert irregular["values"][-1] == "2008-03-18T00:00:00Z"
+    daily = Period(rest=day)
+    short = told(start=first, period=daily, end=first + 1000 * day)
+    assert (short["step"], len(short["values"])) == ("P1D", 1000)
+    long = told(start=first, period=daily, end=first + 1001 * day)
+    assert long == {
+        "type": "temporal",
+        "extent": ["2000-01-01T00:00:00Z", "2002-09-28T00:00:00Z"],
+        "step": "P1D",
+    }
+    assert told(start=first, period=daily, end=None, delay=timedelta(days=36_525))["values"] == []

@@ -1,4 +1,5 @@
 import type { Daemon } from "./daemon";
+import { type Steps, type TimeDimension, stepsOf } from "./steps";
 
 /** A band, as people are told of it. */
 export interface Band {
@@ -32,8 +33,7 @@ export interface Collection {
   links: readonly { title: string; href: string }[];
   bands: readonly Band[];
   styles: readonly Style[];
-  /** Starts of the time steps, oldest first; none where there is no time axis. */
-  steps: readonly string[];
+  steps: Steps;
   /** CRS of its grid, where that has a code. */
   crs: string | null;
   /** Left, bottom, right, top of its grid in its CRS; the same in lon/lat. */
@@ -60,7 +60,7 @@ interface Document {
   links: { rel: string; href: string; title?: string }[];
   bands: { name: string; description?: string; unit?: string; units?: string }[];
   renders?: Record<string, Render>;
-  "cube:dimensions": { time?: { values?: string[] } };
+  "cube:dimensions": { time?: TimeDimension };
   "cube:variables": Record<string, { unit?: string }>;
   extent: { spatial: { bbox: Box[] } };
   "proj:code": string | null;
@@ -102,7 +102,7 @@ function collectionOf(document: Document): Collection {
       unit: unitOf(unit ?? units ?? document["cube:variables"][name]?.unit ?? ""),
     })),
     styles: Object.entries(document.renders ?? {}).map(([name, render]) => styleOf(name, render)),
-    steps: document["cube:dimensions"].time?.values ?? [],
+    steps: stepsOf(document["cube:dimensions"].time),
     crs: document["proj:code"],
     bounds: document["proj:bbox"],
     lonlat: document.extent.spatial.bbox[0] ?? [-180, -90, 180, 90],

@@ -1,9 +1,10 @@
 import { type TemplateResult, html, nothing } from "lit-html";
 import { createRef, ref } from "lit-html/directives/ref.js";
 
+import { choice, stepChoice } from "./choices";
 import { drawKey, STATES, type State } from "./chunkstyle";
 import type { Collection, Style } from "./collection";
-import { count, stepName } from "./figures";
+import { count } from "./figures";
 import type { Inventory } from "./inventory";
 import type { Legend } from "./legend";
 import type { Palette } from "./palette";
@@ -27,12 +28,13 @@ interface Shown {
 export function layers(shown: Shown, go: (change: Partial<View>) => void): TemplateResult {
   const { collection, projection, style, view, legend } = shown;
   const styles = collection.styles.map(({ name, title }) => [name, title] as const);
-  const steps = [...collection.steps].reverse().map((step) => [step, stepName(step)] as const);
   const projections = projectionsFor(collection.crs).map(({ tms, title }) => [tms, title] as const);
   return html`
     ${styles.length > 1 ? choice("Style", styles, view.style, (name) => go({ style: name, rescale: "" })) : nothing}
     ${legend.template()} ${style.relief ? nothing : range(style, view.rescale, (rescale) => go({ rescale }))}
-    ${steps.length ? choice("Time step", steps, view.datetime, (datetime) => go({ datetime })) : nothing}
+    ${collection.steps.count
+      ? stepChoice(collection.steps, view.datetime, (datetime) => go({ datetime }))
+      : nothing}
     ${choice("Map projection", projections, projection.tms, (tms) => go({ tms, x: NaN, y: NaN, z: NaN }))}
     ${stock(shown, go)}
   `;
@@ -76,18 +78,4 @@ function key(counts: Record<State, number>, colours: Palette): TemplateResult {
       </li>`;
     })}
   </ul>`;
-}
-
-function choice(
-  name: string,
-  options: readonly (readonly [string, string])[],
-  chosen: string,
-  choose: (value: string) => void,
-): TemplateResult {
-  return html`<label class="field"
-    >${name}
-    <select @change=${(event: Event) => choose((event.target as HTMLSelectElement).value)}>
-      ${options.map(([value, title]) => html`<option value=${value} ?selected=${value === chosen}>${title}</option>`)}
-    </select></label
-  >`;
 }

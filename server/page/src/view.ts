@@ -1,5 +1,6 @@
 import type { Collection, Interval } from "./collection";
 import type { MapProjection } from "./projection";
+import { startOf } from "./steps";
 
 /** What is looked at: all of it stands in the URL's hash, so that it can be shared and gone back to. */
 export interface View {
@@ -71,8 +72,8 @@ export function formatView(view: View): string {
 /** What was left open, or can't be had, as it will be. */
 export function completed(view: View, { id, styles, steps }: Collection, { tms }: MapProjection): Partial<View> {
   const style = styles.find(({ name }) => name === view.style) ?? styles[0];
-  const datetime = steps.find((start) => start === view.datetime) ?? steps.at(-1) ?? "";
-  return { collection: id, tms, style: style?.name ?? "", rescale: style?.relief ? "" : view.rescale, datetime };
+  const rescale = style?.relief ? "" : view.rescale;
+  return { collection: id, tms, style: style?.name ?? "", rescale, datetime: startOf(steps, view.datetime) };
 }
 
 /** Two numbers such as "0,100", the lower one first; null for anything else. */

@@ -26,7 +26,7 @@ _EXTENSIONS = [
     "https://stac-extensions.github.io/render/v2.0.0/schema.json",
 ]
 _MOST_LISTED = 1000
-"""Time steps that are listed; of more, the extent and the step say which there are."""
+"""Time steps of a period that are listed; of more, the extent and the step say which there are."""
 
 
 _NEXT = (
@@ -159,15 +159,16 @@ def _interval(spec: CollectionSpec) -> list[str | None]:
 
 
 def _time_dimension(spec: CollectionSpec) -> dict[str, Any]:
-    """Return the time dimension: where each step starts, and where the last one ends."""
+    """Return the time dimension: where steps start, unless a period says it, and where the last ends."""
     axis = spec.time
     if axis is None:
         return {}
-    steps = axis.steps(axis.count(datetime.now(UTC)))
-    starts = [written(step.start) for step in steps]
-    extent = [starts[0], written(steps[-1].end)] if steps else [None, None]
+    count = axis.count(datetime.now(UTC))
+    extent = [written(axis.step(0).start), written(axis.step(count - 1).end)] if count else [None, None]
     dimension = {"type": "temporal", "extent": extent, "step": None if axis.listed else str(axis.period)}
-    return {"time": dimension if len(starts) > _MOST_LISTED else {**dimension, "values": starts}}
+    if not axis.listed and count > _MOST_LISTED:
+        return {"time": dimension}
+    return {"time": {**dimension, "values": [written(step.start) for step in axis.steps(count)]}}
 
 
 def _variable(spec: CollectionSpec, band: BandSpec) -> dict[str, Any]:
