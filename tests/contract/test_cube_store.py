@@ -231,6 +231,9 @@ async def test_a_failed_fetch_is_an_error_and_for_gdal_what_it_cannot_decode(tmp
             answer = await cube.get("dem/c/2/3", method=method)
             assert answer.status_code == status
             assert answer.headers["cache-control"] == "no-store"
+            assert method == "HEAD" or answer.json()["hint"] == "try again later", (
+                "fail_on_error is for regions"
+            )
         answer = await cube.get("dem/c/2/3", user_agent="GDAL/3.12.2")
         assert answer.status_code == 200
         assert answer.json()["status"] == status

@@ -486,6 +486,9 @@ def test_a_job_that_fails_is_a_command_that_fails(icehouse_command, fresh_standi
     assert done.exit_code == 1
     assert "4 of 4 chunks could not be filled" in done.stdout
     assert done.stderr.count("(source-refused)") == 4
+    hint = json.loads(icehouse_command("jobs", "--json").stdout)[0]["hint"]
+    assert done.stderr.splitlines()[-1] == f"  hint: {hint}"
+    assert "fail_on_error" not in hint
 
 
 @pytest.mark.parametrize(

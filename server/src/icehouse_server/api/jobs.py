@@ -64,6 +64,8 @@ class StatusInfo(BaseModel):
     updated: datetime
     kind: str | None
     """Stable kind of the error, where it failed."""
+    hint: str | None
+    """What to do about it, where that is known."""
     collection: str | None
     bands: list[str]
     region: dict[str, Any]
@@ -269,6 +271,7 @@ def status_info(job: Job, base: str) -> StatusInfo:
         finished=job.finished,
         updated=job.updated,
         kind=job.kind or None,
+        hint=job.hint or None,
         collection=collection,
         bands=[band.name for band in order.bands],
         region=dict(order.asked),

@@ -133,6 +133,8 @@ def _finish(found: dict[str, Any], *, as_json: bool) -> None:
     print(json.dumps(found) if as_json else _line(found))
     for failure in () if as_json else found["failures"][:_SHOWN]:
         print(f"  {failure['chunk']}: {failure['detail']} ({failure['kind']})", file=sys.stderr)
+    if not as_json and found["hint"]:
+        print(f"  hint: {found['hint']}", file=sys.stderr)
     if found["status"] != "successful":
         raise typer.Exit(1)
 

@@ -474,12 +474,20 @@ def _write_piece(plan: Plan, band: BandSpec, values: Pixels, piece: Piece, out: 
     )
 
 
-def error_of(failed: tuple[FailedChunk, ...]) -> ChunksFailedError | DiskFullError:
-    """Return the error of chunks that are not there; that the disk is full says nothing of their source."""
+def error_of(failed: tuple[FailedChunk, ...], *, holes: bool = True) -> ChunksFailedError | DiskFullError:
+    """Return the error of chunks that are not there; that the disk is full says nothing of their source.
+
+    Args:
+        failed: the chunks.
+        holes: who asks may have the failed area as nodata instead (``fail_on_error``).
+    """
     if all(failure.kind == DiskFullError.kind for failure in failed):
         hint = "make room, or point cache_dir at a larger disk; cached regions still work"
         return DiskFullError(failed[0].detail, hint=hint)
-    return ChunksFailedError(failed)
+    error = ChunksFailedError(failed)
+    if not holes:
+        error.hint = error.remedy
+    return error
 
 
 def _not_cached(plan: Plan, absent: int) -> NotCachedError:

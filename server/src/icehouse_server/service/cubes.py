@@ -191,7 +191,7 @@ class CubeService:
             self._fetching[key] -= 1
             self._fetching += Counter()  # drops the zeros
         if failed:
-            raise error_of(failed)
+            raise error_of(failed, holes=False)
 
 
 def _tag(data: bytes) -> str:

@@ -93,6 +93,7 @@ class Job:
         order: what it is to do.
         message: how it is, for people.
         kind: stable kind of the error that it failed with.
+        hint: what to do about that, for people; may be empty.
         version: grows with every change, for those who watch.
         failures: the first of the chunks that failed.
         estimated_bytes: of the chunks that it had to fetch when it began, uncompressed.
@@ -108,6 +109,7 @@ class Job:
     state: JobState = JobState.ACCEPTED
     message: str = "it waits for its turn"
     kind: str = ""
+    hint: str = ""
     counts: Counts = field(default_factory=Counts)
     failures: list[FailedChunk] = field(default_factory=list)
     estimated_bytes: int = 0

@@ -20,7 +20,7 @@ from icehouse_server.core.errors import (
 )
 from icehouse_server.downloads import Priority
 from icehouse_server.service.chores import Chunks, Fetching, collect, truncate
-from icehouse_server.service.coverages import CoverageService
+from icehouse_server.service.coverages import CoverageService, error_of
 from icehouse_server.service.job import Job, JobKind, JobState, Order
 
 log = structlog.get_logger(__name__)
@@ -185,6 +185,7 @@ class Jobs:
             failed, total = job.counts.failed, job.counts.total
             if failed:
                 job.kind = ChunksFailedError.kind
+                job.hint = error_of(tuple(job.failures), holes=False).hint
                 message = f"{failed} of {total} chunks could not be filled; the others are cached"
             job.end(JobState.FAILED if failed else JobState.SUCCESSFUL, message)
         except asyncio.CancelledError:
@@ -193,7 +194,7 @@ class Jobs:
         except ShuttingDownError as error:
             job.end(JobState.DISMISSED, error.detail)
         except IcehouseError as error:
-            job.kind = error.kind
+            job.kind, job.hint = error.kind, error.hint
             job.end(JobState.FAILED, error.detail)
         except Exception:  # the task's edge: whoever watches the job must learn that it ended
             log.exception("a job failed in a way that it should not", job=job.id)
