@@ -10,24 +10,16 @@ has no ``crc32c``. It is looked at before a chunk is sent.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
-
-import numpy as np
-import zarr
-from zarr.storage import MemoryStore
+from dataclasses import dataclass
 
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import UnknownKeyError
 from icehouse_server.core.grid import ChunkKey, Grid
 from icehouse_server.store import layout
-from icehouse_server.store.codec import encode, frame_of
-from icehouse_server.store.geozarr import Json, level_attributes, pyramid_attributes
+from icehouse_server.store.codec import frame_of
+from icehouse_server.store.geozarr import level_attributes, pyramid_attributes
+from icehouse_server.store.metadata import DOCUMENT, Json, dumped, group_document
 
-if TYPE_CHECKING:
-    from zarr.core.buffer import Buffer
-
-_DOCUMENT = "zarr.json"
 _AXIS_KEY = re.compile(r"(?:([1-9][0-9]{0,3})/)?([yx])/c/(0|[1-9][0-9]{0,9})")
 _ALIAS_KEY = re.compile(r"0/([A-Za-z].*)")
 _CHECKSUM = "crc32c"
@@ -43,11 +35,7 @@ class AxisChunk:
 
     def encoded(self) -> bytes:
         """Return it as it would be stored. Blocking; takes 2 ms."""
-        values = layout.axis_values(self.grid, self.name, self.number)
-        size = min(layout.COORDINATE_CHUNK, self.grid.shape[layout.AXES.index(self.name)])
-        whole = np.zeros(size, dtype=np.float64)
-        whole[: len(values)] = values
-        return bytes(frame_of(memoryview(encode(whole))))
+        return bytes(frame_of(memoryview(layout.axis_chunk(self.grid, self.name, self.number))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,28 +89,19 @@ class Cube:
 
 
 def make_cube(spec: CollectionSpec, steps: int) -> Cube:
-    """Return the store of a collection. Blocking; takes a few tenths of a second."""
-    held: dict[str, Buffer] = {}
-    store = MemoryStore(store_dict=held)
+    """Return the store of a collection. Blocking; takes some hundredths of a second."""
     attributes = layout.dataset_attributes(spec)
-    root = zarr.create_group(store, attributes={**attributes, **pyramid_attributes(spec)})
-    layout.describe(spec, 0, root, steps)
-    # zarr takes 2 ms for each array, and a collection can have hundreds: one band a level shows what differs.
-    first, *others = [band.name for band in spec.bands]
-    one = replace(spec, bands=spec.bands[:1], default_bands=(first,), styles=())
+    documents = {DOCUMENT: dumped(group_document({**attributes, **pyramid_attributes(spec)}))}
+    documents |= layout.describe(spec, 0, steps)
     for level in range(len(spec.grids)):
-        group = root.create_group(str(level), attributes={**attributes, **level_attributes(spec, level)})
-        layout.describe(one, level, group, steps)
-    documents = {key: value.to_bytes() for key, value in held.items()}
-    metadata = {key: json.loads(value) for key, value in documents.items() if key.endswith(_DOCUMENT)}
+        group = group_document({**attributes, **level_attributes(spec, level)})
+        held = {DOCUMENT: dumped(group), **layout.describe(spec, level, steps)}
+        documents |= {f"{level}/{key}": value for key, value in held.items()}
+    metadata = {key: json.loads(value) for key, value in documents.items() if key.endswith(DOCUMENT)}
     _drop_checksums(metadata, documents)
-    for level in range(len(spec.grids)):
-        shape = metadata[f"{level}/{first}/{_DOCUMENT}"]["shape"]
-        for name in others:
-            metadata[f"{level}/{name}/{_DOCUMENT}"] = {**metadata[f"{name}/{_DOCUMENT}"], "shape": shape}
-    documents |= {key: _dump(document) for key, document in metadata.items()}
+    documents |= {key: dumped(document) for key, document in metadata.items()}
     for prefix in ("", *(f"{level}/" for level in range(len(spec.grids)))):
-        documents[f"{prefix}{_DOCUMENT}"] = _dump(_consolidated(metadata, prefix))
+        documents[f"{prefix}{DOCUMENT}"] = dumped(_consolidated(metadata, prefix))
     return Cube(spec=spec, steps=steps, documents=documents)
 
 
@@ -131,7 +110,7 @@ def _drop_checksums(metadata: Mapping[str, Json], documents: dict[str, bytes]) -
     for key, document in metadata.items():
         if _CHECKSUM in [codec["name"] for codec in document.get("codecs", [])]:
             document["codecs"] = [codec for codec in document["codecs"] if codec["name"] != _CHECKSUM]
-            chunks = f"{key.removesuffix(_DOCUMENT)}c/"
+            chunks = f"{key.removesuffix(DOCUMENT)}c/"
             for chunk in [path for path in documents if path.startswith(chunks)]:
                 documents[chunk] = bytes(frame_of(memoryview(documents[chunk])))
 
@@ -139,13 +118,9 @@ def _drop_checksums(metadata: Mapping[str, Json], documents: dict[str, bytes]) -
 def _consolidated(metadata: Mapping[str, Json], prefix: str) -> Json:
     """Return a group with the metadata of all below it, as zarr-python writes it; no standard has that."""
     below = {
-        key[len(prefix) : -len(_DOCUMENT) - 1]: document
+        key[len(prefix) : -len(DOCUMENT) - 1]: document
         for key, document in metadata.items()
-        if key.startswith(prefix) and key != f"{prefix}{_DOCUMENT}"
+        if key.startswith(prefix) and key != f"{prefix}{DOCUMENT}"
     }
     inline = {"kind": "inline", "must_understand": False, "metadata": below}
-    return {**metadata[f"{prefix}{_DOCUMENT}"], "consolidated_metadata": inline}
-
-
-def _dump(document: Json) -> bytes:
-    return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
+    return {**metadata[f"{prefix}{DOCUMENT}"], "consolidated_metadata": inline}

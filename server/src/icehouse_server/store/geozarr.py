@@ -1,11 +1,7 @@
 """GeoZarr: attributes by the conventions ``multiscales``, ``proj:`` and ``spatial:``, version 0.1 of each."""
 
-from typing import Any
-
 from icehouse_server.core.collection import CollectionSpec
-
-type Json = dict[str, Any]
-"""A part of a document. Any: it is JSON."""
+from icehouse_server.store.metadata import Json
 
 _CONVENTIONS = {
     "proj": (

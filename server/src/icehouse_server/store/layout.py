@@ -7,7 +7,8 @@ it was last written: new steps lengthen them, and nothing that is stored is writ
 the group ``k``, laid out alike; it is there from when its first chunk was written.
 """
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import batched
 from typing import Any
@@ -17,13 +18,16 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store as ZarrStore
+from zarr.core.buffer import cpu
+from zarr.core.sync import sync
 
 from icehouse_server.core.cf import TIME_ATTRIBUTES, TIME_UNITS, scaling, xarray_fill
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import RepositoryForeignError
 from icehouse_server.core.grid import ChunkKey, Grid
 from icehouse_server.core.time import TimeAxis
-from icehouse_server.store.codec import zarr_compressors
+from icehouse_server.store.codec import encode
+from icehouse_server.store.metadata import DOCUMENT, Json, array_document, dumped, group_document
 
 LAYOUT = 1
 """Number of this layout; a higher one in a repository means that a later version wrote it."""
@@ -31,8 +35,6 @@ LAYOUT = 1
 AXES = ("y", "x")
 COORDINATE_CHUNK = 1 << 16
 """Longest chunk of an axis."""
-_AXIS_CHUNKS = 16
-"""Chunks of an axis that are written at once: 8 MB."""
 
 _TIME_CHUNK = 1024
 
@@ -82,48 +84,76 @@ def identity(spec: CollectionSpec) -> dict[str, Any]:
 def create(spec: CollectionSpec, store: ZarrStore, steps: int) -> None:
     """Write the empty cube, with so many steps of its time axis if there is one. Blocking."""
     attributes = {**dataset_attributes(spec), "icehouse": identity(spec)}
-    group = zarr.create_group(store, attributes=attributes)
-    describe(spec, 0, group, steps)
-    _write_axes(spec.grid, group)
+    root = {DOCUMENT: dumped(group_document(attributes))}
+    _put(store, root | describe(spec, 0, steps) | _axis_chunks(spec.grid))
 
 
-def describe(spec: CollectionSpec, level: int, group: zarr.Group, steps: int) -> None:
-    """Write the arrays of a level, without the values of its axes and without a chunk of a band. Blocking."""
+def describe(spec: CollectionSpec, level: int, steps: int) -> dict[str, bytes]:
+    """Return what lies in the group of a level, by key: its arrays' documents and its time steps.
+
+    The values of its axes are not among it, and no chunk of a band.
+    """
     grid = spec.grids[level]
-    affine = grid.geobox.affine
-    for name in AXES:
-        _create_axis(group, name, grid)
-    crs = grid.crs.proj
+    documents = {name: _axis(name, grid) for name in AXES}
+    documents["spatial_ref"] = _spatial_ref(grid)
+    if spec.time is not None:
+        documents |= _times(steps)
+    documents |= {band.name: _band(spec, band, level, steps) for band in spec.bands}
+    held = {f"{name}/{DOCUMENT}": dumped(document) for name, document in documents.items()}
+    return held if spec.time is None else held | _time_chunks(spec.time, steps)
+
+
+def _put(store: ZarrStore, values: Mapping[str, bytes], group: str = "") -> None:
+    """Write documents and chunks below a group, all in one turn of zarr's event loop."""
+
+    async def put() -> None:
+        for key, value in values.items():
+            await store.set(f"{group}{key}", cpu.Buffer.from_bytes(value))
+
+    sync(put())
+
+
+def _spatial_ref(grid: Grid) -> Json:
+    affine, crs = grid.geobox.affine, grid.crs.proj
     attributes = {**crs.to_cf(), "spatial_ref": crs.to_wkt()}
     attributes["GeoTransform"] = " ".join(
         repr(float(number)) for number in (affine.c, affine.a, affine.b, affine.f, affine.d, affine.e)
     )
-    group.create_array("spatial_ref", shape=(), dtype="int32", fill_value=0, attributes=attributes)[...] = 0
-    if spec.time is not None:
-        _create_time(spec.time, group, steps)
-    for band in spec.bands:
-        _create_array(spec, band, level, group)
+    return array_document(
+        shape=(),
+        chunks=(),
+        dtype=np.dtype("int32"),
+        fill=np.int32(0),
+        dimension_names=(),
+        attributes=attributes,
+    )
 
 
 def levels_of(root: zarr.Group) -> tuple[int, ...]:
     """Return which levels a repository has; 0 always. Blocking."""
-    return (0, *sorted(int(name) for name, _ in root.groups() if name.isdecimal()))
+
+    async def names() -> list[str]:
+        return [name async for name in root.store.list_dir("")]
+
+    # Not its groups(): that reads the document of each array as well.
+    return (0, *sorted(int(name) for name in sync(names()) if name.isdecimal()))
 
 
 def add_levels(spec: CollectionSpec, store: ZarrStore, levels: Iterable[int]) -> None:
     """Give a repository further levels, empty: each is a group of its own. Blocking."""
     root = zarr.open_group(store, mode="r+")
+    group = {DOCUMENT: dumped(group_document(dataset_attributes(spec)))}
     for level in sorted(set(levels) - set(levels_of(root))):
-        group = root.create_group(str(level), attributes=dataset_attributes(spec))
-        describe(spec, level, group, steps_of(root))
-        _write_axes(spec.grids[level], group)
+        held = describe(spec, level, steps_of(root)) | _axis_chunks(spec.grids[level])
+        _put(store, group | held, f"{level}/")
 
 
 def add_band(spec: CollectionSpec, band: BandSpec, store: ZarrStore) -> None:
     """Give a repository a further band, at every level that it has. Blocking."""
     root = zarr.open_group(store, mode="r+")
     for level, group in _groups(root):
-        _create_array(spec, band, level, group)
+        document = _band(spec, band, level, steps_of(group))
+        _put(store, {f"{band.name}/{DOCUMENT}": dumped(document)}, f"{level}/" if level else "")
 
 
 def _groups(root: zarr.Group) -> Iterator[tuple[int, zarr.Group]]:
@@ -186,19 +216,33 @@ def lengthen(spec: CollectionSpec, store: ZarrStore, steps: int) -> None:
         _write_steps(spec.time, group, steps)
 
 
-def _create_time(axis: TimeAxis, root: zarr.Group, steps: int) -> None:
-    for name, trailing, dims in (("time", (), ("time",)), ("time_bnds", (2,), ("time", "bnds"))):
-        root.create_array(
-            name,
-            shape=(0, *trailing),
+def _times(steps: int) -> dict[str, Json]:
+    """Return the documents of the time axis."""
+    return {
+        name: array_document(
+            shape=(steps, *trailing),
             chunks=(_TIME_CHUNK, *trailing),
-            dtype="int64",
-            fill_value=0,
-            compressors=zarr_compressors(np.dtype("int64")),
+            dtype=np.dtype("int64"),
+            fill=np.int64(0),
             dimension_names=dims,
-            attributes=dict(TIME_ATTRIBUTES if name == "time" else TIME_UNITS),
+            attributes=attributes,
         )
-    _write_steps(axis, root, steps)
+        for name, trailing, dims, attributes in (
+            ("time", (), ("time",), TIME_ATTRIBUTES),
+            ("time_bnds", (2,), ("time", "bnds"), TIME_UNITS),
+        )
+    }
+
+
+def _time_chunks(axis: TimeAxis, steps: int) -> dict[str, bytes]:
+    """Return the values of the time axis: where each step starts, and its bounds."""
+    held = {}
+    for chunk, numbers in enumerate(batched(range(steps), _TIME_CHUNK)):
+        bounds = np.zeros((_TIME_CHUNK, 2), dtype=np.int64)
+        bounds[: len(numbers)] = [axis.step(number).seconds for number in numbers]
+        held[f"time/c/{chunk}"] = encode(bounds[:, 0])
+        held[f"time_bnds/c/{chunk}/0"] = encode(bounds)
+    return held
 
 
 def _write_steps(axis: TimeAxis, root: zarr.Group, steps: int) -> None:
@@ -214,26 +258,22 @@ def _write_steps(axis: TimeAxis, root: zarr.Group, steps: int) -> None:
         times[first:], bounds[first:] = new[:, 0], new
 
 
-def _create_array(spec: CollectionSpec, band: BandSpec, level: int, group: zarr.Group) -> None:
-    """Write the metadata of a band's array."""
-    temporal, shape = spec.time is not None, spec.grids[level].shape
+def _band(spec: CollectionSpec, band: BandSpec, level: int, steps: int) -> Json:
+    """Return the document of a band's array."""
+    temporal, shape, chunk = spec.time is not None, spec.grids[level].shape, spec.grid.chunk
     attributes: dict[str, Any] = {"grid_mapping": "spatial_ref", "long_name": band.long_name or band.name}
     if band.units:
         attributes["units"] = band.units
     if band.nodata is not None:
         attributes["nodata"] = band.nodata if np.isfinite(band.nodata) else str(band.nodata)
         attributes["_FillValue"] = xarray_fill(band.fill)
-    attributes |= scaling(band)
-    group.create_array(
-        band.name,
-        shape=(steps_of(group), *shape) if temporal else shape,
-        chunks=(1, spec.grid.chunk, spec.grid.chunk) if temporal else (spec.grid.chunk, spec.grid.chunk),
-        dtype=band.dtype.name,
-        fill_value=band.fill.item(),
-        compressors=zarr_compressors(band.dtype),
+    return array_document(
+        shape=(steps, *shape) if temporal else shape,
+        chunks=(1, chunk, chunk) if temporal else (chunk, chunk),
+        dtype=band.dtype,
+        fill=band.fill,
         dimension_names=("time", "y", "x") if temporal else ("y", "x"),
-        attributes=attributes,
-        config={"write_empty_chunks": True},
+        attributes=attributes | scaling(band),
     )
 
 
@@ -262,14 +302,14 @@ def check(spec: CollectionSpec, root: zarr.Group | None) -> tuple[BandSpec, ...]
     for name in {**wanted, **found}:
         if found.get(name) != wanted.get(name):
             raise _changed(spec, f"has {name} {wanted.get(name)}", f"{found.get(name)}")
+    held = dict(root.members())  # all at once: each turn of zarr's event loop takes a millisecond
     if spec.time is not None:
-        _check_steps(spec, spec.time, root)
-    return tuple(band for band in spec.bands if not _has_band(spec, band, root))
+        _check_steps(spec, spec.time, held.get("time_bnds"))
+    return tuple(band for band in spec.bands if not _has_band(spec, band, held.get(band.name)))
 
 
-def _check_steps(spec: CollectionSpec, axis: TimeAxis, root: zarr.Group) -> None:
+def _check_steps(spec: CollectionSpec, axis: TimeAxis, bounds: zarr.Array[Any] | zarr.Group | None) -> None:
     """Check that the steps which are stored are those of the collection; it may have further ones."""
-    bounds = root.get("time_bnds")
     if not isinstance(bounds, zarr.Array):
         raise _changed(spec, "has a time axis", "none")
     held = [(int(start), int(end)) for start, end in np.asarray(bounds[...])]
@@ -289,8 +329,7 @@ def _changed(spec: CollectionSpec, now: str, held: str) -> RepositoryForeignErro
     )
 
 
-def _has_band(spec: CollectionSpec, band: BandSpec, root: zarr.Group) -> bool:
-    array = root.get(band.name)
+def _has_band(spec: CollectionSpec, band: BandSpec, array: zarr.Array[Any] | zarr.Group | None) -> bool:
     if array is None:
         return False
     if not isinstance(array, zarr.Array) or array.dtype.name != band.dtype.name or not _same(array, band):
@@ -325,20 +364,25 @@ def axis_values(grid: Grid, name: str, chunk: int) -> NDArray[np.float64]:
     return values
 
 
-def _write_axes(grid: Grid, group: zarr.Group) -> None:
-    """Write the values of the axes, some chunks at a time: at 2 m they are 30 MB."""
-    for name in AXES:
-        array = group[name]
-        if not isinstance(array, zarr.Array):
-            raise TypeError(f"{name} is an array")
-        for chunks in batched(range(array.nchunks), _AXIS_CHUNKS):
-            start = chunks[0] * COORDINATE_CHUNK
-            values = np.concatenate([axis_values(grid, name, chunk) for chunk in chunks])
-            array[start : start + len(values)] = values
+def axis_chunk(grid: Grid, name: str, chunk: int) -> bytes:
+    """Return a chunk of an axis as it is stored. Blocking; takes 2 ms."""
+    values = axis_values(grid, name, chunk)
+    whole = np.zeros(min(COORDINATE_CHUNK, grid.shape[AXES.index(name)]), dtype=np.float64)
+    whole[: len(values)] = values
+    return encode(whole)
 
 
-def _create_axis(group: zarr.Group, name: str, grid: Grid) -> None:
-    """Write the metadata of an axis."""
+def _axis_chunks(grid: Grid) -> dict[str, bytes]:
+    """Return the values of the axes: 30 MB at 2 m, of which 1 MB is left."""
+    return {
+        f"{name}/c/{chunk}": axis_chunk(grid, name, chunk)
+        for name, size in zip(AXES, grid.shape, strict=True)
+        for chunk in range(math.ceil(size / COORDINATE_CHUNK))
+    }
+
+
+def _axis(name: str, grid: Grid) -> Json:
+    """Return the document of an axis."""
     words = {
         ("y", False): ("projection_y_coordinate", "m"),
         ("x", False): ("projection_x_coordinate", "m"),
@@ -347,13 +391,11 @@ def _create_axis(group: zarr.Group, name: str, grid: Grid) -> None:
     }
     standard_name, units = words[name, grid.crs.geographic]
     size = grid.shape[AXES.index(name)]
-    group.create_array(
-        name,
+    return array_document(
         shape=(size,),
         chunks=(min(COORDINATE_CHUNK, size),),
-        dtype="float64",
-        fill_value=0.0,
-        compressors=zarr_compressors(np.dtype("float64")),
+        dtype=np.dtype("float64"),
+        fill=np.float64(0),
         dimension_names=(name,),
         attributes={"standard_name": standard_name, "units": units, "axis": name.upper()},
     )
