@@ -38,10 +38,14 @@ def test_it_is_a_set(start, operations):
     width=st.integers(1, 140),
 )
 def test_a_rectangle_is_answered_cell_by_cell(members, row, col, height, width):
-    found = ChunkSet(members).within(Window(row=row, col=col, height=height, width=width))
+    chunks = Window(row=row, col=col, height=height, width=width)
+    ours = ChunkSet(members)
+    found, listed = ours.within(chunks), ours.listed(chunks).tolist()
     expected = {(r - row, c - col) for r, c in members if row <= r < row + height and col <= c < col + width}
     assert found.shape == (height, width)
     assert {(int(r), int(c)) for r, c in zip(*found.nonzero(), strict=True)} == expected
+    assert {(r - row, c - col) for r, c in listed} == expected
+    assert len(listed) == len(expected)
 
 
 def test_a_look_does_not_make_bitmaps():

@@ -8,7 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 from threading import Event, current_thread, main_thread
 from types import SimpleNamespace
 
@@ -24,6 +24,7 @@ from shapely import Point, union_all
 from shapely.geometry import shape
 
 from icehouse_server.api import Streams, events
+from icehouse_server.api import inventory as inventory_module
 from icehouse_server.api.features import Asked
 from icehouse_server.api.inventory import _InventoryFeed as InventoryFeed
 from icehouse_server.api.outlines import outlines
@@ -34,7 +35,7 @@ from icehouse_server.core.ports import FilledChunk
 from icehouse_server.core.time import TimeAxis, TimeStep
 from icehouse_server.downloads.flights import Failures, Flight, Flights, Job
 from icehouse_server.service import Amounts, ChunkState, Inventory, Picture, Pulse, View, changes
-from icehouse_server.service.inventory import _counts, _failed
+from icehouse_server.service.inventory import _counts, _failed, _flying
 from icehouse_server.store import Index, StoreSettings
 from icehouse_server.store import collection as collection_module
 from icehouse_server.testing.fakes import tiny_spec
@@ -63,14 +64,16 @@ class Looked:
     def in_flight(self, key):
         return key in self.flying
 
-    def in_flight_within(self, name, band, time, chunks, level):
-        found = np.zeros((chunks.height, chunks.width), dtype=bool)
-        for key in self.flying:
-            if (key.collection, key.band, key.time, key.level) == (name, band, time, level):
-                row, col = key.row - chunks.row, key.col - chunks.col
-                if 0 <= row < chunks.height and 0 <= col < chunks.width:
-                    found[row, col] = True
-        return found
+    def in_flight_listed(self, name, band, time, chunks, level):
+        layer = name, band, time, level
+        found = [
+            (key.row, key.col)
+            for key in self.flying
+            if (key.collection, key.band, key.time, key.level) == layer
+            and chunks.row <= key.row < chunks.stop_row
+            and chunks.col <= key.col < chunks.stop_col
+        ]
+        return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
 keys = st.builds(
@@ -126,7 +129,7 @@ def test_states_and_counts_are_those_of_brute_force(happened, area, bands, times
         memory.note(key, FailedChunk(chunk=key.path, kind="source-refused", detail="no"))
     looked = Looked(flying)
     why = _failed(view, memory.kept("tiny", level), looked)
-    (counts,) = _counts(view, index, looked, why)
+    (counts,) = _counts(view, index, _flying(view, looked), why)
     squares = view.squares(window)
     expected = np.zeros((squares.height, squares.width, 5), dtype=int)
     for r, c in product(range(window.row, window.stop_row), range(window.col, window.stop_col)):
@@ -188,9 +191,9 @@ async def test_flights_know_their_places_and_leave_nothing():
     one, two = (Flight(key=SPEC.key("dem", 1, col, 0), job=job) for col in (2, 3))
     for flight in (one, two):
         flights.add(flight)
-    assert np.argwhere(flights.within("tiny", "dem", 0, around)).tolist() == [[1, 2], [1, 3]]
-    assert not flights.within("tiny", "dem", 1, around).any()
-    assert not flights.within("tiny", "dem", 0, around, 1).any()
+    assert sorted(flights.listed("tiny", "dem", 0, around).tolist()) == [[1, 2], [1, 3]]
+    assert not len(flights.listed("tiny", "dem", 1, around))
+    assert not len(flights.listed("tiny", "dem", 0, around, 1))
     before = flights.version
     flights.remove(Flight(key=one.key, job=job))  # another one of the same chunk
     assert flights.version == before
@@ -252,13 +255,13 @@ async def test_who_looks_finds_voids_from_before_the_start(tmp_path, chunk):
         async with open_store(tmp_path, [spec], settings, pool=pool) as store:
             collection = store.collections["tiny"]
             index = collection.index
-            assert index.unsure_within("dem", None, whole).all()
+            assert len(index.unsure_listed("dem", None, whole)) == 4
             assert not index.is_unsure(other), "without nodata no pixel can say that there is nothing"
             await collection.look(keys[:2], seconds=0)
             assert [index.is_unsure(key) for key in keys] == [False, False, True, True]
             assert await collection.voids([*keys, other]) == 2
             assert index.void_within("dem", None, whole).tolist() == [[False, True], [False, True]]
-            assert not index.unsure_within("dem", None, whole).any()
+            assert not len(index.unsure_listed("dem", None, whole))
             assert collection.leases == 0
 
 
@@ -544,7 +547,8 @@ async def test_many_failures_are_gone_through_in_the_pool():
     downloads.in_flight = lambda _: current_thread() is main_thread()
     store = SimpleNamespace(index=Index(SPEC))
     with ThreadPoolExecutor(1) as pool:
-        service = SimpleNamespace(collection=lambda _: store, downloads=downloads)
+        settings = SimpleNamespace(request_timeout=60.0)
+        service = SimpleNamespace(collection=lambda _: store, downloads=downloads, settings=settings)
         picture = await Inventory(service, pool=pool).picture(view)
     assert list(picture.failed) == [(1, 2)]
     assert picture.counts[0][1, 2, ChunkState.FAILED] == 1
@@ -615,6 +619,50 @@ async def test_what_streams_share_is_made_once_in_a_while(monkeypatch):
     assert made == [0.0, 0.5]
 
 
+async def test_a_feed_rests_after_a_long_look_and_between_its_heartbeats(monkeypatch):
+    """A look of 20 s: the next comes when it is due, and until then no heartbeat before its time."""
+    now, looks = [100.0], []
+
+    async def picture(_):
+        now[0] += 20
+        looks.append(now[0])
+        return Picture(counts=(np.zeros((1, 1, 5), dtype=np.int32),), failed={}, unsure=1)
+
+    async def rest(seconds):
+        assert seconds > 0
+        now[0] += seconds
+
+    monkeypatch.setattr(inventory_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    view = View(
+        collection=SPEC, level=0, bands=("dem",), times=(0,), areas=(Window(row=0, col=0, height=1, width=1),)
+    )
+    told = SimpleNamespace(picture=picture, version=lambda _: (0, 0), each=lambda parts: parts)
+    state = SimpleNamespace(inventory=told, streams=SimpleNamespace(rest=rest))
+    feed = InventoryFeed(state, Asked(view=view, crs=LONLAT))
+    assert (await feed.news(15.0)).name == "inventory"
+    for _ in range(6):
+        begun = now[0]
+        assert await feed.news(15.0) is None
+        assert now[0] - begun >= 15
+    assert [round(late - early) for early, late in pairwise(looks)] == [50, 50]
+
+
+async def test_a_stream_whose_feed_never_waits_leaves_the_loop_to_others():
+    class Busy:
+        async def news(self, _):
+            return None
+
+    gone = asyncio.Event()
+    stream = asyncio.create_task(run(events.EventStream(Busy(), Streams(1)), never_waits, gone=gone))
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_later(0.01, gone.set)
+    await asyncio.wait_for(stream, 30)
+
+
+async def never_waits(message):
+    """A reader who takes everything at once."""
+
+
 SIDE = 40
 
 
@@ -628,7 +676,9 @@ def large():
     looked = Looked(set())
     looked.version, looked.failures = 0, lambda *_: []
     store = SimpleNamespace(index=index)
-    return Asked(view=view, crs=LONLAT), SimpleNamespace(collection=lambda _: store, downloads=looked)
+    return Asked(view=view, crs=LONLAT), SimpleNamespace(
+        collection=lambda _: store, downloads=looked, settings=SimpleNamespace(request_timeout=60.0)
+    )
 
 
 async def test_readers_that_do_not_read_hold_a_part_each_and_hinder_nobody(monkeypatch):

@@ -182,13 +182,14 @@ class EventStream(Response):
         event = await self._feed.news(_HEARTBEAT)
         if event is None:
             await _send(send, ": still here\n\n")
-            return False
-        async with contextlib.aclosing(event.parts()) as parts:
-            async for part in parts:
-                await _send(send, part)
-        if not event.last:
-            await asyncio.sleep(_PAUSE)
-        return event.last
+        else:
+            async with contextlib.aclosing(event.parts()) as parts:
+                async for part in parts:
+                    await _send(send, part)
+            if event.last:
+                return True
+        await asyncio.sleep(_PAUSE)  # a feed that had nothing to tell must not keep the loop for itself
+        return False
 
 
 async def _send(send: Send, text: str) -> None:

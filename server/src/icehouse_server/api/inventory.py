@@ -32,6 +32,9 @@ _LOOK_EVERY = 0.25
 _SHARE = 5
 """A look that takes long is followed by a rest of so many times its length."""
 
+_LONGEST_REST = 30.0
+"""Seconds, however long the look took."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryQuery:
@@ -166,28 +169,30 @@ class _InventoryFeed:
         self._asked = asked
         self._version = (-1, -1)
         self._told: Picture | None = None
-        self._rest = _LOOK_EVERY
+        self._due = 0.0
+        """When to look again, by the monotonic clock."""
 
     async def news(self, seconds: float) -> events.Event | None:
         """Wait until a chunk is in another state than told, or until the time is up."""
         end = time.monotonic() + seconds
-        while True:
+        while (now := time.monotonic()) < end:
+            if now < self._due:
+                await self._state.streams.rest(min(self._due, end) - now)
+                continue
             event = await self._look()
+            took = time.monotonic() - now
+            self._due = now + took + min(max(_LOOK_EVERY, _SHARE * took), _LONGEST_REST)
             if event is not None:
                 return event
-            if time.monotonic() + self._rest > end:
-                return None
-            await self._state.streams.rest(self._rest)
+        return None
 
     async def _look(self) -> events.Event | None:
         inventory, asked, told = self._state.inventory, self._asked, self._told
         version = inventory.version(asked.view)  # before the look: the next finds what changes meanwhile
         if told is not None and version == self._version and not told.unsure:
             return None
-        begun = time.monotonic()
         picture = await inventory.picture(asked.view)
         self._version, self._told = version, picture
-        self._rest = max(_LOOK_EVERY, _SHARE * (time.monotonic() - begun))
         if told is None:
             return events.Event(name="inventory", data=inventory.each(asked.collection(picture)))
         places = changes(told, picture, asked.view)

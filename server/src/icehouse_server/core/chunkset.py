@@ -1,6 +1,7 @@
 """A set of chunk positions that stays small and quick with millions of members."""
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 
 import numpy as np
 
@@ -8,6 +9,8 @@ from icehouse_server.core.grid import Window
 
 _SIDE = 64
 """Positions are kept in square bitmaps of this side: 4 kB each, allocated where something is."""
+
+type _Bitmap = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
 
 
 class ChunkSet:
@@ -20,7 +23,7 @@ class ChunkSet:
     __slots__ = ("_maps", "_size")
 
     def __init__(self, positions: Iterable[tuple[int, int]] = ()) -> None:
-        self._maps: dict[tuple[int, int], np.ndarray[tuple[int, int], np.dtype[np.bool_]]] = {}
+        self._maps: dict[tuple[int, int], _Bitmap] = {}
         self._size = 0
         for row, col in positions:
             self.add(row, col)
@@ -66,16 +69,34 @@ class ChunkSet:
         other._size = self._size
         return other
 
-    def within(self, chunks: Window) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    def within(self, chunks: Window) -> _Bitmap:
         """Return a boolean array (rows, columns) over a rectangle of chunks: True where a member is."""
         found = np.zeros((chunks.height, chunks.width), dtype=np.bool_)
-        for map_row in range(chunks.row // _SIDE, -(-chunks.stop_row // _SIDE)):
-            for map_col in range(chunks.col // _SIDE, -(-chunks.stop_col // _SIDE)):
-                bitmap = self._maps.get((map_row, map_col))
-                if bitmap is None:
-                    continue
-                area = Window(row=map_row * _SIDE, col=map_col * _SIDE, height=_SIDE, width=_SIDE)
-                common = area.intersection(chunks)
-                if common is not None:
-                    found[common.slices(chunks)] = bitmap[common.slices(area)]
+        for common, members in self._pieces(chunks):
+            found[common.slices(chunks)] = members
         return found
+
+    def listed(self, chunks: Window) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+        """Return the members (row, col) in a rectangle of chunks, an array (members, 2) in no order.
+
+        It takes as long as there are members there, however large the rectangle.
+        """
+        pieces = [
+            np.add(np.argwhere(members), (common.row, common.col)) for common, members in self._pieces(chunks)
+        ]
+        return np.concatenate([np.empty((0, 2), dtype=np.int64), *pieces])
+
+    def _pieces(self, chunks: Window) -> Iterator[tuple[Window, _Bitmap]]:
+        """Yield what bitmaps say of a rectangle of chunks, wherever there is one: where, and the members."""
+        rows = range(chunks.row // _SIDE, -(-chunks.stop_row // _SIDE))
+        cols = range(chunks.col // _SIDE, -(-chunks.stop_col // _SIDE))
+        few = len(self._maps) < len(rows) * len(cols)
+        # The list is made at once: others may add members meanwhile, in another thread.
+        for place in list(self._maps) if few else product(rows, cols):
+            bitmap = self._maps.get(place)
+            if bitmap is None:
+                continue
+            area = Window(row=place[0] * _SIDE, col=place[1] * _SIDE, height=_SIDE, width=_SIDE)
+            common = area.intersection(chunks)
+            if common is not None:
+                yield common, bitmap[common.slices(area)]

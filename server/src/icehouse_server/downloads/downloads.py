@@ -133,11 +133,11 @@ class Downloads:
         """Return whether a chunk is under way or queued."""
         return key in self._flights
 
-    def in_flight_within(
+    def in_flight_listed(
         self, collection: str, band: str, time: int | None, chunks: Window, level: int = 0
-    ) -> NDArray[np.bool_]:
-        """Return a boolean array (rows, columns) over a rectangle of chunks: True where one is in flight."""
-        return self._flights.within(collection, band, time, chunks, level)
+    ) -> NDArray[np.int64]:
+        """Return the chunks (row, col) in a rectangle of chunks that are in flight: an array (n, 2)."""
+        return self._flights.listed(collection, band, time, chunks, level)
 
     async def ensure(
         self,

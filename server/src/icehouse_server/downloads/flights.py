@@ -98,6 +98,8 @@ class Flight:
             self.done.set_result(failure)
 
 
+_NONE = ChunkSet()
+
 type _Layer = tuple[str, int, str, int | None]
 """Collection, level, band, and number of the time step."""
 
@@ -147,14 +149,11 @@ class Flights:
         if not places:
             del self._places[_layer(key)]
 
-    def within(
+    def listed(
         self, collection: str, band: str, time: int | None, chunks: Window, level: int = 0
-    ) -> NDArray[np.bool_]:
-        """Return a boolean array (rows, columns) over a rectangle of chunks: True where one is in flight."""
-        places = self._places.get((collection, level, band, time))
-        if places is None:
-            return np.zeros((chunks.height, chunks.width), dtype=np.bool_)
-        return places.within(chunks)
+    ) -> NDArray[np.int64]:
+        """Return the chunks (row, col) in a rectangle of chunks that are in flight: an array (n, 2)."""
+        return self._places.get((collection, level, band, time), _NONE).listed(chunks)
 
 
 def _layer(key: ChunkKey) -> _Layer:

@@ -15,7 +15,7 @@ from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import FailedChunk, TooLargeError
 from icehouse_server.core.grid import ChunkKey, Window, tiles
 from icehouse_server.downloads import Downloads, Failure
-from icehouse_server.service.coverages import CoverageService
+from icehouse_server.service.coverages import CoverageService, deadline
 from icehouse_server.store import Index
 
 MOST_SQUARES = 10_000
@@ -127,7 +127,7 @@ class Picture:
 
 
 def states(
-    view: View, area: Window, index: Index, downloads: Downloads, failed: _Failed
+    view: View, area: Window, index: Index, flying: NDArray[np.int64], failed: _Failed
 ) -> NDArray[np.uint8]:
     """Return an array (rows, columns) of ``ChunkState`` over a rectangle of chunk positions.
 
@@ -138,26 +138,29 @@ def states(
         view: says which chunks belong to a position.
         area: the rectangle.
         index: which chunks are cached.
-        downloads: which are in flight.
+        flying: positions (row, col) of chunks that are in flight, (n, 2); some may lie elsewhere.
         failed: positions of chunks that have failed and are not in flight again.
     """
-    shape = area.height, area.width
-    layers, name = list(view.layers), view.collection.id
+    shape, layers = (area.height, area.width), list(view.layers)
     cached, void = np.full(shape, bool(layers)), np.full(shape, bool(layers))
-    flying = np.zeros(shape, dtype=np.bool_)
     for band, time in layers:
-        flying |= downloads.in_flight_within(name, band, time, area, view.level)
-        if cached.any():
-            cached &= index.within(band, time, area, view.level)
-            void &= index.void_within(band, time, area, view.level)
+        cached &= index.within(band, time, area, view.level)
+        if not cached.any():
+            break
+        void &= index.void_within(band, time, area, view.level)
     found = np.zeros(shape, dtype=np.uint8)
     found[cached] = ChunkState.PRESENT
     found[cached & void] = ChunkState.VOID
-    found[flying] = ChunkState.IN_FLIGHT
-    for row, col in failed:
-        if area.row <= row < area.stop_row and area.col <= col < area.stop_col:
-            found[row - area.row, col - area.col] = ChunkState.FAILED
+    _mark(found, area, flying, ChunkState.IN_FLIGHT)
+    _mark(found, area, np.array(list(failed), dtype=np.int64).reshape(-1, 2), ChunkState.FAILED)
     return found
+
+
+def _mark(found: NDArray[np.uint8], area: Window, places: NDArray[np.int64], state: ChunkState) -> None:
+    """Set a state at positions (n, 2), those of them that lie in the area."""
+    rows, cols = (places - (area.row, area.col)).T
+    inside = (rows >= 0) & (rows < area.height) & (cols >= 0) & (cols < area.width)
+    found[rows[inside], cols[inside]] = state
 
 
 def count(found: NDArray[np.uint8], cell: int) -> NDArray[np.int32]:
@@ -171,12 +174,22 @@ def count(found: NDArray[np.uint8], cell: int) -> NDArray[np.int32]:
         (rows, columns, 5) over the squares: positions in each state.
     """
     rows, cols = (-(-size // cell) for size in found.shape)
+    if not found.any():  # most of a large grid: nothing to count there
+        counts = np.zeros((rows, cols, len(ChunkState)), dtype=np.int32)
+        heights, widths = (_cut_sides(size, cell) for size in found.shape)
+        counts[..., ChunkState.ABSENT] = np.outer(heights, widths)
+        return counts
     padded = np.full((rows * cell, cols * cell), len(ChunkState), dtype=np.uint8)
     padded[: found.shape[0], : found.shape[1]] = found
     squares = padded.reshape(rows, cell, cols, cell)
     return np.stack(
         [(squares == state).sum(axis=(1, 3), dtype=np.int32) for state in ChunkState], axis=-1, dtype=np.int32
     )
+
+
+def _cut_sides(size: int, cell: int) -> NDArray[np.int32]:
+    """Return the sides of squares next to each other over a length: the last may be cut."""
+    return np.diff(np.append(np.arange(0, size, cell), size)).astype(np.int32)
 
 
 def changes(before: Picture, after: Picture, view: View) -> NDArray[np.int64]:
@@ -230,7 +243,12 @@ class Inventory:
 
         Raises:
             StoreError: the repository can't be read.
+            DeadlineExceededError: it takes too long.
         """
+        async with deadline(self._service.settings.request_timeout):
+            return await self._picture(view)
+
+    async def _picture(self, view: View) -> Picture:
         store = self._service.collection(view.collection.id)
         unsure, left = await self.work(_unsure, view, store.index)
         if unsure:
@@ -239,7 +257,8 @@ class Inventory:
         downloads = self._service.downloads
         failures = downloads.failures(view.collection.id, view.level)
         failed = await self.work(_failed, view, failures, downloads) if failures else {}
-        counts = await self.work(_counts, view, store.index, downloads, failed)
+        flying = await self.work(_flying, view, downloads)
+        counts = await self.work(_counts, view, store.index, flying, failed)
         return Picture(counts=counts, failed=failed, unsure=left)
 
 
@@ -266,7 +285,22 @@ def _holds(view: View, key: ChunkKey) -> bool:
     )
 
 
-def _counts(view: View, index: Index, downloads: Downloads, failed: _Failed) -> tuple[NDArray[np.int32], ...]:
+def _flying(view: View, downloads: Downloads) -> NDArray[np.int64]:
+    """Return the positions (row, col) at which a chunk is in flight, (n, 2). Blocking."""
+    name, level = view.collection.id, view.level
+    return np.concatenate(
+        [
+            downloads.in_flight_listed(name, band, time, area, level)
+            for band, time in view.layers
+            for area in view.areas
+        ]
+        or [np.empty((0, 2), dtype=np.int64)]
+    )
+
+
+def _counts(
+    view: View, index: Index, flying: NDArray[np.int64], failed: _Failed
+) -> tuple[NDArray[np.int32], ...]:
     """Count the states in all squares, in parts that take a megabyte each. Blocking."""
     found = []
     for area in view.areas:
@@ -274,7 +308,7 @@ def _counts(view: View, index: Index, downloads: Downloads, failed: _Failed) -> 
         counts = np.zeros((squares.height, squares.width, len(ChunkState)), dtype=np.int32)
         for part in tiles(area, MOST_CELL):
             there = view.squares(part)
-            counts[there.slices(squares)] = count(states(view, part, index, downloads, failed), view.cell)
+            counts[there.slices(squares)] = count(states(view, part, index, flying, failed), view.cell)
         found.append(counts)
     return tuple(found)
 
@@ -285,11 +319,11 @@ def _unsure(view: View, index: Index) -> tuple[list[ChunkKey], int]:
     beyond = 0
     for band, time in view.layers:
         for area in view.areas:
-            places = np.argwhere(index.unsure_within(band, time, area, view.level))
+            places = index.unsure_listed(band, time, area, view.level)
             room = _LOOKED_AT - len(found)
             beyond += max(0, len(places) - room)
             found.extend(
-                view.collection.key(band, area.row + int(row), area.col + int(col), time, view.level)
+                view.collection.key(band, int(row), int(col), time, view.level)
                 for row, col in islice(places, room)
             )
     return found, beyond

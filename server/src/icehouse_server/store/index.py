@@ -96,9 +96,9 @@ class Index:
         """Return the same as ``within`` of the chunks that are known to be void."""
         return self._void.get((level, band, time), _NONE).within(chunks)
 
-    def unsure_within(self, band: str, time: int | None, chunks: Window, level: int = 0) -> NDArray[np.bool_]:
-        """Return the same as ``within`` of the chunks of which nobody knows whether they are void."""
-        return self._unsure.get((level, band, time), _NONE).within(chunks)
+    def unsure_listed(self, band: str, time: int | None, chunks: Window, level: int = 0) -> NDArray[np.int64]:
+        """Return the chunks (row, col) in a rectangle of which nobody knows whether they are void: (n, 2)."""
+        return self._unsure.get((level, band, time), _NONE).listed(chunks)
 
     def settle(self, key: ChunkKey) -> None:
         """Note that somebody has looked whether a chunk is void."""
