@@ -78,6 +78,8 @@ def test_native_tile_matrix_sets():
         ("arcticdem-2m", "EPSG3413Quad", Zooms(first=7, last=14)),
         ("rema-32m", "EPSG3413Quad", None),
         ("cop-dem-glo-30", "WorldCRS84Quad", Zooms(first=5, last=12)),
+        ("cop-dem-glo-30", "EPSG3413Quad", Zooms(first=5, last=12)),
+        ("tctrend", "EPSG3413Quad", Zooms(first=0, last=12)),
     ],
 )
 def test_zooms(name, tms, expected):

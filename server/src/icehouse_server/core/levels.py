@@ -17,11 +17,30 @@ _ROUNDING = 1e-3
 """Part of a level by which a scale may fall short of a power of two and count as one."""
 
 
+type Slopes = NDArray[np.float64]
+"""(..., 2, 2): how far a cell of a target goes along x, and along y, in columns and rows of a grid."""
+
+
+def spans(slopes: Slopes) -> NDArray[np.float64]:
+    """Return (..., 2): how many cells of a grid a cell of a target spans, where they are fewest and most.
+
+    These are the half axes of the ellipse that a circle of one target cell is on the grid. Along the sides of
+    a cell they would not be found: a cell of a polar grid that is turned by 45 degrees against lon/lat goes
+    the same way east along both.
+    """
+    a, b, c, d = (slopes[..., axis, place] for axis in (0, 1) for place in (0, 1))
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        most = (np.hypot(a + d, b - c) + np.hypot(a - d, b + c)) / 2
+        fewest = np.abs(a * d - b * c) / most
+    found: NDArray[np.float64] = np.stack([fewest, most], axis=-1)
+    return found
+
+
 def best_level(spec: CollectionSpec, target: GeoBox) -> int:
-    """Return the coarsest level whose cells are no larger than those of a target.
+    """Return the coarsest level whose cells are no larger than those of a target, in any direction.
 
     So GDAL chooses among a file's overviews: what is read is never coarser than what is wanted. Where the
-    size of cells differs over the target, the middle one of nine places counts, and there the smaller side.
+    size of cells differs over the target, the middle one of nine places counts.
 
     Args:
         spec: the collection.
@@ -34,7 +53,7 @@ def best_level(spec: CollectionSpec, target: GeoBox) -> int:
 
 
 def _scale(grid: Grid, target: GeoBox) -> float:
-    """Return how many cells of the grid lie along a cell of the target; NaN where nothing is known."""
+    """Return how many cells of the grid a cell of the target spans at least; NaN where nothing is known."""
     rows, cols = (int(size) for size in target.shape)
     col, row = (points.ravel() for points in np.meshgrid(np.array(_PLACES) * cols, np.array(_PLACES) * rows))
     # Each place, the end of a cell to its right, and the end of one below it.
@@ -47,11 +66,13 @@ def _scale(grid: Grid, target: GeoBox) -> float:
     with np.errstate(invalid="ignore"):
         x0, x1, x2 = np.split(x, 3)
         y0, y1, y2 = np.split(y, 3)
-        across = np.hypot(_turn(x1 - x0, grid) * inverse.a, (y1 - y0) * inverse.e)
-        down = np.hypot(_turn(x2 - x0, grid) * inverse.a, (y2 - y0) * inverse.e)
-    sides = np.minimum(across, down)
-    sides = sides[np.isfinite(sides)]
-    return float(np.median(sides)) if sides.size else math.nan
+        steps = [
+            np.stack([_turn(to_x - x0, grid) * inverse.a, (to_y - y0) * inverse.e], axis=-1)
+            for to_x, to_y in ((x1, y1), (x2, y2))
+        ]
+    fewest = spans(np.stack(steps, axis=-2))[..., 0]
+    fewest = fewest[np.isfinite(fewest)]
+    return float(np.median(fewest)) if fewest.size else math.nan
 
 
 def _turn(distance: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:

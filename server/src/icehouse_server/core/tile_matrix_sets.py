@@ -20,6 +20,7 @@ from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError, UnknownTmsError
 from icehouse_server.core.footprint import transformer
 from icehouse_server.core.grid import Grid
+from icehouse_server.core.levels import Slopes, spans
 
 if TYPE_CHECKING:
     from morecantile import TileMatrixSet
@@ -184,17 +185,14 @@ def zooms_of(spec: CollectionSpec, tms: str, max_chunks: int) -> Zooms | None:
     matrices, slopes = matrices_of(tms), _slopes(spec, tms)
     if not len(slopes):
         return None
-    fine = (z for z in matrices if _sides(slopes, tms, z).max() <= 1 + _ROUNDING)
+    fine = (z for z in matrices if spans(slopes).max() * corner_of(tms, z)[2] <= 1 + _ROUNDING)
     last = next(fine, max(matrices))
-    quick = (z for z in matrices if np.median(_most_chunks(spec, slopes, tms, z)) <= max_chunks)
+    quick = (z for z in matrices if np.median(_mean_chunks(spec, slopes, tms, z)) <= max_chunks)
     return Zooms(first=min(next(quick, last), last), last=last)
 
 
-type _Slopes = NDArray[np.float64]
-"""(places, 2, 2): grid columns and rows by unit of x, and by unit of y, of a tile matrix set."""
-
-
-def _slopes(spec: CollectionSpec, tms: str) -> _Slopes:
+def _slopes(spec: CollectionSpec, tms: str) -> Slopes:
+    """Return (places, 2, 2): grid columns and rows by unit of x, and by unit of y, of a tile matrix set."""
     west, south, east, north = spec.bbox
     east += 360 if west > east else 0
     lons, lats = np.meshgrid(west + _PLACES * (east - west), south + _PLACES * (north - south))
@@ -203,14 +201,14 @@ def _slopes(spec: CollectionSpec, tms: str) -> _Slopes:
     step = corner_of(tms, 0)[2] * _STEP
     places = [_on_grid(grid, crs, x + dx, y + dy) for dx, dy in ((0, 0), (step, 0), (0, step))]
     with np.errstate(invalid="ignore"):
-        slopes: _Slopes = np.stack([(places[1] - places[0]) / step, (places[2] - places[0]) / step], axis=1)
+        slopes: Slopes = np.stack([(places[1] - places[0]) / step, (places[2] - places[0]) / step], axis=1)
     col, row = places[0].T
     rows, cols = grid.shape
     left, top, cell = corner_of(tms, 0)
     down, across = matrices_of(tms)[0]
     inside = (col >= 0) & (col < cols) & (row >= 0) & (row < rows) & np.isfinite(slopes).all(axis=(1, 2))
     inside &= (x >= left) & (x < left + across * TILE * cell) & (y <= top) & (y > top - down * TILE * cell)
-    known: _Slopes = slopes[inside]
+    known: Slopes = slopes[inside]
     return known
 
 
@@ -224,21 +222,16 @@ def _on_grid(grid: Grid, crs: CRS, x: NDArray[np.float64], y: NDArray[np.float64
     return places
 
 
-def _sides(slopes: _Slopes, tms: str, zoom: int) -> NDArray[np.float64]:
-    """Return (places, 2): grid pixels along a cell, and down."""
-    sides: NDArray[np.float64] = np.hypot(slopes[..., 0], slopes[..., 1]) * corner_of(tms, zoom)[2]
-    return sides
-
-
-def _most_chunks(spec: CollectionSpec, slopes: _Slopes, tms: str, zoom: int) -> list[int]:
-    """Return how many chunks of a band a tile needs at most, for each place."""
+def _mean_chunks(spec: CollectionSpec, slopes: Slopes, tms: str, zoom: int) -> list[float]:
+    """Return how many chunks of a band a tile needs for each place, on average over where their edges lie."""
     found = []
-    extents = np.abs(slopes).sum(axis=1) * corner_of(tms, zoom)[2] * TILE
-    for side, extent in zip(_sides(slopes, tms, zoom).min(axis=1), extents, strict=True):
-        level = min(math.floor(math.log2(max(side, 1)) + _ROUNDING), len(spec.grids) - 1)
+    cell = corner_of(tms, zoom)[2]
+    extents = np.abs(slopes).sum(axis=1) * cell * TILE
+    for scale, extent in zip(spans(slopes)[:, 0] * cell, extents, strict=True):
+        level = min(math.floor(math.log2(max(scale, 1)) + _ROUNDING), len(spec.grids) - 1)
         grid = spec.grids[level]
         counts = [
-            min(int((pixels / 2**level + 2 * _PAD) // grid.chunk) + 2, whole)
+            min((pixels / 2**level + 2 * _PAD) / grid.chunk + 1, whole)
             for pixels, whole in zip(extent, reversed(grid.chunk_shape), strict=True)
         ]
         found.append(math.prod(counts))
