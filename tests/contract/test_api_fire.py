@@ -326,7 +326,7 @@ def armed():
 
 
 def config():
-    examples, chains = (3000, 1000) if LONG else (12, 10)
+    examples, chains = (3000, 1000) if LONG else (12, 5)
     return schemathesis.Config.from_dict(
         {
             "seed": SEED,

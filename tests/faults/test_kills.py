@@ -20,7 +20,7 @@ from icehouse_server.testing.cache import BOTH, SPECS, make_ledgers, open_cache,
 from icehouse_server.testing.workload import hear, write_versions
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
-LIVES = 150 if LONG else 8
+LIVES = 150 if LONG else 5
 SEED = int(os.environ.get("ICEHOUSE_TEST_SEED", "7"))
 SECONDS = 60
 MOMENTS = [  # kind, the calls of which one is struck, since when calls count

@@ -20,7 +20,7 @@ import icehouse
 from icehouse_server.testing.faults import Fault, Stall
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
-KILLS = 20 if LONG else 8
+KILLS = 20 if LONG else 4
 ROUNDS = 5 if LONG else 1
 SEED = int(os.environ.get("ICEHOUSE_TEST_SEED", "20"))
 LOADS = 5

@@ -32,7 +32,7 @@ EVERY = [
     "set:{}:in 20-60",
     "sqlite:{}:before 8-20",  # notes are saved
 ]
-QUICK = [1, 7, 9, 10, 12]
+QUICK = [1, 10, 12]
 """These the quick profile takes; `tests/faults/test_kills.py` has the other calls."""
 LOADS = 6
 

@@ -483,5 +483,5 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 # A day of it takes seconds: few in the quick profile, as the long ones and `make soak` look for what is rare.
-_DAYS = 16 if settings.default.max_examples <= 100 else settings.default.max_examples * 2 // 5
+_DAYS = 8 if settings.default.max_examples <= 100 else settings.default.max_examples * 2 // 5
 TestMachine.settings = settings(max_examples=_DAYS, stateful_step_count=30)
