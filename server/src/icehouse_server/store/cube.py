@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import UnknownKeyError
 from icehouse_server.core.grid import ChunkKey, Grid
-from icehouse_server.store import layout
+from icehouse_server.store import arrays
 from icehouse_server.store.codec import frame_of
 from icehouse_server.store.geozarr import level_attributes, pyramid_attributes
 from icehouse_server.store.metadata import DOCUMENT, Json, dumped, group_document
@@ -35,7 +35,7 @@ class AxisChunk:
 
     def encoded(self) -> bytes:
         """Return it as it would be stored. Blocking; takes 2 ms."""
-        return bytes(frame_of(memoryview(layout.axis_chunk(self.grid, self.name, self.number))))
+        return bytes(frame_of(memoryview(arrays.axis_chunk(self.grid, self.name, self.number))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class Cube:
         if found is None or int(found[1] or 0) >= len(self.spec.grids):
             return None
         chunk = AxisChunk(grid=self.spec.grids[int(found[1] or 0)], name=found[2], number=int(found[3]))
-        beyond = chunk.number * layout.COORDINATE_CHUNK >= chunk.grid.shape[layout.AXES.index(chunk.name)]
+        beyond = chunk.number * arrays.COORDINATE_CHUNK >= chunk.grid.shape[arrays.AXES.index(chunk.name)]
         return None if beyond else chunk
 
     def _chunk(self, path: str) -> ChunkKey | None:
@@ -90,12 +90,12 @@ class Cube:
 
 def make_cube(spec: CollectionSpec, steps: int) -> Cube:
     """Return the store of a collection. Blocking; takes some hundredths of a second."""
-    attributes = layout.dataset_attributes(spec)
+    attributes = arrays.dataset_attributes(spec)
     documents = {DOCUMENT: dumped(group_document({**attributes, **pyramid_attributes(spec)}))}
-    documents |= layout.describe(spec, 0, steps)
+    documents |= arrays.describe(spec, 0, steps)
     for level in range(len(spec.grids)):
         group = group_document({**attributes, **level_attributes(spec, level)})
-        held = {DOCUMENT: dumped(group), **layout.describe(spec, level, steps)}
+        held = {DOCUMENT: dumped(group), **arrays.describe(spec, level, steps)}
         documents |= {f"{level}/{key}": value for key, value in held.items()}
     metadata = {key: json.loads(value) for key, value in documents.items() if key.endswith(DOCUMENT)}
     _drop_checksums(metadata, documents)
