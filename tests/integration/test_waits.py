@@ -37,6 +37,7 @@ IMPATIENT = {
 }
 KINDS = {"source-timeout", "source-unavailable", "deadline-exceeded"}
 TILES = [("32m", "67_33"), ("10m", "67_33")]
+SERVED = ("arcticdem-32m", "arcticdem-10m", "arcticdem-2m", "searched")
 HANG = Stall(seconds=120)
 
 
@@ -56,7 +57,7 @@ def searched(tmp_path):
 def impatient(daemon, searched):
     """A daemon with little patience and four collections, and a thread's turn at it."""
     daemon.standins.prepare([daemon.standins.key(*tile) for tile in TILES])
-    return daemon(collections="", collections_dir=searched, **IMPATIENT)
+    return daemon(collections=",".join(SERVED), collections_dir=searched, **IMPATIENT)
 
 
 def ask(server, collection, geobox, **options):
