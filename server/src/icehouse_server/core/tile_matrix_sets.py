@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError, UnknownTmsError
-from icehouse_server.core.footprint import transformer
+from icehouse_server.core.footprint import transformer, turn_pixels
 from icehouse_server.core.grid import Grid
 from icehouse_server.core.levels import Slopes, spans
 
@@ -37,6 +37,9 @@ CRS_OF: Mapping[str, CRS] = MappingProxyType(
     }
 )
 """The tile matrix sets by name, and their CRSs."""
+
+AROUND = frozenset({"WebMercatorQuad", "WorldCRS84Quad"})
+"""Those whose x follows from the longitude alone: at 180 degrees they go on at their other end."""
 
 _POLAR = 4_194_304.0
 """Half the side of NASA GIBS' polar squares, in metres: zoom 10 then has cells of 32 m, zoom 14 of 2 m."""
@@ -200,8 +203,13 @@ def _slopes(spec: CollectionSpec, tms: str) -> Slopes:
     x, y = transformer(CRS("EPSG:4326"), crs).transform(lons.ravel(), lats.ravel())
     step = corner_of(tms, 0)[2] * _STEP
     places = [_on_grid(grid, crs, x + dx, y + dy) for dx, dy in ((0, 0), (step, 0), (0, step))]
+    turn = turn_pixels(grid)
     with np.errstate(invalid="ignore"):
-        slopes: Slopes = np.stack([(places[1] - places[0]) / step, (places[2] - places[0]) / step], axis=1)
+        ways = np.stack([places[1] - places[0], places[2] - places[0]], axis=1)
+        if turn is not None:  # the short way round
+            ways[..., 0] -= turn * np.round(ways[..., 0] / turn)
+            places[0][:, 0] %= turn
+    slopes: Slopes = ways / step
     col, row = places[0].T
     rows, cols = grid.shape
     left, top, cell = corner_of(tms, 0)
