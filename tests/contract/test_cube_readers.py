@@ -193,7 +193,8 @@ def test_rows_and_columns_of_every_reader_are_those_of_the_grid(daemon):
 @pytest.fixture(scope="module")
 def thrifty(start_daemon):
     """A daemon that fetches three chunks for a reader, and then no more."""
-    with start_daemon({"ICEHOUSE_CUBE_FETCHES": "3", "ICEHOUSE_CUBE_WINDOW": "1000"}) as daemon:
+    settings = {"ICEHOUSE_CUBE_FETCHES": "3", "ICEHOUSE_CUBE_WINDOW": "1000"}
+    with start_daemon({**settings, "ICEHOUSE_COLLECTIONS": "arcticdem-32m"}) as daemon:
         yield daemon
 
 

@@ -538,7 +538,8 @@ def check_token(daemon):
 
 
 def test_the_end_of_a_daemon_with_a_token_ends_jobs_and_their_streams_at_once(start_daemon, fresh_standins):
-    with start_daemon({"ICEHOUSE_TOKEN": TOKEN["Authorization"][7:]}) as daemon:
+    settings = {"ICEHOUSE_TOKEN": TOKEN["Authorization"][7:], "ICEHOUSE_COLLECTIONS": "arcticdem-32m"}
+    with start_daemon(settings) as daemon:
         check_token(daemon)
         fresh_standins.shape(latency=0.5)
         answer = daemon.http.post(f"{BASE}/seed", json=body(*SLOW), headers=TOKEN)

@@ -624,6 +624,7 @@ async def traced(spec, context, stacks=None):
         await source.close()
 
 
+@pytest.mark.slow
 async def test_a_median_of_a_hundred_items_is_bounded(context, monkeypatch):
     """The layers take 13 MiB; with room for 4 MiB that much less is held, and the outcome is the same."""
     spec = rig.with_source(

@@ -6,6 +6,7 @@ import os
 import tomllib
 
 import numpy as np
+import pytest
 import rasterio
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
@@ -87,6 +88,7 @@ def test_every_block_has_a_language_that_is_known_and_a_mark_that_is_understood(
         assert known, f"{page}:{block.line}: {block.mark!r}"
 
 
+@pytest.mark.slow
 def test_the_examples_of_a_page_run(page, runner):
     if str(page) in ELSEWHERE:
         return  # nothing of it is run, for the reason given there

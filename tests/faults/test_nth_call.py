@@ -505,6 +505,7 @@ async def check_repository(life):
     assert life.acknowledged <= set(stored.keys())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(7200 if LONG else 180)
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_the_nth_call_fails(name, template, pool):

@@ -141,6 +141,7 @@ FAILURES = {
 }
 
 
+@pytest.mark.slow
 def test_what_fails_is_named(started, fresh_earth_engine):
     client = started(fetch_attempts=2).client("tctrend")
     for number, (says, action) in enumerate(FAILURES.items()):

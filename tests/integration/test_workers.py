@@ -57,6 +57,7 @@ def run_at_once(workers, client, geobox, bands):
     return found
 
 
+@pytest.mark.slow
 @forks
 def test_32_processes_that_ask_for_one_cold_region_fetch_each_byte_once(
     daemon, fresh_standins, workers, chunk_window
@@ -76,6 +77,7 @@ def test_32_processes_that_ask_for_one_cold_region_fetch_each_byte_once(
     assert set(asked.values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_storm_of_240_distinct_patches_by_8_processes_loses_none(daemon, workers, chunk_window, truth):
     """Each patch is one band of one chunk, so 240 chunks come to one writer while 8 processes ask."""
     client, context = daemon().client(), multiprocessing.get_context("spawn")
@@ -103,6 +105,7 @@ def test_a_storm_of_240_distinct_patches_by_8_processes_loses_none(daemon, worke
     assert (plan.chunks.present, plan.chunks.absent) == (240, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Ray's processes are started as on Linux")
 def test_16_ray_tasks_load_overlapping_regions_with_one_client(shared, launcher, native, truth, tmp_path):
     pixels = tmp_path / "pixels.npz"

@@ -519,6 +519,7 @@ def command(folder, cache, *words):
     )
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path):
     make_heights(tmp_path / "cube", [(3, 1)])
     before = {path: path.read_bytes() for path in (tmp_path / "cube").rglob("*") if path.is_file()}
