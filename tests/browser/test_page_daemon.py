@@ -10,6 +10,10 @@ import pytest
 pytestmark = pytest.mark.slow
 
 TOKEN = "a-token-of-sixteen-characters-or-more"
+HIDE = """hidden => {
+    Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
+    document.dispatchEvent(new Event('visibilitychange'));
+}"""
 SEA = "#collection=arcticdem-32m&x=3900000&y=-3900000&z=9"
 
 
@@ -68,6 +72,35 @@ def test_a_token_for_everything_is_asked_for_once(open_page, watch):
     page.locator("#chart[aria-busy='false']").wait_for()
     page.locator("#daemon-title .state", has_text="Idle").wait_for()
     assert form.count() == 0
+
+
+def test_many_windows_follow_the_daemon(open_page, daemon, watch, at_rest):
+    """A browser has six connections to a host, for all its windows together."""
+    first = open_page(SEA)
+    at_rest(first)
+    pages = [first, *(first.context.new_page() for _ in range(3))]
+    for page in pages[1:]:
+        watch.follow(page)
+        page.goto(f"/{SEA}")
+    for page in pages:
+        at_rest(page)
+        page.locator("#daemon-title .state", has_text="Idle").wait_for()
+    asked = [int(page.locator("[data-figure='fetched']").inner_text().split()[0]) for page in pages]
+    sea = {"x": 3000000, "y": -3000000, "crs": "EPSG:3413"}
+    assert daemon.http.get("/collections/arcticdem-32m/point", params=sea).status_code == 200
+    for page, before in zip(pages, asked, strict=True):
+        page.locator("[data-figure='fetched']").filter(has_text=f"{before + 1} chunk").wait_for()
+    # A window that is hidden asks for nothing, whatever its address says.
+    requests = []
+    first.on("request", lambda request: requests.append(request.url))
+    first.evaluate(HIDE, True)
+    first.evaluate("location.hash = location.hash.replace('z=9', 'z=8')")
+    at_rest(first)
+    first.wait_for_timeout(400)
+    assert any("/tiles/" in url for url in requests)
+    assert not [url for url in requests if "/inventory" in url]
+    with first.expect_request(re.compile("/inventory")):
+        first.evaluate(HIDE, False)
 
 
 def test_a_lost_connection_is_said_and_found_again(open_page, start_daemon, watch):

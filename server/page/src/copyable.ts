@@ -4,8 +4,14 @@ import { type TemplateResult, html } from "lit-html";
 export function copyable(title: string, text: string): TemplateResult {
   const copy = async (event: Event) => {
     const button = event.currentTarget as HTMLButtonElement;
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      // Browsers give the clipboard to pages of this machine and of https alone, where a person lets them.
+      getSelection()?.selectAllChildren(button.closest(".copyable")!.querySelector("pre")!);
+      button.textContent = "Selected";
+    }
     setTimeout(() => (button.textContent = "Copy"), 2000);
   };
   return html`<div class="copyable">

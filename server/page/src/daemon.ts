@@ -1,4 +1,4 @@
-import { Problem, asProblem, isAbort, problemOf } from "./problem";
+import { Problem, problemOf, unreachable } from "./problem";
 import type { Token } from "./token";
 
 export type Query = Record<string, string | number | undefined>;
@@ -31,9 +31,7 @@ export class Daemon {
     if (this.#token.value) {
       headers.set("Authorization", `Bearer ${this.#token.value}`);
     }
-    const response = await fetch(url, { ...init, headers }).catch((error: unknown) => {
-      throw isAbort(error) ? error : asProblem(error);
-    });
+    const response = await fetch(url, { ...init, headers }).catch(unreachable);
     if (response.status >= 400) {
       if (response.status === UNAUTHORIZED) {
         this.#token.ask();
@@ -46,7 +44,7 @@ export class Daemon {
   /** Ask for a JSON document; null where there is no content. */
   async json<T>(path: string, query: Query = {}, init: RequestInit = {}): Promise<T | null> {
     const response = await this.fetch(this.url(path, query), init);
-    return response.status === 204 ? null : ((await response.json()) as T);
+    return response.status === 204 ? null : ((await response.json().catch(unreachable)) as T);
   }
 
   /** Ask for a JSON document that is always there. */

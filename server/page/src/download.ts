@@ -1,4 +1,5 @@
 import type { Daemon } from "./daemon";
+import { unreachable } from "./problem";
 
 /** Load a file with its progress, and hand it to the browser to save. */
 export async function download(
@@ -13,7 +14,8 @@ export async function download(
   const reader = response.body?.getReader();
   const parts: Uint8Array<ArrayBuffer>[] = [];
   let received = 0;
-  for (let part = await reader?.read(); part && !part.done; part = await reader?.read()) {
+  const next = () => reader?.read().catch(unreachable);
+  for (let part = await next(); part && !part.done; part = await next()) {
     parts.push(part.value);
     received += part.value.length;
     progress(received, total);

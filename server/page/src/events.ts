@@ -1,5 +1,5 @@
 import type { Daemon } from "./daemon";
-import { isAbort, Problem } from "./problem";
+import { asProblem, isAbort, unreachable } from "./problem";
 
 /** One server-sent event. */
 export interface Event {
@@ -16,53 +16,94 @@ export interface Listener {
 }
 
 const FIRST_PAUSE = 500;
-const LONGEST_PAUSE = 10_000;
+const LONGEST_PAUSE = 5000;
 /** The daemon sends a comment at least this often, with time to spare (milliseconds). */
 const SILENCE = 45_000;
+/** Streams of all windows together: a browser has six connections to a host, and tiles need some. */
+const PLACES = 4;
 
 /**
- * Read a stream of events until the signal, and connect again whenever it breaks off.
+ * Tell of a document until the signal: by its stream of events, opened again whenever it breaks off.
  *
- * A hidden page lets go of its streams: a browser has six connections to a host, for all tabs together.
+ * Where other windows have the places for streams, the document is asked for now and then. A hidden page asks for
+ * nothing.
+ *
+ * @param url of the document, which is told as an event of its name; its stream is at /events below it.
  */
 export async function listen(daemon: Daemon, url: string, listener: Listener, signal: AbortSignal): Promise<void> {
+  const [, name = ""] = /([^/?]+)(\?|$)/.exec(url) ?? [];
   let pause = FIRST_PAUSE;
+  let known = "";
+  const take = (event: Event) => {
+    listener.onConnected?.(true);
+    listener.onEvent(event);
+  };
+  const stream = async () => {
+    let text = "";
+    for await (const part of textOf(daemon, url.replace(/(?=\?|$)/, "/events"), signal)) {
+      const blocks = (text + part).replaceAll("\r\n", "\n").split("\n\n");
+      text = blocks.pop() ?? "";
+      pause = FIRST_PAUSE;
+      blocks.map(parse).forEach((event) => event && take(event));
+    }
+  };
+  const ask = async () => {
+    let data = "";
+    for await (const part of textOf(daemon, url, signal)) {
+      data += part;
+    }
+    if (data !== known) {
+      take({ name, data: (known = data) });
+    }
+  };
   while (!signal.aborted) {
     await visible(signal);
-    let refused = false;
+    let answers = false;
     try {
-      await readWhileVisible(daemon, url, signal, (event) => {
-        pause = FIRST_PAUSE;
-        listener.onConnected?.(true);
-        listener.onEvent(event);
-      });
-    } catch (error) {
-      if (signal.aborted) {
-        return;
+      if (!(await inPlace(stream))) {
+        await ask();
+        answers = true;
       }
+    } catch (error) {
       if (!isAbort(error) && listener.onRefused?.(error) === false) {
         return;
       }
-      refused = error instanceof Problem && error.status > 0;
+      answers = !isAbort(error) && asProblem(error).kind !== "unreachable";
     }
-    if (signal.aborted) {
-      return;
-    }
-    if (!document.hidden) {
-      listener.onConnected?.(refused);
+    if (!signal.aborted && !document.hidden) {
+      listener.onConnected?.(answers);
       await sleep(pause, signal);
       pause = Math.min(pause * 2, LONGEST_PAUSE);
     }
   }
 }
 
-/** Read one connection to its end, to 45 seconds of silence, or until the page is hidden. */
-async function readWhileVisible(
-  daemon: Daemon,
-  url: string,
-  signal: AbortSignal,
-  onEvent: (event: Event) => void,
-): Promise<void> {
+/** Stream in one of the places that all windows share; false where none is free. */
+async function inPlace(stream: () => Promise<void>): Promise<boolean> {
+  // Browsers have locks on pages of this machine and of https alone.
+  if (!navigator.locks) {
+    await stream();
+    return true;
+  }
+  const use = async (lock: Lock | null) => {
+    if (lock) {
+      await stream();
+    }
+    return lock !== null;
+  };
+  for (let place = 0; place < PLACES; place += 1) {
+    if (await navigator.locks.request(`icehouse stream ${place}`, { ifAvailable: true }, use)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/** An answer's text as it comes, to its end, to 45 seconds of silence, or until the page is hidden. */
+async function* textOf(daemon: Daemon, url: string, signal: AbortSignal): AsyncGenerator<string> {
+  if (signal.aborted || document.hidden) {
+    return;
+  }
   const own = new AbortController();
   const end = () => own.abort();
   const hide = () => document.hidden && own.abort();
@@ -70,19 +111,13 @@ async function readWhileVisible(
   signal.addEventListener("abort", end);
   document.addEventListener("visibilitychange", hide);
   try {
-    const response = await daemon.fetch(url, {
-      signal: own.signal,
-      headers: { Accept: "text/event-stream" },
-      cache: "no-store",
-    });
+    const response = await daemon.fetch(url, { signal: own.signal, cache: "no-store" });
     const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
-    let text = "";
-    for (let part = await reader?.read(); part && !part.done; part = await reader?.read()) {
+    const next = () => reader?.read().catch(unreachable);
+    for (let part = await next(); part && !part.done; part = await next()) {
       clearTimeout(watchdog);
       watchdog = setTimeout(end, SILENCE);
-      const blocks = (text + part.value).replaceAll("\r\n", "\n").split("\n\n");
-      text = blocks.pop() ?? "";
-      blocks.map(parse).forEach((event) => event && onEvent(event));
+      yield part.value;
     }
   } finally {
     clearTimeout(watchdog);

@@ -16,28 +16,29 @@ export function summary(status: Status | null, connected: boolean): string {
     return "…";
   }
   const { chunks_in_flight: inFlight, bytes_per_second: rate, queued } = status.downloads;
-  if (!status.ready) {
-    return "Not ready";
-  }
-  if (inFlight + queued === 0) {
-    return "Idle";
-  }
-  return `Fetching ${counted(inFlight, "chunk")}, ${bytes(rate)}/s`;
+  const fetching = inFlight + queued > 0;
+  const aside = status.reasons.filter(({ code }) => code === "collection-set-aside").length;
+  return [
+    fetching ? `Fetching ${counted(inFlight, "chunk")}, ${bytes(rate)}/s` : status.ready ? "Idle" : "",
+    aside ? `${counted(aside, "collection")} set aside` : "",
+    aside < status.reasons.length ? "Not ready" : "",
+  ]
+    .filter(Boolean)
+    .join("; ");
 }
 
 /** The daemon's queue, limits, hits and failures. */
 export function gauges(status: Status): TemplateResult {
   const { downloads, disk, memory, hits } = status;
   return html`
-    ${status.reasons.map(({ detail }) => html`<p class="problem">${sentence(detail)}</p>`)}
-    ${status.collections.flatMap(({ id, degraded }) =>
-      degraded.map(({ detail }) => html`<p class="problem"><strong>${id}</strong>: ${sentence(detail)}</p>`),
-    )}
+    ${status.reasons.map(({ collection, detail }) => hindrance(collection, detail))}
+    ${status.collections.flatMap(({ id, degraded }) => degraded.map(({ detail }) => hindrance(id, detail)))}
     ${queue(downloads)}
     <h3>Room</h3>
     ${onDisk(disk)}
     ${meter("Decoded chunks in memory", memory.decoded_bytes, memory.decoded_limit)}
     ${meter("Answers in memory", memory.answer_bytes, memory.answer_limit)}
+    <p class="hint">Chunks used lately are held unpacked, and answers while they are made and sent.</p>
     <h3>Hits</h3>
     ${hits.ratio === null
       ? html`<p class="hint">Nothing has been asked for since the daemon started.</p>`
@@ -47,6 +48,12 @@ export function gauges(status: Status): TemplateResult {
         </p>`}
     ${failures(downloads.failures)}
   `;
+}
+
+function hindrance(collection: string | null | undefined, detail: string): TemplateResult {
+  return html`<p class="problem">
+    ${collection ? html`<strong>${collection}:</strong> ` : nothing}${sentence(detail)}
+  </p>`;
 }
 
 function queue(downloads: Status["downloads"]): TemplateResult {
@@ -61,6 +68,7 @@ function queue(downloads: Status["downloads"]): TemplateResult {
       <div><dt>Fetched</dt><dd data-figure="fetched">${counted(downloads.chunks_fetched, "chunk")}</dd></div>
       <div><dt>Failed</dt><dd data-figure="failed">${counted(downloads.chunks_failed, "chunk")}</dd></div>
     </dl>
+    <p class="hint">A block is some neighbouring chunks, fetched as one.</p>
     ${blocks.length
       ? html`<ul class="blocks">
           ${blocks.slice(0, BLOCKS).map(block)} ${rest > 0 ? html`<li>and ${count(rest)} more</li>` : nothing}

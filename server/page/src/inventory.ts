@@ -96,7 +96,7 @@ export class Inventory {
       this.look(null);
       return;
     }
-    const url = this.#daemon.url(`collections/${sight.collection.id}/inventory/events`, {
+    const url = this.#daemon.url(`collections/${sight.collection.id}/inventory`, {
       bbox: extent.join(","),
       "bbox-crs": sight.projection.crs,
       crs: sight.projection.crs,
@@ -128,7 +128,7 @@ export class Inventory {
 
   #complain(problem: Problem): void {
     // Without a connection the page says so once, not here as well.
-    this.problem = problem.status === 0 ? null : problem;
+    this.problem = problem.kind === "unreachable" ? null : problem;
     this.layer.getSource()?.clear();
     this.#changed();
   }

@@ -2,7 +2,7 @@ import { type TemplateResult, html, nothing } from "lit-html";
 
 import type { Daemon } from "./daemon";
 import { count, counted } from "./figures";
-import { asProblem } from "./problem";
+import { asProblem, unreachable } from "./problem";
 import type { Region } from "./plan";
 import type { RunningJob } from "./status";
 
@@ -13,10 +13,22 @@ interface Document {
   message: string;
   progress: number;
   collection: string | null;
-  chunks: { total: number; present: number; fetched: number; failed: number; dropped: number };
 }
 
+/** A job that was started here, and the address that started it. */
+interface Own extends Document {
+  asked: string;
+}
+
+/** What jobs do, for people. */
+const TITLES: Record<string, string> = {
+  seed: "Fetch ahead",
+  refresh: "Fetch again",
+  truncate: "Delete",
+  gc: "Clean up",
+};
 const OVER = ["successful", "failed", "dismissed"];
+const NOT_FOUND = 404;
 /** Ended jobs of ours that stay listed. */
 const KEPT = 5;
 
@@ -25,7 +37,7 @@ export class Jobs {
   readonly #daemon: Daemon;
   readonly #changed: () => void;
   #running: RunningJob[] = [];
-  #own: Document[] = [];
+  #own: Own[] = [];
   #problem = "";
 
   constructor(daemon: Daemon, changed: () => void) {
@@ -45,18 +57,37 @@ export class Jobs {
   }
 
   /** Have what is absent of a region fetched ahead. */
-  async seed({ wish, query, plan }: Region): Promise<void> {
-    const { width: _, height: __, ...region } = query;
-    const url = this.#daemon.url(`collections/${wish.collection.id}/seed`, { ...region, level: plan.level });
-    const response = await this.#daemon.fetch(url, { method: "POST" });
-    this.#own = [(await response.json()) as Document, ...this.#own].slice(0, KEPT);
+  async seed(region: Region, signal: AbortSignal): Promise<void> {
+    const asked = this.#seedUrl(region);
+    const response = await this.#daemon.fetch(asked, { method: "POST", signal });
+    const job = (await response.json().catch(unreachable)) as Document;
+    this.#own = [{ ...job, asked }, ...this.#own].slice(0, KEPT);
     this.#changed();
   }
 
-  async #ask(job: Document): Promise<void> {
-    const found = await this.#daemon.json<Document>(`jobs/${job.jobID}`).catch(() => null);
+  /** How the latest job of ours that fetches a region goes, in words; null where none does, or did to its end. */
+  of(region: Region): { over: boolean; words: string } | null {
+    const asked = this.#seedUrl(region);
+    const job = this.#own.find((one) => one.asked === asked);
+    if (!job || OVER.includes(job.status)) {
+      return job?.status === "failed" ? { over: true, words: `Fetching ahead failed: ${job.message}` } : null;
+    }
+    const running = this.#running.find(({ id }) => id === job.jobID);
+    return { over: false, words: `Fetching ahead: ${running?.chunks_total ? progress(running) : "starting"}` };
+  }
+
+  #seedUrl({ wish, query, plan }: Region): string {
+    const { width: _, height: __, ...region } = query;
+    return this.#daemon.url(`collections/${wish.collection.id}/seed`, { ...region, level: plan.level });
+  }
+
+  async #ask(job: Own): Promise<void> {
+    const found = await this.#daemon.json<Document>(`jobs/${job.jobID}`).catch((error: unknown) => {
+      const gone = asProblem(error).status === NOT_FOUND;
+      return gone ? { status: "failed", message: "the daemon was started anew before it ended" } : null;
+    });
     if (found) {
-      this.#own = this.#own.map((one) => (one.jobID === found.jobID ? found : one));
+      this.#own = this.#own.map((one) => (one.jobID === job.jobID ? { ...one, ...found } : one));
       this.#changed();
     }
   }
@@ -81,22 +112,32 @@ export class Jobs {
       ${this.#problem ? html`<p class="problem" role="alert">${this.#problem}</p>` : nothing}`;
   }
 
-  #row({ id, kind, collection, progress, chunks_done, chunks_total }: RunningJob): TemplateResult {
-    const name = `${kind} ${collection ?? ""}`.trim();
+  #row(job: RunningJob): TemplateResult {
+    const name = title(job.kind, job.collection);
     return html`<li>
       <div>
         <strong>${name}</strong>
-        <span>${count(chunks_done)} of ${counted(chunks_total, "chunk")}</span>
-        <progress max="100" value=${progress} aria-label=${`Progress of ${name}`}></progress>
+        <span>${progress(job)}</span>
+        <progress max="100" value=${job.progress} aria-label=${`Progress of ${name}`}></progress>
       </div>
-      <button @click=${() => this.#cancel(id)} aria-label=${`Cancel ${name}, ${counted(chunks_total, "chunk")}`}>Cancel</button>
+      <button @click=${() => this.#cancel(job.id)} aria-label=${`Cancel ${name}, ${counted(job.chunks_total, "chunk")}`}>
+        Cancel
+      </button>
     </li>`;
   }
+}
+
+function title(kind: string, collection: string | null): string {
+  return `${TITLES[kind] ?? kind} ${collection ?? ""}`.trim();
+}
+
+function progress({ chunks_done, chunks_total }: RunningJob): string {
+  return `${count(chunks_done)} of ${counted(chunks_total, "chunk")}`;
 }
 
 function past({ processID, collection, status, message }: Document): TemplateResult {
   const words: Record<string, string> = { successful: "done", failed: "failed", dismissed: "cancelled" };
   return html`<li class=${status === "failed" ? "problem" : ""}>
-    <div><strong>${processID} ${collection ?? ""}</strong> <span>${words[status]}: ${message}</span></div>
+    <div><strong>${title(processID, collection)}</strong> <span>${words[status]}: ${message}</span></div>
   </li>`;
 }

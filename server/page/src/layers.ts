@@ -1,5 +1,6 @@
 import { type TemplateResult, html, nothing } from "lit-html";
-import { createRef, ref } from "lit-html/directives/ref.js";
+import { guard } from "lit-html/directives/guard.js";
+import { ref } from "lit-html/directives/ref.js";
 
 import { choice, stepChoice } from "./choices";
 import { drawKey, STATES, type State } from "./chunkstyle";
@@ -69,10 +70,9 @@ function stock({ collection, view, drawn, inventory, colours }: Shown, go: (chan
 function key(counts: Record<State, number>, colours: Palette): TemplateResult {
   return html`<ul class="key">
     ${STATES.map(({ state, title, meaning }) => {
-      const canvas = createRef<HTMLCanvasElement>();
-      queueMicrotask(() => canvas.value && drawKey(canvas.value, state, colours));
+      const draw = (canvas?: Element) => canvas && drawKey(canvas as HTMLCanvasElement, state, colours);
       return html`<li>
-        <canvas width="36" height="28" ${ref(canvas)} aria-hidden="true"></canvas>
+        ${guard([colours], () => html`<canvas width="36" height="28" ${ref(draw)} aria-hidden="true"></canvas>`)}
         <span><strong>${title}</strong> ${meaning}</span>
         <span class="number" data-figure=${`squares ${state}`}>${count(counts[state])}</span>
       </li>`;

@@ -87,7 +87,7 @@ export class Page {
       onEvent: ({ data }: { data: string }) => this.#told(JSON.parse(data) as Status),
       onConnected: (connected: boolean) => this.#connect(connected),
     };
-    void listen(this.daemon, this.daemon.url("status/events"), listener, new AbortController().signal);
+    void listen(this.daemon, this.daemon.url("status"), listener, new AbortController().signal);
   }
 
   /** Bring the page to what the address says. */

@@ -1,4 +1,6 @@
-/** An error in words: a problem document (RFC 9457) of the daemon, or what kept us from reaching it. */
+import { counted } from "./figures";
+
+/** An error in words: a problem document (RFC 9457) of the daemon, what kept us from reaching it, or a fault of ours. */
 export class Problem extends Error {
   readonly status: number;
   readonly kind: string;
@@ -31,15 +33,26 @@ export async function problemOf(response: Response): Promise<Problem> {
   const text = (name: string, otherwise: string) =>
     typeof members[name] === "string" ? members[name] : otherwise;
   const detail = text("detail", `The daemon answered ${response.status} ${response.statusText}`.trim());
-  return new Problem(response.status, text("kind", "unknown"), detail, text("hint", ""));
+  const hint = text("remedy", text("hint", ""));
+  return new Problem(response.status, text("kind", "unknown"), ofChunks(members) ?? detail, hint);
+}
+
+/** What is said of chunks that failed: how many, and why the first. The detail names it, for programs. */
+function ofChunks({ failed, chunks }: Record<string, unknown>): string | null {
+  const [first] = Array.isArray(chunks) ? (chunks as { detail?: string }[]) : [];
+  return first?.detail ? `${counted(Number(failed), "chunk")} could not be fetched: ${first.detail}` : null;
 }
 
 /** Whatever was thrown, as a problem. */
 export function asProblem(error: unknown): Problem {
-  if (error instanceof Problem) {
-    return error;
-  }
-  return new Problem(0, "unreachable", "The daemon does not answer", "Is it still running?");
+  return error instanceof Problem ? error : new Problem(0, "page", String(error instanceof Error ? error.message : error));
+}
+
+/** Throw what a request, or the reading of its answer, has thrown; where the network failed, in words. */
+export function unreachable(error: unknown): never {
+  throw error instanceof TypeError
+    ? new Problem(0, "unreachable", "The daemon does not answer", "Is it still running?")
+    : error;
 }
 
 /** True where somebody of ours ended the request. */

@@ -7,7 +7,8 @@ import { download } from "./download";
 import { bytes, cell, count, counted } from "./figures";
 import type { Jobs } from "./jobs";
 import { curlLine, fileUrl, halvingsFor, isKnown, planOf, pythonLines, type Region } from "./plan";
-import { asProblem, isAbort, type Problem } from "./problem";
+import { asProblem, Problem } from "./problem";
+import { demandAbove } from "./range";
 
 const EDGES = ["West", "South", "East", "North"] as const;
 const EDGES_METRES = ["Left", "Bottom", "Right", "Top"] as const;
@@ -31,9 +32,16 @@ export class RegionPanel {
   #halvings = 0;
   #region: Region | null = null;
   #outside = false;
+  /** Why there is no plan. */
   #problem: Problem | null = null;
+  /** Why the last that was done with the box failed. */
+  #failure: Problem | null = null;
   #busy = "";
+  /** Ends what was asked for this box and these choices. */
   #abort = new AbortController();
+  /** Plans asked for so far, and the newest of them that has come. */
+  #asked = 0;
+  #come = 0;
 
   /**
    * @param changed called when the panel changes.
@@ -72,7 +80,8 @@ export class RegionPanel {
   /** Ask for another plan: what was said of the one before counts no more. */
   #ask(): void {
     this.#abort.abort();
-    [this.#region, this.#outside, this.#problem, this.#busy] = [null, false, null, ""];
+    this.#abort = new AbortController();
+    [this.#region, this.#outside, this.#problem, this.#failure, this.#busy] = [null, false, null, null, ""];
     void this.plan();
     this.#changed();
   }
@@ -82,17 +91,16 @@ export class RegionPanel {
     if (!this.#frame || !this.#box || this.#busy) {
       return;
     }
-    const abort = (this.#abort = new AbortController());
+    const { signal } = this.#abort;
+    const turn = (this.#asked += 1);
     const wish = { ...this.#frame, box: this.#box, halvings: this.#halvings };
-    try {
-      const region = await planOf(this.#daemon, wish, abort.signal);
-      [this.#region, this.#outside, this.#problem] = [region, region === null, null];
-    } catch (error) {
-      if (isAbort(error)) {
-        return;
-      }
-      [this.#region, this.#problem] = [null, asProblem(error)];
+    const found = await planOf(this.#daemon, wish, signal).catch((error: unknown) => asProblem(error));
+    if (signal.aborted || turn < this.#come) {
+      return;
     }
+    this.#come = turn;
+    const failed = found instanceof Problem;
+    [this.#region, this.#outside, this.#problem] = failed ? [null, false, found] : [found, found === null, null];
     this.#changed();
   }
 
@@ -118,7 +126,7 @@ export class RegionPanel {
     return html`<details class="fields">
       <summary>${this.#box ? "Coordinates of the box" : "Or type its coordinates"}</summary>
       <form @submit=${(event: SubmitEvent) => this.#typed(event)}>
-        <p class="hint">${crs === "CRS84" ? "Degrees of longitude and latitude." : `Metres in ${crs}.`}</p>
+        <p class="hint">${crs === "CRS84" ? "Degrees of longitude and latitude. A box ends at 180." : `Metres in ${crs}.`}</p>
         <div class="edges">
           ${names.map(
             (name, index) => html`<label
@@ -128,7 +136,7 @@ export class RegionPanel {
             /></label>`,
           )}
         </div>
-        <button>Plan this box</button>
+        <button @click=${(event: Event) => checkEdges(event, names)}>Plan this box</button>
       </form>
     </details>`;
   }
@@ -147,13 +155,18 @@ export class RegionPanel {
       return html`<p>The box lies outside the collection.</p>`;
     }
     if (this.#busy) {
-      return html`<p class="busy">${this.#busy}</p>`;
+      return html`<p class="busy">${this.#busy}</p>
+        <button @click=${() => this.#ask()}>Cancel</button>`;
+    }
+    if (this.#failure) {
+      return html`<p class="problem">${this.#failure.words}</p>`;
     }
     return this.#box && !this.#region ? html`<p>Planning…</p>` : nothing;
   }
 
   #offer(region: Region): TemplateResult {
     const { chunks, estimated_source_bytes: cost, output_bytes: size } = region.plan;
+    const job = chunks.absent ? this.#jobs.of(region) : null;
     return html`
       <dl class="figures long" aria-label="Plan">
         <div><dt>Chunks needed</dt><dd data-figure="needed">${count(chunks.needed)}</dd></div>
@@ -171,13 +184,14 @@ export class RegionPanel {
           Download NetCDF
         </button>
         <button
-          ?disabled=${this.#busy !== "" || chunks.absent === 0}
-          @click=${() => this.#run("Starting…", () => this.#jobs.seed(region))}
+          ?disabled=${this.#busy !== "" || chunks.absent === 0 || job?.over === false}
+          @click=${() => this.#run("Starting…", (signal) => this.#jobs.seed(region, signal))}
           title="Have what is absent fetched ahead, without downloading it"
         >
           ${chunks.absent ? `Fetch ahead (${counted(chunks.absent, "chunk")})` : "All fetched"}
         </button>
       </div>
+      ${job ? html`<p class=${job.over ? "problem" : "busy"}>${job.words}</p>` : nothing}
       ${copyable("curl", curlLine(this.#daemon, region))}
       ${region.wish.collection.crs ? copyable("Python", pythonLines(this.#daemon, region)) : nothing}
     `;
@@ -198,7 +212,7 @@ export class RegionPanel {
         ${Array.from(
           { length: collection.levels },
           (_, level) =>
-            html`<option value=${level} ?selected=${level === this.#halvings}>
+            html`<option value=${level} .selected=${level === this.#halvings}>
               ${cell(collection.resolution * 2 ** level, metres)}${level ? ` (level ${level})` : ", full resolution"}
             </option>`,
         )}
@@ -214,24 +228,26 @@ export class RegionPanel {
     };
     const what = region.plan.chunks.absent ? "Fetching what is absent…" : "Preparing…";
     const url = fileUrl(this.#daemon, region, suffix);
-    void this.#run(what, () => download(this.#daemon, url, name, told, this.#abort.signal));
+    void this.#run(what, (signal) => download(this.#daemon, url, name, told, signal));
   }
 
   /** Do something that takes a while: says so, tells what went wrong, and looks at the plan again. */
-  async #run(said: string, work: () => Promise<void>): Promise<void> {
-    const abort = (this.#abort = new AbortController());
-    this.#busy = said;
+  async #run(said: string, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    const { signal } = this.#abort;
+    [this.#busy, this.#failure] = [said, null];
     this.#changed();
-    const problem = await work().then(() => null, (error: unknown) => error);
-    if (abort.signal.aborted) {
+    const failure = await work(signal).then(() => null, asProblem);
+    if (signal.aborted) {
       return;
     }
-    this.#busy = "";
-    if (problem) {
-      this.#problem = asProblem(problem);
-      this.#changed();
-    } else {
-      await this.plan();
-    }
+    [this.#busy, this.#failure] = ["", failure];
+    this.#changed();
+    await this.plan();
   }
+}
+
+function checkEdges(event: Event, [left, bottom, right, top]: typeof EDGES | typeof EDGES_METRES): void {
+  const [one, two, three, four] = (event.target as HTMLButtonElement).form!.querySelectorAll("input");
+  demandAbove(one!, three!, `${right} has to be above ${left.toLowerCase()}`);
+  demandAbove(two!, four!, `${top} has to be above ${bottom.toLowerCase()}`);
 }

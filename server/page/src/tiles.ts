@@ -8,7 +8,7 @@ import TileState from "ol/TileState";
 import type { Daemon } from "./daemon";
 import type { Picture } from "./picture";
 import { olProjection } from "./projection";
-import { type Problem, asProblem, isAbort } from "./problem";
+import { type Problem, asProblem, isAbort, unreachable } from "./problem";
 
 const NOT_SHOWN = "Icehouse-Chunks-Not-Shown";
 /** Milliseconds between two looks at tiles that were not whole. */
@@ -113,7 +113,7 @@ export class Tiles {
       const url = this.#daemon.url(path, { style, rescale, datetime, f: "png" });
       const response = await this.#daemon.fetch(url, { signal: abort.signal });
       fate.notShown = Number(response.headers.get(NOT_SHOWN) ?? 0);
-      return response.status === 204 ? nothing() : await createImageBitmap(await response.blob());
+      return response.status === 204 ? nothing() : await createImageBitmap(await response.blob().catch(unreachable));
     } catch (error) {
       if (!isAbort(error)) {
         fate.problem = asProblem(error);

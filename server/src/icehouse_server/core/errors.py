@@ -333,12 +333,12 @@ class ChunksFailedError(IcehouseError):
         )
 
     def extensions(self) -> Mapping[str, object]:
-        """The failed chunks, at most a hundred of them."""
+        """The failed chunks, at most a hundred of them, and what brings them."""
         listed = [
             {"chunk": entry.chunk, "kind": entry.kind, "detail": entry.detail, "item": entry.item}
             for entry in self.failed[:100]
         ]
-        return {"chunks": listed, "failed": len(self.failed)}
+        return {"chunks": listed, "failed": len(self.failed), "remedy": self.remedy}
 
 
 def _remedy(failed: Sequence[FailedChunk]) -> str:
