@@ -200,14 +200,111 @@ def test_another_collection_is_chosen_from_the_list(open_page, at_rest, view):
     assert view(page)["collection"] == "rema-32m"
 
 
-def test_what_is_kept_is_found(open_page, daemon, at_rest):
+def test_what_is_kept_is_found_from_anywhere(open_page, daemon, at_rest, view):
     daemon.http.get("/collections/arcticdem-32m/point", params={"x": -740000, "y": 2640000})
-    page = open_page("#collection=arcticdem-32m")
+    page = open_page(f"#collection=arcticdem-32m&{VOID}&z=9")
     at_rest(page)
     page.get_by_role("button", name="What is kept here").click()
     page.wait_for_function(
         "() => Number(document.querySelector(\"[data-figure='squares present']\").textContent) > 0"
     )
+    assert VOID not in page.url
+    page.goto("/#collection=rema-32m")
+    page.wait_for_function("() => document.title.startsWith('REMA')")
+    page.get_by_role("button", name="What is kept here").click()
+    page.get_by_text("Nothing of this collection is kept here.").wait_for()
+    # Nor is this one anywhere; the place was one of its own.
+    page.goto("/#collection=nope&x=1000&y=2000&z=9")
+    page.get_by_role("alert").filter(has_text="nope is not served here").wait_for()
+    at_rest(page)
+    assert view(page)["collection"] in page.locator(".collections a[aria-current]").inner_text()
+    assert view(page)["z"] != "9"
+
+
+def test_the_address_the_choices_and_the_map_agree(open_page, at_rest):
+    page = open_page(f"#collection=arcticdem-32m&style=heights&{VOID}&z=9&inventory=off")
+    at_rest(page)
+    style, chart = page.get_by_label("Style"), page.locator("#chart")
+
+    def said(pattern):
+        page.wait_for_function("pattern => RegExp(pattern).test(location.hash)", arg=pattern)
+
+    # Chosen once more it is seen whole.
+    page.locator(".collections a[aria-current]").click()
+    said("x=.*z=[0-3]$|z=[0-3]&")
+    page.go_back()
+    said(f"{VOID}&z=9")
+    style.select_option("hillshade")
+    said(f"style=hillshade&{VOID}")
+    chart.press("ArrowLeft")
+    said("style=hillshade&x=(?!3900000)")
+    style.select_option("heights")
+    said("style=heights")
+    page.go_back()
+    said("style=hillshade")
+    style.locator("option:checked", has_text="Shaded relief").wait_for(state="attached")
+    page.go_back()
+    said(f"style=heights&{VOID}")
+    page.locator(".ramp").wait_for()
+    chart.press("Enter")
+    page.locator(".where span", has_text="3900000.0, -3900000.0").wait_for()
+    # Whoever sees a part sees about the same part through another projection.
+    page.get_by_label("Map projection").select_option("WebMercatorQuad")
+    said("WebMercatorQuad.*&x=0&y=.*&z=1[01]&")
+
+
+def test_the_map_goes_on_beyond_180_degrees(open_page, at_rest, watch, curl):
+    watch.expected.append("502")
+    page = open_page(None)
+    asked = set()
+
+    def refuse(route):
+        asked.add(route.request.url)
+        route.fulfill(status=502, json={"kind": "source-failed", "detail": "it is a test"})
+
+    page.route(re.compile("/tiles/WorldCRS84Quad/"), refuse)
+    page.goto("/#collection=cop-dem-glo-30&tms=WorldCRS84Quad&x=179.99&y=-17.5&z=12&inventory=off")
+    at_rest(page)
+    page.locator(".chip.problem", has_text=f"{len(asked)} tiles failed.").wait_for()
+    box = page.locator("#chart").bounding_box()
+    x, y = box["x"] + box["width"] / 2 + 200, box["y"] + box["height"] / 2
+    page.mouse.click(x, y)
+    card = page.get_by_role("region", name="Values at a point")
+    card.get_by_text("° W").wait_for()
+    card.locator("dd").wait_for()
+    page.get_by_role("button", name="Draw a box").click()
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 100, y + 100, steps=4)
+    page.mouse.up()
+    page.locator("[data-figure='needed']").wait_for()
+    line = curl(page)[-1]
+    assert "bbox=-179.97" in line
+    page.get_by_text("Coordinates of the box").click()
+    east = page.get_by_label("East", exact=True)
+    east.fill("-179.999")
+    east.press("Enter")
+    assert east.evaluate("field => field.validationMessage") == "East has to be above west"
+    assert curl(page)[-1] == line
+
+
+def test_what_fails_once_is_asked_for_again(open_page, watch):
+    watch.expected.append("500")
+    page = open_page(None)
+    page.route("**/collections", lambda route: route.fulfill(json={"collections": []}))
+    page.goto("/")
+    page.get_by_text("No collection is served.").wait_for()
+    page.locator("#chart[aria-busy='false']").wait_for()
+    page.unroute("**/collections")
+    page.route("**/land-*.json", lambda route: route.fulfill(status=500))
+    page.goto(f"/#collection=arcticdem-32m&{VOID}&z=9&inventory=off")
+    with page.expect_response("**/land-*.json"):
+        page.reload()
+    page.locator("#chart[aria-busy='false']").wait_for()
+    page.unroute("**/land-*.json")
+    with page.expect_response("**/land-*.json") as land:
+        page.get_by_role("button", name="Dark colours").click()
+    assert land.value.ok
 
 
 @pytest.mark.parametrize(

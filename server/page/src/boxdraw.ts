@@ -1,4 +1,4 @@
-import type { Extent } from "ol/extent";
+import { type Extent, getIntersection, wrapX } from "ol/extent";
 import Feature from "ol/Feature";
 import { fromExtent } from "ol/geom/Polygon";
 import DragBox from "ol/interaction/DragBox";
@@ -72,10 +72,13 @@ export function boxCrs(projection: MapProjection, crs: string | null): string {
   return projection.code === crs ? projection.crs : "CRS84";
 }
 
-/** An extent of the map as a box, in no finer steps than make sense. */
+/** An extent of the map as a box of one world, in no finer steps than make sense. */
 export function boxOf(extent: Extent, projection: MapProjection, crs: string): Box {
   const lonlat = crs === "CRS84";
-  const own = lonlat ? transformExtent(extent, olProjection(projection), "EPSG:4326") : extent;
+  const world = olProjection(projection);
+  // Beyond 180 degrees the map goes on; a box ends there.
+  const part = world.canWrapX() ? getIntersection(wrapX([...extent], world), projection.extent) : extent;
+  const own = lonlat ? transformExtent(part, world, "EPSG:4326") : part;
   const step = lonlat ? 1e5 : 1;
-  return own.map((part) => Math.round(part * step) / step) as Box;
+  return own.map((edge) => Math.round(edge * step) / step) as Box;
 }

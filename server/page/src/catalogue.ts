@@ -58,7 +58,7 @@ function about({ title, description, attribution, license: named, links }: Colle
   return html`<div class="about">
     ${said === title ? nothing : html`<p>${said}</p>`}
     <p class="hint">
-      ${attribution}${attribution && license ? ". " : ""}${license ? `Licence: ${license}.` : ""}
+      ${license ? attribution.replace(/\.?$/, attribution && ". ") : attribution}${license ? `Licence: ${license}.` : ""}
       ${links.map(({ title, href }, index) => html`${index ? " · " : " "}<a href=${href} rel="external noreferrer">${title}</a>`)}
     </p>
   </div>`;

@@ -1,11 +1,11 @@
-import type { Coordinate } from "ol/coordinate";
+import { type Coordinate, wrapX } from "ol/coordinate";
 import { ScaleLine } from "ol/control";
 import { defaults as controls } from "ol/control/defaults";
-import { createEmpty, type Extent } from "ol/extent";
+import { createEmpty, type Extent, getWidth } from "ol/extent";
 import { defaults as interactions } from "ol/interaction/defaults";
 import type BaseLayer from "ol/layer/Base";
 import OlMap from "ol/Map";
-import { getPointResolution, toLonLat, transformExtent } from "ol/proj";
+import { fromLonLat, getPointResolution, toLonLat, transformExtent } from "ol/proj";
 import type TileGrid from "ol/tilegrid/TileGrid";
 import OlView from "ol/View";
 
@@ -36,12 +36,12 @@ export class Chart {
   /**
    * @param target the element to draw in, which takes the keyboard's focus.
    * @param moved called when the map has come to rest somewhere else.
-   * @param clicked called with a place in the map's CRS.
+   * @param clicked called with a place in the map's CRS, between 180 degrees west and east.
    */
   constructor(
     target: HTMLElement,
     layers: BaseLayer[],
-    moved: (place: Place) => void,
+    moved: () => void,
     clicked: (at: Coordinate) => void,
   ) {
     this.map = new OlMap({
@@ -53,14 +53,15 @@ export class Chart {
       ]),
       interactions: interactions({ altShiftDragRotate: false, pinchRotate: false, doubleClickZoom: false }),
     });
-    this.map.on("moveend", () => this.#projection && moved(this.place));
+    this.map.on("moveend", () => this.#projection && moved());
     this.map.on("loadstart", () => this.#say(true));
     this.map.on("rendercomplete", () => this.#say(false));
-    this.map.on("singleclick", ({ coordinate }) => clicked(coordinate));
+    const ask = (at: Coordinate) => clicked(wrapX([...at], this.map.getView().getProjection()));
+    this.map.on("singleclick", ({ coordinate }) => ask(coordinate));
     target.addEventListener("keydown", ({ key }) => {
       const centre = this.map.getView().getCenter();
       if (key === "Enter" && centre && document.activeElement === target) {
-        clicked(centre);
+        ask(centre);
       }
     });
   }
@@ -83,23 +84,26 @@ export class Chart {
       showFullExtent: true,
     });
     this.map.setView(view);
-    if (Number.isFinite(place.x + place.y + place.z)) {
-      view.setCenter([place.x, place.y]);
-      view.setZoom(place.z);
+    this.go(place, otherwise);
+  }
+
+  /** Look at a place or (where that is not whole) at an extent, in the projection that is there. */
+  go(place: Place, otherwise: Extent): void {
+    if (isWhole(place)) {
+      this.map.getView().setCenter([place.x, place.y]);
+      this.map.getView().setZoom(place.z);
     } else {
       this.fit(otherwise);
     }
   }
 
-  /** Look at a place, or at an extent, in the projection that is there. */
-  go(place: Place): void {
-    this.map.getView().setCenter([place.x, place.y]);
-    this.map.getView().setZoom(place.z);
-  }
-
   fit(extent: Extent, largest?: number): void {
+    const view = this.map.getView();
+    const world = view.getProjection();
+    // The world goes on at its sides: cut off a little there it is larger than with a second one beside it.
+    const nearest = world.canWrapX() && getWidth(extent) > 0.99 * getWidth(world.getExtent());
     const padding = [24, 24, 24, 24];
-    this.map.getView().fit(extent, { padding, ...(largest === undefined ? {} : { maxZoom: largest }) });
+    view.fit(extent, { padding, nearest, ...(largest === undefined ? {} : { maxZoom: largest }) });
   }
 
   zoomTo(z: number): void {
@@ -116,6 +120,18 @@ export class Chart {
     // A digit finer than a pixel is enough for a place to be shared.
     const digits = Math.max(0, Math.ceil(-Math.log10(view.getResolution() ?? 1)) + 1);
     return { x: round(x!, digits), y: round(y!, digits), z: round(view.getZoom() ?? NaN, 2) };
+  }
+
+  /** The place in another projection, at about the same scale. */
+  placeIn(projection: MapProjection, grid: TileGrid): Place {
+    const view = this.map.getView();
+    const centre = view.getCenter() ?? [NaN, NaN];
+    const [lon, lat] = this.toLonLat(centre);
+    const [low, high] = projection.latitudes;
+    const target = olProjection(projection);
+    const [x, y] = fromLonLat([lon, Math.min(high, Math.max(low, lat))], target);
+    const metres = getPointResolution(view.getProjection(), view.getResolution() ?? NaN, centre, "m");
+    return { x: x!, y: y!, z: grid.getZForResolution(metres / getPointResolution(target, 1, [x!, y!], "m")) };
   }
 
   /** What can be seen, in the map's CRS; empty before there is a map. */
@@ -171,7 +187,11 @@ export class Chart {
     this.#say(true);
     return work.finally(() => {
       this.#expected--;
-      this.map.render();
+      if (this.#projection) {
+        this.map.render();
+      } else {
+        this.#say(false);
+      }
     });
   }
 
@@ -182,6 +202,11 @@ export class Chart {
   get #still(): boolean {
     return matchMedia("(prefers-reduced-motion: reduce)").matches;
   }
+}
+
+/** False where something of a place is missing. */
+export function isWhole({ x, y, z }: Place): boolean {
+  return Number.isFinite(x + y + z);
 }
 
 function round(number: number, digits: number): number {

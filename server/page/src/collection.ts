@@ -131,7 +131,8 @@ export function firstSentence(text: string): string {
   return /^.*?[.:!?](?= [A-Z]|$)/.exec(flat)?.[0] ?? flat;
 }
 
-/** What to show somebody who has chosen nothing: where most is cached, else the smallest grid. */
+/** What to show somebody who has chosen nothing: where most is cached, else the smallest grid that has a picture. */
 export function firstOf(collections: readonly Collection[], chunks: (id: string) => number): Collection | undefined {
-  return [...collections].sort((a, b) => chunks(b.id) - chunks(a.id) || a.size - b.size)[0];
+  const empty = ({ styles: [first] }: Collection) => Number(!first?.relief && !first?.rescale);
+  return [...collections].sort((a, b) => chunks(b.id) - chunks(a.id) || empty(a) - empty(b) || a.size - b.size)[0];
 }

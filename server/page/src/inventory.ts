@@ -42,6 +42,7 @@ export class Inventory {
   readonly #geojson = new GeoJSON();
   #abort = new AbortController();
   #timer = 0;
+  #pulse = 0;
   #told = "";
   #phase = 0;
   problem: Problem | null = null;
@@ -56,7 +57,6 @@ export class Inventory {
     this.#daemon = daemon;
     this.#changed = changed;
     this.#arrived = arrived;
-    window.setInterval(() => this.#pulse(), PULSE);
   }
 
   /** Draw with a theme's colours. */
@@ -154,12 +154,16 @@ export class Inventory {
       source.addFeatures(this.#geojson.readFeatures({ type: "FeatureCollection", features }));
       this.#arrived();
     }
+    this.#pulse ||= window.setInterval(() => this.#beat(), PULSE);
     this.#changed();
   }
 
-  #pulse(): void {
-    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    if (!still && this.counts()["in flight"] > 0) {
+  /** Move the stripes, as long as there are any. */
+  #beat(): void {
+    if (this.counts()["in flight"] === 0) {
+      window.clearInterval(this.#pulse);
+      this.#pulse = 0;
+    } else if (!matchMedia("(prefers-reduced-motion: reduce)").matches) {
       this.#phase = (this.#phase + 1) % 16;
       this.layer.changed();
     }

@@ -33,9 +33,10 @@ export class Land {
     this.layer.getSource()?.clear();
     this.lines.getSource()?.clear();
     this.lines.getSource()?.addFeatures(graticule(projection));
-    outlines ??= loadOutlines();
-    const polygons = await outlines;
-    if (this.#projection === projection) {
+    const polygons = await (outlines ??= loadOutlines()).catch(() => null);
+    if (!polygons) {
+      outlines = this.#projection = null; // asked for again when something is shown next
+    } else if (this.#projection === projection) {
       this.layer.getSource()?.addFeatures(land(polygons, projection));
       this.lines.getSource()?.addFeatures(coast(polygons, projection));
     }
@@ -72,6 +73,9 @@ function gridLine(label: string, colours: Palette): Style {
 
 async function loadOutlines(): Promise<Rings[]> {
   const response = await fetch(new URL(address, import.meta.url));
+  if (!response.ok) {
+    throw new Error(`the outlines of the land: ${response.status}`);
+  }
   const features = new TopoJSON({ layers: ["land"] }).readFeatures(await response.json());
   return features.flatMap((feature) => {
     const geometry = feature.getGeometry();

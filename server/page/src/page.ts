@@ -13,7 +13,7 @@ import { Scene } from "./scene";
 import type { Status } from "./status";
 import { Theme } from "./theme";
 import { Token } from "./token";
-import { Address, completed, type View } from "./view";
+import { Address, completed, type View, viewOf } from "./view";
 
 /** The whole page: what is looked at, the daemon's state, and the parts that show them. */
 export class Page {
@@ -29,8 +29,8 @@ export class Page {
     part("chart"),
     palette(this.theme.dark),
     () => this.refresh(),
-    (place) => {
-      this.address.note(place);
+    () => {
+      this.address.note(this.#place);
       this.scene.look(this.address.view);
     },
   );
@@ -38,6 +38,8 @@ export class Page {
   collections: Collection[] = [];
   status: Status | null = null;
   problem: Problem | null = null;
+  /** The collection that the address asked for and that is not served; else empty. */
+  missing = "";
   connected = true;
   #waiting = false;
   #following = false;
@@ -59,7 +61,11 @@ export class Page {
   }
 
   /** Ask for everything anew: at the start, with another token, or after the daemon was away. */
-  async load(): Promise<void> {
+  load(): Promise<void> {
+    return this.scene.chart.expect(this.#load());
+  }
+
+  async #load(): Promise<void> {
     try {
       [this.collections, this.status] = await Promise.all([
         loadCollections(this.daemon),
@@ -93,24 +99,30 @@ export class Page {
   /** Bring the page to what the address says. */
   async #apply(before: View | null): Promise<void> {
     const chunks = (id: string) => this.status?.collections.find((one) => one.id === id)?.chunks ?? 0;
-    const collection =
-      this.collections.find(({ id }) => id === this.address.view.collection) ?? firstOf(this.collections, chunks);
+    const asked = this.address.view;
+    const found = this.collections.find(({ id }) => id === asked.collection);
+    const collection = found ?? firstOf(this.collections, chunks);
     if (!collection) {
+      this.refresh();
       return;
     }
+    this.missing = found ? "" : asked.collection;
+    const wish = this.missing ? viewOf(collection.id) : asked;
     const projections = projectionsFor(collection.crs);
-    const projection = projections.find(({ tms }) => tms === this.address.view.tms) ?? projections[0]!;
-    this.address.note(completed(this.address.view, collection, projection));
+    const projection = projections.find(({ tms }) => tms === wish.tms) ?? projections[0]!;
+    this.address.note({ ...wish, ...completed(wish, collection, projection) });
     const { view } = this.address;
     const same = (["collection", "tms", "style", "rescale", "datetime"] as const).every((name) => before?.[name] === view[name]);
     try {
-      if (same) {
-        this.scene.chart.go(view);
-      } else if (await this.scene.show(collection, projection, view)) {
+      if (this.#isHere) {
+        this.scene.go(view);
+      }
+      if (!same && (await this.scene.show(collection, projection, view))) {
         document.title = `${collection.title} · Icehouse`;
         requestAnimationFrame(() => this.#showChosen());
       }
       this.problem = null;
+      this.address.note(this.#place);
       this.scene.look(this.address.view);
     } catch (error) {
       this.problem = asProblem(error);
@@ -118,9 +130,38 @@ export class Page {
     this.refresh();
   }
 
-  /** The list of collections scrolls by itself. */
+  /** True where the map shows the address' collection in its projection, not one that is on its way out. */
+  get #isHere(): boolean {
+    const { collection, tms } = this.address.view;
+    const { shown } = this.scene;
+    return shown?.collection.id === collection && shown.projection.tms === tms;
+  }
+
+  get #place(): Partial<View> {
+    return this.#isHere ? this.scene.chart.place : {};
+  }
+
+  /** Go to another view from where the map is now. */
+  go(change: Partial<View>): void {
+    this.address.go({ ...this.#place, ...change });
+  }
+
+  /** Go to what of the collection is cached. */
+  async goHome(): Promise<void> {
+    const level = await this.scene.homeward(this.status);
+    if (level !== null) {
+      this.go({ inventory: true, level: level === this.scene.drawnLevel ? "" : String(level) });
+    }
+  }
+
+  /** Scroll the list of collections, and it alone, to the chosen one. */
   #showChosen(): void {
-    document.querySelector(".collections [aria-current]")?.scrollIntoView({ block: "nearest" });
+    const chosen = document.querySelector(".collections [aria-current]");
+    const list = chosen?.closest(".collections");
+    if (chosen && list) {
+      const [inner, outer] = [chosen.getBoundingClientRect(), list.getBoundingClientRect()];
+      list.scrollTop += Math.min(0, inner.top - outer.top) + Math.max(0, inner.bottom - outer.bottom);
+    }
   }
 
   #told(status: Status): void {

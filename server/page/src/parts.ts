@@ -37,6 +37,11 @@ export function notices(page: Page): TemplateResult {
           <button @click=${() => page.load()}>Try again</button>
         </p>`
       : nothing}
+    ${page.missing
+      ? html`<p class="notice" role="alert">
+          <span><strong>${page.missing}</strong> is not served here: this is another collection.</span>
+        </p>`
+      : nothing}
     ${localStorage.getItem(DISMISSED) ? nothing : introduction(page)}
   `;
 }
@@ -49,7 +54,7 @@ function introduction(page: Page): TemplateResult {
   return html`<section class="notice" aria-label="What this is">
     <p>
       Icehouse fetches remote rasters once, keeps them here and serves any region to every process on this machine. Move
-      the map: what you look at is fetched. Programs use the <a href="docs">API</a>.
+      the map: what you look at is fetched. Click for a value; draw a box to download. Programs use the <a href="docs">API</a>.
     </p>
     <button class="icon" aria-label="Dismiss the introduction" @click=${dismiss}>×</button>
   </section>`;
@@ -76,29 +81,22 @@ export function panel(page: Page): TemplateResult {
   const { collections, status, address, scene } = page;
   const { shown, legend, inventory, drawnLevel: drawn, region } = scene;
   const colours = palette(page.theme.dark);
-  const homeward = async () => {
-    const level = await scene.homeward(status);
-    if (level !== null) {
-      address.go({ inventory: true, level: level === scene.drawnLevel ? "" : String(level) });
-    }
-  };
   return html`
     <section aria-labelledby="collections-title">
       <h2 id="collections-title">Collections</h2>
       ${collections.length
         ? page.catalogue.template(collections, shown?.collection ?? null, status)
-        : html`<p>${page.problem ? "None could be loaded." : "Loading…"}</p>`}
+        : html`<p>${page.problem ? "None could be loaded." : status ? "No collection is served." : "Loading…"}</p>`}
     </section>
     ${shown
       ? html`<section aria-labelledby="layers-title">
             <h2 id="layers-title">Layers</h2>
             <div class="row">
               <button @click=${() => scene.overview()}>Whole collection</button>
-              <button @click=${homeward}>What is kept here</button>
+              <button @click=${() => page.goHome()}>What is kept here</button>
             </div>
-            ${layers({ ...shown, view: address.view, drawn, legend, inventory, colours }, (change) =>
-              address.go(change),
-            )}
+            <div aria-live="polite">${scene.nowhere ? html`<p class="hint">${scene.nowhere}</p>` : nothing}</div>
+            ${layers({ ...shown, view: address.view, drawn, legend, inventory, colours }, (change) => page.go(change))}
           </section>
           <section aria-labelledby="region-title">
             <h2 id="region-title">Region</h2>
@@ -131,10 +129,12 @@ export function overlay({ scene }: Page): TemplateResult {
       ${shown && !shown.picture.drawable ? undrawn(shown.style) : nothing}
       ${problems[0] ? failed(problems[0], problems.length, tiles) : nothing}
     </div>
-    ${point.template()}
-    <p class="credits">
-      ${shown?.collection.attribution ? html`${shown.collection.attribution} · ` : nothing}Outlines: Natural Earth
-    </p>
+    <div class="corner">
+      ${point.template()}
+      <p class="credits">
+        ${shown?.collection.attribution ? html`${shown.collection.attribution} · ` : nothing}Outlines: Natural Earth
+      </p>
+    </div>
   `;
 }
 

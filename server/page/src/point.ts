@@ -1,9 +1,15 @@
 import type { Coordinate } from "ol/coordinate";
+import Feature from "ol/Feature";
+import { Point as Spot } from "ol/geom";
+import VectorLayer from "ol/layer/Vector";
+import VectorSource from "ol/source/Vector";
+import { Circle, Stroke, Style } from "ol/style";
 import { type TemplateResult, html, nothing } from "lit-html";
 
 import type { Collection } from "./collection";
 import type { Daemon } from "./daemon";
 import { degrees, stepName, value } from "./figures";
+import type { Palette } from "./palette";
 import { asProblem, isAbort, type Problem } from "./problem";
 import type { MapProjection } from "./projection";
 
@@ -19,8 +25,9 @@ type Answer =
   | { kind: "failed"; problem: Problem }
   | { kind: "values"; values: [string, Value][] };
 
-/** The values at one place, as a card over the map. */
+/** The values at one place, as a card over the map, and a mark where that is. */
 export class Point {
+  readonly layer = new VectorLayer({ source: new VectorSource(), zIndex: 5, className: "point" });
   readonly #daemon: Daemon;
   readonly #changed: () => void;
   #abort = new AbortController();
@@ -42,6 +49,13 @@ export class Point {
     return this.#at;
   }
 
+  /** Draw with a theme's colours. */
+  paint({ box, halo }: Palette): void {
+    const ring = (color: string, width: number) =>
+      new Style({ image: new Circle({ radius: 6, stroke: new Stroke({ color, width }) }) });
+    this.layer.setStyle([ring(halo, 5), ring(box, 2.5)]);
+  }
+
   /** Ask for the values of bands at a place in the map's CRS. */
   async ask(
     collection: Collection,
@@ -56,7 +70,7 @@ export class Point {
     [this.#collection, this.#projection, this.#at, this.#lonlat] = [collection, projection, at, lonlat];
     this.#datetime = datetime;
     this.#answer = { kind: "asking" };
-    this.#changed();
+    this.#mark();
     const where = { x: at[0], y: at[1], crs: projection.crs };
     const query = { ...where, bands: bands.join(","), datetime };
     try {
@@ -75,6 +89,14 @@ export class Point {
   close(): void {
     this.#abort.abort();
     this.#at = null;
+    this.#mark();
+  }
+
+  #mark(): void {
+    this.layer.getSource()?.clear();
+    if (this.#at) {
+      this.layer.getSource()?.addFeature(new Feature(new Spot(this.#at)));
+    }
     this.#changed();
   }
 

@@ -26,12 +26,12 @@ export function range(style: Style, rescale: string, choose: (rescale: string) =
     `${style.name} ${style.bands.join()} ${rescale}`,
     html`<details class="range" ?open=${missing || rescale !== ""}>
       <summary>Values that are shown</summary>
-      <form @submit=${give} @input=${check} aria-label="Values that are shown">
+      <form @submit=${give} aria-label="Values that are shown">
         ${hint(style, missing)}
         <div class="edges">
           ${field("low", "Lowest value", shown?.[0])} ${field("high", "Highest value", shown?.[1])}
         </div>
-        <div class="row"><button>Show these values</button>${rescale ? reset : nothing}</div>
+        <div class="row"><button @click=${check}>Show these values</button>${rescale ? reset : nothing}</div>
       </form>
     </details>`,
   )}`;
@@ -52,11 +52,15 @@ function hint({ bands }: Style, missing: boolean): TemplateResult | typeof nothi
   return bands.length > 1 ? html`<p class="hint">For all ${bands.length} bands.</p>` : nothing;
 }
 
-/** The browser says it beside the field. */
 function check(event: Event): void {
-  const [low, high] = (event.currentTarget as HTMLFormElement).querySelectorAll("input");
-  const turned = low && high && low.value !== "" && high.value !== "" && low.valueAsNumber >= high.valueAsNumber;
-  high?.setCustomValidity(turned ? "It has to be above the lowest value" : "");
+  const [low, high] = (event.target as HTMLButtonElement).form!.querySelectorAll("input");
+  demandAbove(low!, high!, "It has to be above the lowest value");
+}
+
+/** Ask for a number above that of another field, before a form is sent: the browser says it beside the field. */
+export function demandAbove(low: HTMLInputElement, high: HTMLInputElement, words: string): void {
+  const turned = low.value !== "" && high.value !== "" && Number(low.value) >= Number(high.value);
+  high.setCustomValidity(turned ? words : "");
 }
 
 /** The range that all bands have. */

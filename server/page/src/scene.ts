@@ -1,7 +1,9 @@
 import type { Coordinate } from "ol/coordinate";
+import { containsExtent } from "ol/extent";
+import type TileGrid from "ol/tilegrid/TileGrid";
 
 import { boxCrs, BoxDraw, boxOf } from "./boxdraw";
-import { Chart, type Place } from "./chart";
+import { Chart, isWhole, type Place } from "./chart";
 import type { Collection, Style } from "./collection";
 import type { Daemon } from "./daemon";
 import { Inventory } from "./inventory";
@@ -11,6 +13,7 @@ import { Legend } from "./legend";
 import type { Palette } from "./palette";
 import { loadPicture, type Picture } from "./picture";
 import { Point } from "./point";
+import { asProblem, Problem } from "./problem";
 import type { MapProjection } from "./projection";
 import { RegionPanel } from "./region";
 import type { Status } from "./status";
@@ -42,6 +45,8 @@ export class Scene {
   #turn = 0;
   #view: View | null = null;
   shown: Shown | null = null;
+  /** Why there was nothing to go to; else empty. */
+  nowhere = "";
 
   /**
    * @param target the element to draw the map in.
@@ -54,7 +59,7 @@ export class Scene {
     target: HTMLElement,
     colours: Palette,
     changed: () => void,
-    moved: (place: Place) => void,
+    moved: () => void,
   ) {
     this.#daemon = daemon;
     this.#colours = colours;
@@ -71,6 +76,7 @@ export class Scene {
       this.region.take(boxOf(extent, projection, boxCrs(projection, collection.crs)));
     });
     this.chart.map.addLayer(this.box.layer);
+    this.chart.map.addLayer(this.point.layer);
     this.paint(colours);
   }
 
@@ -79,8 +85,16 @@ export class Scene {
     this.#colours = colours;
     this.inventory.paint(colours);
     this.box.paint(colours);
+    this.point.paint(colours);
     if (this.shown) {
       void this.#land.show(this.shown.projection, colours);
+    }
+  }
+
+  /** Look at another place, or at the collection whole. */
+  go(place: Place): void {
+    if (this.shown) {
+      this.chart.go(place, this.chart.extentOf(this.shown.collection, this.shown.projection));
     }
   }
 
@@ -91,6 +105,7 @@ export class Scene {
 
   async #show(collection: Collection, projection: MapProjection, view: View): Promise<boolean> {
     const turn = ++this.#turn;
+    this.nowhere = "";
     const { style: name, rescale, datetime } = view;
     const style = collection.styles.find((one) => one.name === name)!; // the view is whole
     const drawable = style.relief || style.rescale !== null || rescale !== "";
@@ -102,18 +117,29 @@ export class Scene {
     if (turn !== this.#turn) {
       return false;
     }
-    const elsewhere = this.shown?.collection.id !== collection.id || this.shown.projection !== projection;
+    const { shown } = this;
+    const elsewhere = shown?.collection.id !== collection.id || shown.projection !== projection;
+    const place = this.#placeOf(view, collection, projection, picture.grid);
     this.shown = { collection, projection, style, picture };
     this.#view = view;
     this.tiles.show(picture);
     void this.#land.show(projection, this.#colours);
     if (elsewhere) {
       this.point.close();
-      this.chart.show(projection, picture.grid, view, this.chart.extentOf(collection, projection));
+      this.chart.show(projection, picture.grid, place, this.chart.extentOf(collection, projection));
     } else if (this.point.at) {
       this.#ask(this.point.at); // of another step, or of other bands
     }
     return true;
+  }
+
+  /** The view's place; where it has none, the one that another projection of the collection shows, if not all. */
+  #placeOf(view: View, collection: Collection, projection: MapProjection, grid: TileGrid): Place {
+    if (isWhole(view) || this.shown?.collection.id !== collection.id) {
+      return view;
+    }
+    const whole = this.chart.extentOf(collection, this.shown.projection);
+    return containsExtent(this.chart.extent, whole) ? view : this.chart.placeIn(projection, grid);
   }
 
   /** Tell the parts what can be seen now. */
@@ -152,22 +178,36 @@ export class Scene {
 
   /** Look at the collection whole. */
   overview(): void {
-    if (this.shown) {
-      this.chart.fit(this.chart.extentOf(this.shown.collection, this.shown.projection));
-    }
+    this.go({ x: NaN, y: NaN, z: NaN });
   }
 
-  /** Look at what of the collection is cached; tells of which level that is, if anything is. */
+  /** Look at what of the collection is cached, or say why not; tells of which level that is, if anything is. */
   async homeward(status: Status | null): Promise<number | null> {
     if (!this.shown) {
       return null;
     }
+    const turn = this.#turn;
     const { collection, projection, style, picture } = this.shown;
-    const found = await whereabouts(this.#daemon, collection, projection, style.bands, picture.datetime, status);
-    if (found) {
-      this.chart.fit(found.extent, picture.fetchZoom + 1);
+    const levels = status?.collections.find(({ id }) => id === collection.id)?.levels ?? {};
+    const wish = { collection: collection.id, projection, bands: style.bands, datetime: picture.datetime };
+    const found = await whereabouts(this.#daemon, wish, levels).catch(asProblem);
+    if (turn !== this.#turn) {
+      return null;
     }
-    return found?.level ?? null;
+    this.#changed();
+    if (found === null) {
+      const some = Object.values(levels).some((chunks) => chunks > 0);
+      const what = !some ? "collection" : collection.steps.count ? "time step" : "style";
+      this.nowhere = `Nothing of this ${what} is kept here.`;
+      return null;
+    }
+    if (found instanceof Problem) {
+      this.nowhere = found.words;
+      return null;
+    }
+    this.nowhere = "";
+    this.chart.fit(found.extent, picture.fetchZoom + 1);
+    return found.level;
   }
 
   /** The next drag draws a box, or moves the map again. */

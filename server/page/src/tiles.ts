@@ -1,6 +1,8 @@
+import type DataTile from "ol/DataTile";
 import type { Extent } from "ol/extent";
-import { intersects } from "ol/extent";
+import { intersects, wrapAndSliceX } from "ol/extent";
 import TileLayer from "ol/layer/Tile";
+import type { Projection } from "ol/proj";
 import ImageTileSource from "ol/source/ImageTile";
 import type { TileSourceEvent } from "ol/source/Tile";
 import TileState from "ol/TileState";
@@ -14,8 +16,9 @@ const NOT_SHOWN = "Icehouse-Chunks-Not-Shown";
 /** Milliseconds between two looks at tiles that were not whole. */
 const PATIENCE = 1500;
 
-/** A tile under way, or one that came: what became of it. */
+/** A tile under way, or one that did not come whole: what became of it. */
 interface Fate {
+  name: string;
   extent: Extent;
   z: number;
   abort?: AbortController;
@@ -38,7 +41,8 @@ export class Tiles {
   readonly layer = new TileLayer<PictureSource>({ className: "tiles", zIndex: 1 });
   readonly #daemon: Daemon;
   readonly #changed: () => void;
-  #fates = new Map<string, Fate>();
+  #fates: Fate[] = [];
+  #projection: Projection | null = null;
   #looking = 0;
 
   /** @param changed called whenever a tile begins, comes or fails. */
@@ -49,23 +53,23 @@ export class Tiles {
 
   /** Show another picture; one that can't be drawn leaves the map empty. */
   show(picture: Picture): void {
-    this.#end(() => true);
-    this.#fates.clear();
+    this.#fates.forEach(({ abort }) => abort?.abort());
+    this.#fates = [];
+    this.#projection = olProjection(picture.projection);
     if (!picture.drawable) {
       this.layer.setSource(null);
       return;
     }
     const source = new PictureSource({
       loader: (z, x, y) => this.#load(picture, z, x, y),
-      projection: olProjection(picture.projection),
+      projection: this.#projection,
       tileGrid: picture.grid,
       wrapX: !picture.projection.tms.startsWith("EPSG"),
       transition: 150,
     });
     // A tile that was let go of is asked for again when it comes into view.
     source.on("tileloaderror", ({ tile }: TileSourceEvent) => {
-      const fate = this.#fates.get(tile.tileCoord.join("/"));
-      if (fate && !fate.problem) {
+      if (isAbort((tile as DataTile).getError())) {
         queueMicrotask(() => tile.setState(TileState.IDLE));
       }
     });
@@ -74,7 +78,8 @@ export class Tiles {
 
   /** Let go of tiles that are out of sight: the daemon then stops waiting for their chunks. */
   look(extent: Extent, z: number): void {
-    this.#end((fate) => fate.z !== z || !intersects(fate.extent, extent));
+    const seen = this.#seen(extent, z);
+    this.#fates.filter((fate) => !seen.includes(fate)).forEach(({ abort }) => abort?.abort());
   }
 
   /** Ask again for the tiles that failed. */
@@ -84,7 +89,7 @@ export class Tiles {
 
   /** Chunks have come: ask again for the tiles that did not show them, a moment later. */
   refill(): void {
-    if (!this.#looking && [...this.#fates.values()].some(({ notShown }) => notShown > 0)) {
+    if (!this.#looking && this.#fates.some(({ notShown }) => notShown > 0)) {
       this.#looking = window.setTimeout(() => {
         this.#looking = 0;
         this.#reload((fate) => fate.notShown > 0);
@@ -94,7 +99,7 @@ export class Tiles {
 
   /** How it stands with the tiles that are in sight. */
   report(extent: Extent, z: number): { loading: number; notShown: number; problems: Problem[] } {
-    const seen = [...this.#fates.values()].filter((fate) => fate.z === z && intersects(fate.extent, extent));
+    const seen = this.#seen(extent, z);
     return {
       loading: seen.filter(({ abort }) => abort).length,
       notShown: seen.reduce((sum, { notShown }) => sum + notShown, 0),
@@ -104,8 +109,10 @@ export class Tiles {
 
   async #load(picture: Picture, z: number, x: number, y: number): Promise<ImageBitmap | HTMLCanvasElement> {
     const abort = new AbortController();
-    const fate: Fate = { extent: picture.grid.getTileCoordExtent([z, x, y]), z, abort, notShown: 0 };
-    this.#fates.set(`${z}/${x}/${y}`, fate);
+    const name = `${z}/${x}/${y}`;
+    const fate: Fate = { name, extent: picture.grid.getTileCoordExtent([z, x, y]), z, abort, notShown: 0 };
+    // Where the world is seen twice two of one name may be under way.
+    this.#fates = [...this.#fates.filter((one) => one.name !== name || one.abort), fate];
     this.#changed();
     try {
       const { collection, projection, style, rescale, datetime } = picture;
@@ -121,22 +128,23 @@ export class Tiles {
       throw error;
     } finally {
       delete fate.abort;
+      if (!fate.problem && !fate.notShown) {
+        this.#fates = this.#fates.filter((one) => one !== fate);
+      }
       this.#changed();
     }
   }
 
-  #end(which: (fate: Fate) => boolean): void {
-    [...this.#fates.values()].filter(which).forEach(({ abort }) => abort?.abort());
+  /** What is in sight: beyond 180 degrees the world begins anew. */
+  #seen(extent: Extent, z: number): Fate[] {
+    const parts = this.#projection ? wrapAndSliceX([...extent], this.#projection) : [];
+    return this.#fates.filter((fate) => fate.z === z && parts.some((part) => intersects(fate.extent, part)));
   }
 
   /** Make OpenLayers ask for everything in sight again; what has not changed is a 304 to the browser. */
   #reload(which: (fate: Fate) => boolean): void {
-    if ([...this.#fates.values()].some(which)) {
-      for (const [key, fate] of this.#fates) {
-        if (!fate.abort) {
-          this.#fates.delete(key);
-        }
-      }
+    if (this.#fates.some(which)) {
+      this.#fates = this.#fates.filter(({ abort }) => abort);
       this.layer.getSource()?.reload();
     }
   }
