@@ -19,6 +19,8 @@ try_page := $(bin)/python $(page) || echo 'icehouse: going on without a newly bu
 export UV_HTTP_TIMEOUT ?= 180
 # Each test starts processes; without byte code each of them compiles its imports anew.
 export UV_COMPILE_BYTECODE ?= 1
+# That of our own modules is written when they are first imported, whatever the surroundings say.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help
 help: ## list these commands
