@@ -384,6 +384,9 @@ def test_tile_sets(daemon):
         "WebMercatorQuad",
         "WorldCRS84Quad",
     ]
+    registered = [daemon.http.get(f"/tileMatrixSets/{each['title'].split()[-1]}").json() for each in sets]
+    assert [each.get("tileMatrixSetURI") for each in sets] == [each.get("uri") for each in registered]
+    assert sets[1]["tileMatrixSetURI"] == "http://www.opengis.net/def/tilematrixset/OGC/1.0/WebMercatorQuad"
     one = daemon.http.get(sets[0]["links"][0]["href"]).json()
     limits = {each["tileMatrix"]: each for each in one["tileMatrixSetLimits"]}["10"]
     item = next(link["href"] for link in one["links"] if link["rel"] == "item")

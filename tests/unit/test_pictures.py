@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from icehouse_server.output import pictures
+from icehouse_server.core.collection import BandSpec
+from icehouse_server.core.style import Style
+from icehouse_server.output import legend_png, pictures
 from icehouse_server.output.pictures import Indexed, colour_table, encode_picture
+from icehouse_server.testing.fakes import tiny_spec
 
 
 def decoded(data):
@@ -49,3 +52,17 @@ def test_a_part_that_is_cut_off_is_transparent_and_the_table_stays_as_it_was():
     np.testing.assert_array_equal(cut[where], before[numbers][where])
     assert (cut[~where][:, 3] == 0).all()
     np.testing.assert_array_equal(table, before)
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b", "c")])
+def test_a_legend_says_what_stored_values_mean(names):
+    def legend(scale, offset, rescale):
+        bands = tuple(
+            BandSpec(name=name, dtype=np.dtype("int16"), nodata=None, scale=scale, offset=offset)
+            for name in names
+        )
+        style = Style(name="x", title="X", bands=names, rescale=(rescale,) * len(names))
+        return legend_png(style, tiny_spec(bands=bands))
+
+    assert legend(0.0001, -0.1, (1000, 4000)) == legend(1.0, 0.0, (0, 0.3))
+    assert legend(1.0, 0.0, (0, 0.3)) != legend(1.0, 0.0, (0, 0.4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from datetime import UTC, datetime
 from threading import current_thread, main_thread
 from types import SimpleNamespace
 
@@ -13,10 +14,12 @@ from PIL import Image
 from starlette.requests import Request
 
 from icehouse_server.api import tilesets
+from icehouse_server.api.wmts import capabilities
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.limits import Limits
-from icehouse_server.core.tile_matrix_sets import tile_at
+from icehouse_server.core.tile_matrix_sets import Zooms, tile_at
+from icehouse_server.core.time import Period, TimeAxis
 from icehouse_server.service import TileAsk, TileService, TileSettings
 from icehouse_server.service.tiles import _picture
 from icehouse_server.store import Index
@@ -80,12 +83,38 @@ def test_beside_the_grid_a_tile_is_transparent_also_where_bands_have_no_nodata(r
     assert not inside.all()
 
 
+def asked():
+    scope = {"type": "http", "method": "GET", "path": "/", "scheme": "http", "headers": [(b"host", b"here")]}
+    return Request({**scope, "query_string": b"", "root_path": ""})
+
+
 async def test_the_tile_sets_are_looked_for_beside_the_event_loop(monkeypatch):
     def offered(_):
         assert current_thread() is not main_thread()
         return ("EPSG3413Quad",)
 
     monkeypatch.setattr(tilesets, "offered", offered)
-    scope = {"type": "http", "method": "GET", "path": "/", "scheme": "http", "headers": [(b"host", b"here")]}
-    found = await tilesets.get_tilesets(Request({**scope, "query_string": b"", "root_path": ""}), SPEC)
+    found = await tilesets.get_tilesets(asked(), SPEC)
     assert [each["title"] for each in found["tilesets"]] == ["tiny in EPSG3413Quad"]
+
+
+@pytest.mark.parametrize(("west", "east", "middle"), [(170, -160, -175), (160, -170, 175), (10, 30, 20)])
+async def test_the_centre_of_tilejson_lies_in_the_collection(west, east, middle):
+    async def zooms(*_):
+        return Zooms(first=3, last=7)
+
+    state = SimpleNamespace(tiles=SimpleNamespace(zooms=zooms))
+    query = SimpleNamespace(wanted=lambda spec: spec.styles[0], time=lambda _: None)
+    spec = replace(SPEC, bbox=(west, 50, east, 60))
+    found = await tilesets.get_tilejson(asked(), state, spec, "WebMercatorQuad", query)
+    assert found["center"] == [middle, 55, 3]
+    assert found["bounds"] == ([10, 50, 30, 60] if west < east else [-180, 50, 180, 60])
+
+
+@pytest.mark.parametrize(("start", "steps"), [(2020, 1), (9000, 0)])
+def test_capabilities_ask_for_a_time_where_there_is_one(start, steps):
+    axis = TimeAxis(start=datetime(start, 1, 1, tzinfo=UTC), period=Period(months=12 * 200))
+    axis = replace(axis, end=datetime(2220, 1, 1, tzinfo=UTC)) if steps else axis
+    document = capabilities(replace(SPEC, time=axis), "http://here").decode()
+    assert ("datetime={Time}" in document) == bool(steps)
+    assert document.count("<Dimension>") == steps

@@ -4,6 +4,7 @@ The parsers are in ``texts``; these are JSON Schemas of the same rules, as far a
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import WithJsonSchema
@@ -186,8 +187,11 @@ _LINKS: Schema = {
 }
 
 
-def _document(required: Mapping[str, Schema], *, title: str) -> Schema:
-    return {"type": "object", "title": title, "required": list(required), "properties": dict(required)}
+def _document(
+    required: Mapping[str, Schema], *, title: str, optional: Mapping[str, Schema] = MappingProxyType({})
+) -> Schema:
+    properties = {**required, **optional}
+    return {"type": "object", "title": title, "required": list(required), "properties": properties}
 
 
 FILLING = (502, 503, 504, 507)
@@ -234,8 +238,14 @@ _TILESET: dict[str, Schema] = {
     "title": _TEXT,
     "dataType": {"const": "map"},
     "crs": _TEXT,
-    "tileMatrixSetURI": {"type": "string", "format": "uri"},
     "links": {"type": "array", "items": {"type": "object", "required": ["rel", "href"]}},
+}
+_REGISTERED: dict[str, Schema] = {
+    "tileMatrixSetURI": {
+        "type": "string",
+        "format": "uri",
+        "description": "Where OGC registers the tile matrix set; left out where it does not.",
+    }
 }
 TILESET = _document(
     {
@@ -249,9 +259,13 @@ TILESET = _document(
         },
     },
     title="Tile set",
+    optional=_REGISTERED,
 )
 TILESETS = _document(
-    {"links": _LINKS, "tilesets": {"type": "array", "items": _document(_TILESET, title="Tile set")}},
+    {
+        "links": _LINKS,
+        "tilesets": {"type": "array", "items": _document(_TILESET, title="Tile set", optional=_REGISTERED)},
+    },
     title="Tile sets",
 )
 TILE_MATRIX_SET = _document(

@@ -1,5 +1,6 @@
 """``/collections/{id}/tiles``: which tiles there are, as OGC API Tiles and as TileJSON say it."""
 
+import math
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -64,7 +65,9 @@ async def get_tilejson(
     asked = f"?{request.url.query}" if request.url.query else ""
     tiles = f"xyz/{{z}}/{{x}}/{{y}}.png{asked}" if tms == _XYZ else f"tiles/{tms}/{{z}}/{{y}}/{{x}}{asked}"
     west, south, east, north = spec.bbox
-    west, east = (-180.0, 180.0) if west > east else (west, east)
+    middle = (west + east) / 2
+    if west > east:  # over 180 degrees
+        west, east, middle = -180.0, 180.0, middle - math.copysign(180.0, middle)
     return {
         "tilejson": "3.0.0",
         "name": f"{spec.title}: {style.title}",
@@ -76,7 +79,7 @@ async def get_tilejson(
         "minzoom": zooms.first,
         "maxzoom": zooms.last,
         "bounds": [west, south, east, north],
-        "center": [(west + east) / 2, (south + north) / 2, zooms.first],
+        "center": [middle, (south + north) / 2, zooms.first],
         "tileMatrixSet": tms,
         "legend": f"{here}/legend.png{asked}",
     }
@@ -98,6 +101,7 @@ def _tileset(request: Request, spec: CollectionSpec, tms: str) -> dict[str, Any]
     base = base_url(request)
     here = f"{base}/collections/{spec.id}/tiles/{tms}"
     scheme = f"{base}/tileMatrixSets/{tms}"
+    registered = tile_matrix_set(tms).uri
     item = f"{here}/{{tileMatrix}}/{{tileRow}}/{{tileCol}}"
     pictures = [
         {"rel": "item", "type": media, "templated": True, "href": f"{item}?f={name}"}
@@ -107,7 +111,7 @@ def _tileset(request: Request, spec: CollectionSpec, tms: str) -> dict[str, Any]
         "title": f"{spec.title} in {tms}",
         "dataType": "map",
         "crs": crs_uri(CRS_OF[tms]),
-        "tileMatrixSetURI": scheme,
+        **({"tileMatrixSetURI": registered} if registered else {}),
         "links": [
             {"rel": "self", "type": "application/json", "href": here},
             {"rel": f"{_REL}/tiling-scheme", "type": "application/json", "href": scheme},

@@ -92,10 +92,9 @@ def _layer(
         _style(layer, style, here, default=not number)
     for media in output.PICTURES.values():
         _text(layer, _WMTS, "Format", media)
-    _time(layer, spec)
+    asked = "&datetime={Time}" if _time(layer, spec) else ""
     for name, limits in ranges.items():
         _limits(layer, name, limits)
-    asked = "" if spec.time is None else "&datetime={Time}"
     for name, media in output.PICTURES.items():
         template = f"{here}/tiles/{{TileMatrixSet}}/{{TileMatrix}}/{{TileRow}}/{{TileCol}}"
         SubElement(
@@ -115,17 +114,18 @@ def _style(layer: Element, style: Style, here: str, *, default: bool) -> None:
     SubElement(element, f"{{{_WMTS}}}LegendURL", legend)
 
 
-def _time(layer: Element, spec: CollectionSpec) -> None:
-    """List the newest time steps."""
+def _time(layer: Element, spec: CollectionSpec) -> bool:
+    """List the newest time steps; return whether there are any."""
     count = 0 if spec.time is None else spec.time.count(datetime.now(UTC))
     if spec.time is None or not count:
-        return
+        return False
     steps = [written(spec.time.step(number).start) for number in range(max(0, count - _MOST_STEPS), count)]
     dimension = SubElement(layer, f"{{{_WMTS}}}Dimension")
     _text(dimension, _OWS, "Identifier", "Time")
     _text(dimension, _WMTS, "Default", steps[-1])
     for step in steps:
         _text(dimension, _WMTS, "Value", step)
+    return True
 
 
 def _limits(layer: Element, name: str, ranges: Mapping[int, TileRange]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.style import Style
 from icehouse_server.output.pictures import Samples, colour_table
 from icehouse_server.output.png import png_bytes
@@ -43,7 +43,7 @@ def legend_of(style: Style, spec: CollectionSpec) -> Legend:
     colours = _ramp(style)[np.rint(places * 255).astype(np.intp)]
     stops = tuple(
         (
-            _tidy((low + place * (high - low)) * band.scale + band.offset),
+            _quantity(low + place * (high - low), band),
             "#{:02x}{:02x}{:02x}".format(*colour),
         )
         for place, colour in zip(places.tolist(), colours[:, :3].tolist(), strict=True)
@@ -61,7 +61,7 @@ def legend_png(style: Style, spec: CollectionSpec) -> bytes:
     if legend.kind == "ramp":
         _draw_ramp(image, draw, style, legend)
     elif legend.kind == "rgb":
-        _draw_bands(draw, style)
+        _draw_bands(draw, style, spec)
     else:
         _draw_bar(
             image, np.stack([np.arange(256, dtype=np.uint8)] * 3 + [np.full(256, 255, np.uint8)], axis=-1)
@@ -81,14 +81,14 @@ def _draw_ramp(image: Image.Image, draw: ImageDraw.ImageDraw, style: Style, lege
         draw.text((x, 44), f"{low + place * (high - low):.5g}", fill=_INK, font=font, anchor=anchor)
 
 
-def _draw_bands(draw: ImageDraw.ImageDraw, style: Style) -> None:
+def _draw_bands(draw: ImageDraw.ImageDraw, style: Style, spec: CollectionSpec) -> None:
     font = ImageFont.load_default(_LABEL)
     step = (_WIDTH - 2 * _EDGE) / len(style.bands)
     for number, (name, ink) in enumerate(zip(style.bands, _RGB_INKS, strict=True)):
         x = _EDGE + number * step
         draw.text((x, 24), name[:16], fill=ink, font=font)
         if style.rescale is not None:
-            low, high = style.rescale[number]
+            low, high = (_quantity(value, spec.band(name)) for value in style.rescale[number])
             draw.text((x, 42), f"{low:g} to {high:g}", fill=ink, font=font)
 
 
@@ -106,5 +106,6 @@ def _ramp(style: Style) -> Samples:
     return np.stack([grey, grey, grey, np.full(256, 255, np.uint8)], axis=-1)
 
 
-def _tidy(value: float) -> float:
-    return float(f"{value:.9g}")
+def _quantity(stored: float, band: BandSpec) -> float:
+    """Return what a stored value of a band means, in its units."""
+    return float(f"{stored * band.scale + band.offset:.9g}")
