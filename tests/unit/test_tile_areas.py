@@ -41,6 +41,7 @@ PLACES = {
     "over 180 to the east": lonlat(170, 50, 190, 62),
     "over 180 to the west": lonlat(-190, -62, -170, -50),
     "counted from 0 to 360": lonlat(190, 20, 350, 40),
+    "with 180 in its middle": lonlat(170, 35, 190, 40),
     "of another datum": lonlat(-180, -90, 180, 90, 0.001, "EPSG:4258"),
     "zone 1": zone(32601, 50_000, (171.4, 66.3, -173.2, 70.3)),
     "zone 33": zone(32633, 200_000, (6.7, 66.3, 22.9, 70.3)),
@@ -76,6 +77,8 @@ def test_tiles_that_are_not_said_to_have_pixels_have_none(place, tms):
     [
         ("over 180 to the east", "WebMercatorQuad", 11),
         ("over 180 to the west", "EPSG3031Quad", 10),
+        ("over 180 to the west", "WorldCRS84Quad", 10),
+        ("with 180 in its middle", "EPSG3413Quad", 9),
         ("counted from 0 to 360", "WorldCRS84Quad", 10),
         ("zone 1", "WebMercatorQuad", 6),
     ],
