@@ -24,10 +24,10 @@ from icehouse_server.testing.standins import StandIns
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Machines share their cores: no deadline for one example. HYPOTHESIS_PROFILE=long looks twenty times as hard;
-# rounds of the long run (tests/soak.py), each with another seed, look three times as hard.
+# Machines share their cores: no deadline for one example. HYPOTHESIS_PROFILE=long looks forty times as hard;
+# rounds of the long run (tests/soak.py), each with another seed, look six times as hard.
 _SLOW = (HealthCheck.too_slow,)
-settings.register_profile("quick", deadline=None, suppress_health_check=_SLOW)
+settings.register_profile("quick", deadline=None, suppress_health_check=_SLOW, max_examples=50)
 settings.register_profile("long", deadline=None, suppress_health_check=_SLOW, max_examples=2000)
 settings.register_profile("soak", deadline=None, suppress_health_check=_SLOW, max_examples=300)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

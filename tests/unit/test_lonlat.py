@@ -32,7 +32,7 @@ def held(boxes, geobox):
     return bool(inside.all())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(
     crs=st.sampled_from(["EPSG:3413", "EPSG:3031"]),
     x=st.floats(-3e6, 3e6),
