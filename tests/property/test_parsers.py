@@ -21,7 +21,8 @@ from pydantic import ValidationError
 from icehouse_server import output
 from icehouse_server.api import polygons, schemas, texts
 from icehouse_server.api.bodies import PartsResponse
-from icehouse_server.api.coverage import choose_format, crs_uri
+from icehouse_server.api.coverage import crs_uri
+from icehouse_server.api.formats import COVERAGES, choose_format
 from icehouse_server.api.parameters import CoverageBody, CoverageQuery
 from icehouse_server.api.points import PointsBody
 from icehouse_server.core.collection import RESAMPLINGS
@@ -207,7 +208,9 @@ ACCEPTS = ("*/*", "image/tiff", "image/png;q=0.5, */*;q=0.1", "application/x-net
 @example(f=None, accept="image/png;q=nan")
 @example(f=None, accept="image/png;q=1e400, image/tiff;q=-1")
 def test_format(f, accept):
-    name = attempt(lambda: choose_format(f, accept), "f", errors=(BadParameterError, NotAcceptableError))
+    name = attempt(
+        lambda: choose_format(COVERAGES, f, accept), "f", errors=(BadParameterError, NotAcceptableError)
+    )
     assert name is None or name in output.FORMATS
     assert f is None or name in {None, f}
 
@@ -215,7 +218,7 @@ def test_format(f, accept):
 @given(st.sampled_from(list(output.FORMATS)), st.floats(0.01, 1), st.floats(0, 0.009))
 def test_a_media_type_that_is_wanted_most_is_given(name, most, least):
     accept = f"*/*;q={least:.4f}, {output.FORMATS[name].media_type.partition(';')[0]};q={most:.4f}"
-    assert choose_format(None, accept) == name
+    assert choose_format(COVERAGES, None, accept) == name
 
 
 QUERY = {
