@@ -54,7 +54,8 @@ function introduction(page: Page): TemplateResult {
   return html`<section class="notice" aria-label="What this is">
     <p>
       Icehouse fetches remote rasters once, keeps them here and serves any region to every process on this machine. Move
-      the map: what you look at is fetched. Click for a value; draw a box to download. Programs use the <a href="docs">API</a>.
+      the map: what you look at is fetched. Click for a value; draw a box to download. Programs use the
+      <a href="docs">API</a>.
     </p>
     <button class="icon" aria-label="Dismiss the introduction" @click=${dismiss}>×</button>
   </section>`;
