@@ -82,7 +82,7 @@ REASONS = [
     r"rescale: pairs of finite numbers, the lower one first, as float32 holds them",
     r"rescale: (shaded relief without colours takes none.*|.* holds a number that is too large)",
     r"hillshade: relief is of one band",
-    r"datetime: a tile shows one time step, and \d+ are named",
+    r"datetime: a (tile shows one time step, and \d+ are named|picture shows one time step, .*)",
     r"colormap_name: (a colour table is for one band|'\w+' is none of rio-tiler's colour tables)",
 ]
 """Details of refusals of what is right by the description."""
@@ -432,7 +432,9 @@ def test_every_route_under_fire(target):
         if not re.search(STREAMS, path)
     }
     answered = {label for label, statuses in record.answers.items() if {200, 201, 307} & statuses.keys()}
-    assert answered == described
+    chained = {label for label in described if "{job}" in label}  # a job that is there: by links alone
+    assert answered - chained == described - chained
+    assert chained & answered == chained if LONG else chained & answered
     assert set(record.phases) == {"EXAMPLES", "COVERAGE", "FUZZING", "STATEFUL_TESTING"}
     followed = LINKS & {link.split()[4] for link in record.followed}
     assert followed == LINKS if LONG else followed  # a few chains do not come upon each
