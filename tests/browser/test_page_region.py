@@ -133,7 +133,8 @@ def test_a_late_plan_does_not_replace_a_newer_one(draw, curl, daemon, at_rest):
             daemon.http.get(
                 "/collections/arcticdem-32m/point", params={"x": x, "y": -1000000, "crs": "EPSG:3413"}
             )
-    page.get_by_label("Cell size").select_option("1")
+    for level in ("1", "0", "1"):
+        page.get_by_label("Cell size").select_option(level)
     page.get_by_label("curl line", exact=True).filter(has_text="width=").wait_for()
     late[0].continue_()
     page.wait_for_timeout(300)
@@ -166,7 +167,7 @@ def test_what_failed_is_said_until_something_else_is_done(draw, daemon, watch, f
     page.get_by_role("button", name="Fetch ahead").click()
     page.get_by_text("Fetching ahead: starting").wait_for()
     daemon.http.get("/collections/arcticdem-10m/point", params={"x": 0, "y": -900000, "crs": "EPSG:3413"})
-    page.get_by_text("Fetching ahead failed: the daemon was started anew").wait_for()
+    page.get_by_text("Fetching ahead failed: the daemon does not know it any more").wait_for()
     assert words.count() == 0
     # Where the clipboard is not to be had, the line is selected.
     page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
@@ -179,13 +180,14 @@ def test_what_failed_is_said_until_something_else_is_done(draw, daemon, watch, f
 
 def test_words_name_what_is_wrong(open_page, daemon, watch):
     """A tile that is no picture; a collection that was set aside while others are fetched."""
+    watch.expected.append("503")
     page = open_page(None)
     status = daemon.http.get("/status").json()
     why = {"code": "collection-set-aside", "detail": "could not be opened", "collection": "rema-32m"}
     status |= {"ready": False, "reasons": [why]}
     status["downloads"] |= {"queued": 2, "chunks_in_flight": 4}
     page.route("**/status", lambda route: route.fulfill(json=status))
-    page.route("**/status/events", lambda route: None)
+    page.route("**/status/events", lambda route: route.fulfill(status=503, json={}))
     page.route("**/tiles/**", lambda route: route.fulfill(content_type="image/png", body="no picture"))
     page.goto("/#collection=arcticdem-32m&x=-735000&y=2645000&z=11")
     page.locator("#daemon-title .state", has_text="Fetching 4 chunks").wait_for()

@@ -51,8 +51,8 @@ export class Jobs {
     const missing = this.#own.filter(
       ({ jobID, status }) => !OVER.includes(status) && !running.some(({ id }) => id === jobID),
     );
-    for (const job of missing) {
-      void this.#ask(job);
+    for (const { jobID } of missing) {
+      void this.#ask(jobID);
     }
   }
 
@@ -81,22 +81,26 @@ export class Jobs {
     return this.#daemon.url(`collections/${wish.collection.id}/seed`, { ...region, level: plan.level });
   }
 
-  async #ask(job: Own): Promise<void> {
-    const found = await this.#daemon.json<Document>(`jobs/${job.jobID}`).catch((error: unknown) => {
+  async #ask(id: string): Promise<void> {
+    const found = await this.#daemon.json<Document>(`jobs/${id}`).catch((error: unknown) => {
       const gone = asProblem(error).status === NOT_FOUND;
-      return gone ? { status: "failed", message: "the daemon was started anew before it ended" } : null;
+      return gone ? { status: "failed", message: "the daemon does not know it any more. Was it restarted?" } : null;
     });
-    if (found) {
-      this.#own = this.#own.map((one) => (one.jobID === job.jobID ? { ...one, ...found } : one));
-      this.#changed();
-    }
+    this.#learn(id, found);
   }
 
   async #cancel(id: string): Promise<void> {
     this.#problem = "";
-    await this.#daemon
-      .fetch(this.#daemon.url(`jobs/${id}`), { method: "DELETE" })
-      .catch((error: unknown) => (this.#problem = asProblem(error).words));
+    const found = await this.#daemon
+      .json<Document>(`jobs/${id}`, {}, { method: "DELETE" })
+      .catch((error: unknown) => void (this.#problem = asProblem(error).words));
+    this.#learn(id, found ?? null);
+  }
+
+  /** Take over how a job of ours stands, unless it is known how it has ended. */
+  #learn(id: string, found: Partial<Document> | null): void {
+    const learns = ({ jobID, status }: Own) => jobID === id && !OVER.includes(status);
+    this.#own = this.#own.map((one) => (learns(one) ? { ...one, ...found } : one));
     this.#changed();
   }
 

@@ -7,7 +7,7 @@ import { download } from "./download";
 import { bytes, cell, count, counted } from "./figures";
 import type { Jobs } from "./jobs";
 import { curlLine, fileUrl, halvingsFor, isKnown, planOf, pythonLines, type Region } from "./plan";
-import { asProblem, Problem } from "./problem";
+import { asProblem, Problem, sentence } from "./problem";
 import { demandAbove } from "./range";
 
 const EDGES = ["West", "South", "East", "North"] as const;
@@ -79,9 +79,15 @@ export class RegionPanel {
 
   /** Ask for another plan: what was said of the one before counts no more. */
   #ask(): void {
+    [this.#region, this.#outside, this.#problem, this.#failure] = [null, false, null, null];
+    this.#cancel();
+  }
+
+  /** End what is under way, and look at the plan again. */
+  #cancel(): void {
     this.#abort.abort();
     this.#abort = new AbortController();
-    [this.#region, this.#outside, this.#problem, this.#failure, this.#busy] = [null, false, null, null, ""];
+    this.#busy = "";
     void this.plan();
     this.#changed();
   }
@@ -154,14 +160,21 @@ export class RegionPanel {
     if (this.#outside) {
       return html`<p>The box lies outside the collection.</p>`;
     }
+    return this.#box && !this.#region ? html`<p>Planning…</p>` : nothing;
+  }
+
+  /** How it goes with what is done with the box, or why it failed. */
+  #done(job: ReturnType<Jobs["of"]>): TemplateResult | typeof nothing {
     if (this.#busy) {
-      return html`<p class="busy">${this.#busy}</p>
-        <button @click=${() => this.#ask()}>Cancel</button>`;
+      return html`<div class="doing">
+        <p class="busy">${this.#busy}</p>
+        <button @click=${() => this.#cancel()}>Cancel</button>
+      </div>`;
     }
     if (this.#failure) {
       return html`<p class="problem">${this.#failure.words}</p>`;
     }
-    return this.#box && !this.#region ? html`<p>Planning…</p>` : nothing;
+    return job ? html`<p class=${job.over ? "problem" : "busy"}>${sentence(job.words)}</p>` : nothing;
   }
 
   #offer(region: Region): TemplateResult {
@@ -191,7 +204,7 @@ export class RegionPanel {
           ${chunks.absent ? `Fetch ahead (${counted(chunks.absent, "chunk")})` : "All fetched"}
         </button>
       </div>
-      ${job ? html`<p class=${job.over ? "problem" : "busy"}>${job.words}</p>` : nothing}
+      <div aria-live="polite">${this.#done(job)}</div>
       ${copyable("curl", curlLine(this.#daemon, region))}
       ${region.wish.collection.crs ? copyable("Python", pythonLines(this.#daemon, region)) : nothing}
     `;
