@@ -14,6 +14,14 @@ import { type MapProjection, olProjection } from "./projection";
 
 type Rings = Coordinate[][];
 
+/** What is written along a line, and the largest units per pixel at which there is room for it. */
+interface Labels {
+  label: string;
+  legible: number;
+}
+
+const METRES_PER_DEGREE = 111_320;
+
 /** Outlines of the land, loaded once: polygons in lon/lat. */
 let outlines: Promise<Rings[]> | null = null;
 
@@ -50,9 +58,10 @@ export class Land {
     });
     const shore = new Style({ stroke: new Stroke({ color: colours.coast, width: 0.8 }) });
     this.layer.setStyle(fill);
-    this.lines.setStyle((feature) =>
-      feature.get("label") === undefined ? shore : gridLine(String(feature.get("label")), colours),
-    );
+    this.lines.setStyle((feature, resolution) => {
+      const { label, legible } = feature.getProperties() as Partial<Labels>;
+      return label === undefined ? shore : gridLine(resolution > legible! ? "" : label, colours);
+    });
   }
 }
 
@@ -164,11 +173,14 @@ function graticule(projection: MapProjection): Feature[] {
   const target = olProjection(projection);
   const [south, north] = projection.latitudes;
   const lines: Feature[] = [];
-  const draw = (points: Coordinate[], label: string) =>
-    lines.push(new Feature({ geometry: new LineString(points.map((at) => fromLonLat(at, target))), label }));
+  const draw = (points: Coordinate[], label: string, legible = Infinity) =>
+    lines.push(new Feature({ geometry: new LineString(points.map((at) => fromLonLat(at, target))), label, legible }));
+  // Where there are less than 40 pixels between two parallels, every third has a label.
+  const near = (projection.metres ? 10 * METRES_PER_DEGREE : 10) / 40;
   for (let lat = -80; lat <= 80; lat += 10) {
     if (lat >= south && lat <= north) {
-      draw(range(-180, 180).map((lon) => [lon, lat]), `${Math.abs(lat)}°${lat < 0 ? " S" : lat > 0 ? " N" : ""}`);
+      const label = `${Math.abs(lat)}°${lat < 0 ? " S" : lat > 0 ? " N" : ""}`;
+      draw(range(-180, 180).map((lon) => [lon, lat]), label, lat % 30 ? near : Infinity);
     }
   }
   const [low, high] = [Math.max(south, -80), Math.min(north, 80)];
