@@ -111,9 +111,12 @@ def test_a_seed_runs_to_its_end(draw, daemon):
     assert newest["chunks"]["fetched"] > 0
 
 
-def test_a_seed_is_cancelled(draw, daemon, fresh_standins):
+def test_downloads_and_seeds_are_cancelled(draw, daemon, fresh_standins):
     page = draw(1150000, -1150000, z=5, half=6)
     fresh_standins.shape(latency=2)
+    page.get_by_role("button", name="Download GeoTIFF").click()
+    page.get_by_text("Fetching what is absent").wait_for()
+    page.get_by_role("button", name="Cancel", exact=True).click()
     button = page.get_by_role("button", name=re.compile("^Fetch ahead"))
     button.click()
     page.get_by_text(re.compile("^Fetching ahead: [0-9]+ of [0-9]+ chunk")).wait_for()

@@ -200,5 +200,6 @@ def test_what_fails_for_good_is_not_to_be_tried_again():
     refused, corrupt = failed("source-refused", "log in"), failed("source-corrupt")
     assert errors.ChunksFailedError([refused, corrupt]).hint.startswith("log in, or pass fail_on_error=false")
     assert "the same will fail again" in errors.ChunksFailedError([corrupt]).hint
+    assert errors.ChunksFailedError([refused, corrupt]).extensions()["remedy"] == "log in"
     for passing in ("source-timeout", "source-unavailable", "shutting-down", "deadline-exceeded"):
         assert errors.ChunksFailedError([refused, failed(passing)]).remedy == "try again later"
