@@ -78,7 +78,7 @@ def test_many_windows_follow_the_daemon(open_page, daemon, watch, at_rest):
     """A browser has six connections to a host, for all its windows together."""
     first = open_page(SEA)
     at_rest(first)
-    pages = [first, *(first.context.new_page() for _ in range(3))]
+    pages = [first, *(first.context.new_page() for _ in range(2))]
     for page in pages[1:]:
         watch.follow(page)
         page.goto(f"/{SEA}")

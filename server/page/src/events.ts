@@ -43,7 +43,7 @@ export async function listen(daemon: Daemon, url: string, listener: Listener, si
     for await (const part of textOf(daemon, url.replace(/(?=\?|$)/, "/events"), signal)) {
       const blocks = (text + part).replaceAll("\r\n", "\n").split("\n\n");
       text = blocks.pop() ?? "";
-      pause = FIRST_PAUSE;
+      [pause, known] = [FIRST_PAUSE, ""];
       blocks.map(parse).forEach((event) => event && take(event));
     }
   };
