@@ -246,6 +246,7 @@ async def test_only_the_first_failures_are_listed(tmp_path, pool):
         d.source.faults.append(lambda _: SourceCorruptError("nothing decodes", item="scene"))
         job = await d.done(window=WIDE.grid.window)
         assert figures(job) == (625, 0, 0, 625, 0)
+        assert job.message == "625 of 625 chunks could not be filled"
         assert len(job.failures) == 100
 
 

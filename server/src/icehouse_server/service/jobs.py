@@ -186,7 +186,8 @@ class Jobs:
             if failed:
                 job.kind = ChunksFailedError.kind
                 job.hint = error_of(tuple(job.failures), holes=False).hint
-                message = f"{failed} of {total} chunks could not be filled; the others are cached"
+                others = "; the others are cached" if failed < total else ""
+                message = f"{failed} of {total} chunks could not be filled{others}"
             job.end(JobState.FAILED if failed else JobState.SUCCESSFUL, message)
         except asyncio.CancelledError:
             job.end(JobState.DISMISSED, "it was dismissed; what it has fetched is kept")
