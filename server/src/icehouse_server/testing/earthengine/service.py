@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import json
+import math
 import time
 from collections import deque
 from dataclasses import asdict, dataclass, field
@@ -26,7 +27,7 @@ from icehouse_server.testing.harness import Harness, google_error
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from icehouse_server.testing.faults import Script
     from icehouse_server.testing.traffic import Traffic
@@ -90,10 +91,37 @@ class Quota:
             await self._app({**scope, _REFUSED: refusal}, receive, send)
             return
         self._state.active += 1
+        under_way = _UnderWay(self._state, send)
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, under_way.send)
         finally:
-            self._state.active -= 1
+            under_way.end()
+
+
+class _UnderWay:
+    """A request that counts until its last byte is about to leave: who has that may send the next."""
+
+    def __init__(self, state: State, send: Send) -> None:
+        self._state, self._send = state, send
+        self._left = math.inf
+        """Bytes of the body that are still to be sent."""
+        self._counts = True
+
+    def end(self) -> None:
+        """Count it no more."""
+        self._state.active -= self._counts
+        self._counts = False
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer."""
+        if message["type"] == "http.response.start":
+            headers = dict(message.get("headers", ()))
+            self._left = int(headers.get(b"content-length", b"0")) or math.inf
+        else:
+            self._left -= len(message.get("body", b""))
+            if self._left <= 0 or not message.get("more_body", False):
+                self.end()
+        await self._send(message)
 
 
 def create_earth_engine(traffic: Traffic, script: Script) -> ASGIApp:
