@@ -17,7 +17,7 @@ export function choice(
   return html`<label class="field"
     >${name}
     <select @change=${(event: Event) => choose((event.target as HTMLSelectElement).value)}>
-      ${options.map(([value, title]) => html`<option value=${value} .selected=${value === chosen}>${title}</option>`)}
+      ${options.map(([value, title]) => html`<option value=${value} .selected=${live(value === chosen)}>${title}</option>`)}
     </select></label
   >`;
 }

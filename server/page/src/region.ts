@@ -1,4 +1,5 @@
 import { type TemplateResult, html, nothing } from "lit-html";
+import { live } from "lit-html/directives/live.js";
 
 import type { Box, Collection } from "./collection";
 import { copyable } from "./copyable";
@@ -225,7 +226,7 @@ export class RegionPanel {
         ${Array.from(
           { length: collection.levels },
           (_, level) =>
-            html`<option value=${level} .selected=${level === this.#halvings}>
+            html`<option value=${level} .selected=${live(level === this.#halvings)}>
               ${cell(collection.resolution * 2 ** level, metres)}${level ? ` (level ${level})` : ", full resolution"}
             </option>`,
         )}

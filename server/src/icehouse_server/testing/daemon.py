@@ -152,9 +152,8 @@ class DaemonProcess:
         """Resident memory in MB, on Linux: "rss" now, and its "peak"."""
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
         fields = dict(line.split(":", 1) for line in status.splitlines())
-        return {
-            name: int(fields[key].split()[0]) / 1024 for name, key in (("rss", "VmRSS"), ("peak", "VmHWM"))
-        }
+        now, peak = (int(fields[key].split()[0]) / 1024 for key in ("VmRSS", "VmHWM"))
+        return {"rss": now, "peak": max(now, peak)}  # the kernel brings its peak up to date now and then
 
     def signal(self, number: int) -> None:
         """Send it a signal; nothing happens if it has ended."""

@@ -54,7 +54,7 @@ class State:
     """What the server keeps. Used in the event loop only."""
 
     rules: Rules = field(default_factory=Rules)
-    active: int = 0
+    active: set[_UnderWay] = field(default_factory=set)
     """Requests under way that count for the quota."""
     recent: deque[float] = field(default_factory=deque)
     """When those of the last minute came."""
@@ -65,7 +65,7 @@ class State:
         while self.recent and self.recent[0] < now - _MINUTE:
             self.recent.popleft()
         self.recent.append(now)
-        if self.active >= self.rules.concurrency:
+        if len(self.active) >= self.rules.concurrency:
             return _TOO_MANY
         return _QUOTA if len(self.recent) > self.rules.per_minute else None
 
@@ -90,8 +90,8 @@ class Quota:
         if refusal is not None:
             await self._app({**scope, _REFUSED: refusal}, receive, send)
             return
-        self._state.active += 1
         under_way = _UnderWay(self._state, send)
+        self._state.active.add(under_way)
         try:
             await self._app(scope, receive, under_way.send)
         finally:
@@ -105,12 +105,10 @@ class _UnderWay:
         self._state, self._send = state, send
         self._left = math.inf
         """Bytes of the body that are still to be sent."""
-        self._counts = True
 
     def end(self) -> None:
         """Count it no more."""
-        self._state.active -= self._counts
-        self._counts = False
+        self._state.active.discard(self)
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer."""
@@ -163,6 +161,7 @@ def create_ee_control(traffic: Traffic, script: Script, state: State) -> Starlet
         traffic.reset()
         script.load([])
         state.rules = Rules()
+        state.active.clear()  # those whose callers went away may end much later
         state.recent.clear()
         return JSONResponse({})
 
