@@ -116,9 +116,10 @@ def test_failed_then_in_flight_then_present(daemon, place, fresh_standins):
     assert "403" in properties["detail"]
     assert properties["chunk"] == f"dem/c/{place.row}/{place.col}"
     fresh_standins.reset()
-    fresh_standins.faults([Fault(path="*_dem.tif", action=Stall(seconds=2))])
+    fresh_standins.faults([Fault(path="*_dem.tif", action=Stall(seconds=600))])
     with in_thread(lambda: load(daemon, place.row, place.col)):
         until(lambda: states(daemon, where) == {name: "in flight"})
+        fresh_standins.reset()
     assert states(daemon, where) == {name: "present"}
 
 
@@ -295,9 +296,10 @@ def test_a_listener_sees_a_load_come_and_go(daemon, place, fresh_standins):
     kind, found = listener.next()
     assert (kind, found["type"], found["features"]) == ("inventory", "FeatureCollection", [])
     assert listener.answer.headers["content-type"].startswith("text/event-stream")
-    fresh_standins.faults([Fault(path="*_dem.tif", action=Stall(seconds=2))])
+    fresh_standins.faults([Fault(path="*_dem.tif", action=Stall(seconds=600))])
     with in_thread(lambda: load(daemon, place.row, place.col)):
         kind, found = listener.next()
+        fresh_standins.reset()
         (feature,) = found["features"]
         assert (kind, feature["id"], feature["properties"]["state"]) == ("change", name, "in flight")
         kind, found = listener.next()

@@ -53,6 +53,7 @@ def test_what_it_says_of_a_daemon(daemon):
 
 
 def test_a_load_is_counted(daemon, place):
+    until(lambda: collection(status(daemon))["bytes"] is not None)  # measured some time after the start
     before = status(daemon)
     assert daemon.get(**place.query()).status_code == 200
     after = status(daemon)
@@ -83,7 +84,7 @@ def test_a_tile_that_fetches_nothing_asks_for_nothing(daemon):
 
 
 def test_blocks_and_jobs_under_way(daemon, place, fresh_standins):
-    fresh_standins.faults([Fault(path="*_dem.tif", action=Stall(seconds=3), times=None)])
+    fresh_standins.faults([Fault(path="*_dem.tif", action=Stall(seconds=600), times=None)])
     answer = daemon.http.post(daemon.path("seed"), params=place.query())
     document = until(lambda: (found := status(daemon))["downloads"]["blocks"] and found)
     (block,) = document["downloads"]["blocks"]

@@ -78,7 +78,7 @@ async def bench(folder, pool, *, write_timeout=20.0, **options):
             block_side=32, failure_ttl=0.0, unwanted=0.1, retry=RetryPolicy(attempts=1), **options
         )
         downloads = Downloads(supplies, settings, pool=pool)
-        chosen = ServiceSettings(request_timeout=1.0, disk_floor=0)
+        chosen = ServiceSettings(request_timeout=4.0, disk_floor=0)
         try:
             yield Bench(CoverageService(store, downloads, chosen, pool=pool), sources)
         finally:
@@ -109,7 +109,7 @@ async def until(condition):
 
 
 async def test_a_writer_that_hangs(tmp_path, pool, monkeypatch):
-    async with bench(tmp_path, pool, write_timeout=0.4, commit_timeout=30.0) as b:
+    async with bench(tmp_path, pool, write_timeout=2.5, commit_timeout=30.0) as b:
         await b.well(CORNER)
         gate, waits = hang(monkeypatch, Writer, "_commit")
         asks = [b.begin(SICK, window) for window in (CORNER, OTHER_CORNER) for _ in range(4)]

@@ -101,7 +101,7 @@ async def test_who_waits_behind_one_that_gives_up_is_let_in():
     small = asyncio.ensure_future(budget.acquire(2, 5))
     await asyncio.sleep(0)
     large.cancel()
-    await asyncio.wait_for(small, 1)
+    await asyncio.wait_for(small, 5)
     assert budget.held == 7
 
 

@@ -87,6 +87,12 @@ async def until(condition, seconds=5.0):
             await asyncio.sleep(0.001)
 
 
+async def settle():
+    """Let everything go as far as it can without a thread or a clock."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
 # One flight
 
 
@@ -228,7 +234,7 @@ async def test_the_budget_ends_the_tries(pool):
         b.source.faults = [touches(0, 0, lambda: SourceUnavailableError("503"))]
         begun = asyncio.get_running_loop().time()
         assert (await b.ensure([chunk(0, 0)])).failed[0].kind == "source-unavailable"
-        assert asyncio.get_running_loop().time() - begun < 3
+        assert asyncio.get_running_loop().time() - begun < 30
         assert b.source.reads[chunk(0, 0)] < 50
 
 
@@ -329,7 +335,7 @@ async def test_a_full_queue_refuses_all_or_nothing(pool):
         third = b.begin([chunk(4, 4)])
         await until(lambda: b.downloads.queued == 3)
         fourth = b.begin([*square(2)[:2], chunk(4, 4)])
-        await asyncio.sleep(0.01)
+        await settle()
         b.source.gate.set()
         for result in await asyncio.gather(first, second, joining, third, fourth):
             assert not result.failed
@@ -382,7 +388,7 @@ async def test_retry_after_is_true(pool):
             one.set()
             await until(lambda before=before: b.downloads.counters.blocks_fetched > before)
         last = b.begin(square(2, 4, 4)[:3])
-        await asyncio.sleep(0.01)
+        await settle()
         b.source.gate.set()
         b.source.gate = None
         for result in await asyncio.gather(last, *waiting):
@@ -411,7 +417,7 @@ async def test_blocks_that_nobody_wants_any_more_do_not_fill_the_queue(pool):
         await until(lambda: b.source.under_way)
         for _ in range(5):
             gone = b.begin(square(2)[:3])
-            await asyncio.sleep(0.005)
+            await settle()
             gone.cancel()
             await asyncio.wait([gone])
             assert gone.cancelled()
@@ -443,11 +449,11 @@ async def test_who_comes_back_for_a_dropped_chunk_gets_it(pool):
         first = b.begin([chunk(9, 9)])
         await until(lambda: b.source.under_way)
         gone = b.begin([chunk(0, 1)])
-        await asyncio.sleep(0.005)
+        await settle()
         gone.cancel()
         await asyncio.wait([gone])
         back = b.begin([chunk(0, 1)])
-        await asyncio.sleep(0.005)
+        await settle()
         b.source.gate.set()
         assert not (await asyncio.wait_for(back, 5)).failed
         await first
@@ -476,7 +482,7 @@ async def test_a_small_request_goes_before_the_tenth_block_of_a_large_one(pool):
         large = b.begin([chunk(row, 0) for row in range(10)])
         await until(lambda: b.source.under_way)
         small = b.begin([chunk(5, 5)])
-        await asyncio.sleep(0.005)
+        await settle()
         b.source.gate.set()
         await asyncio.gather(large, small)
         assert order_of(b.source).index(chunk(5, 5)) <= 2
@@ -488,9 +494,9 @@ async def test_prefetching_goes_last(pool):
         first = b.begin([chunk(9, 9)])
         await until(lambda: b.source.under_way)
         ahead = b.begin([chunk(0, 1)], priority=Priority.PREFETCH)
-        await asyncio.sleep(0.005)
+        await settle()
         now = b.begin([chunk(row, 5) for row in range(5)])
-        await asyncio.sleep(0.005)
+        await settle()
         b.source.gate.set()
         await asyncio.gather(first, ahead, now)
         assert order_of(b.source)[-1] == chunk(0, 1)
@@ -522,7 +528,7 @@ async def test_who_joins_what_was_queued_ahead_of_time_does_not_wait_with_it(poo
         now = b.begin([chunk(5, col) for col in range(3)])
         await until(lambda: b.downloads.queued == 7)
         joins = b.begin([chunk(0, 3)])
-        await asyncio.sleep(0.005)
+        await settle()
         b.source.gate.set()
         await asyncio.gather(first, ahead, now, joins)
         order = order_of(b.source)
@@ -536,7 +542,7 @@ async def test_who_joins_the_end_of_a_large_request_does_not_wait_for_its_middle
         large = b.begin([chunk(row, 0) for row in range(10)])
         await until(lambda: b.source.under_way)
         small = b.begin([chunk(9, 0)])
-        await asyncio.sleep(0.005)
+        await settle()
         b.source.gate.set()
         await asyncio.gather(large, small)
         assert order_of(b.source).index(chunk(9, 0)) <= 2
@@ -639,8 +645,8 @@ async def test_a_flight_ends_however_often_it_is_tried(pool):
 
 async def test_a_second_retry_after_is_not_waited_for_beyond_the_budget(pool):
     """The budget is for all waits together."""
-    async with bench(pool, retry=replace(QUICK, budget=1.0)) as b:
-        b.source.faults = [touches(0, 0, lambda: SourceUnavailableError("429", retry_after=0.6))]
+    async with bench(pool, retry=replace(QUICK, budget=3.0)) as b:
+        b.source.faults = [touches(0, 0, lambda: SourceUnavailableError("429", retry_after=1.6))]
         assert (await b.ensure([chunk(0, 0)])).failed[0].kind == "source-unavailable"
         assert b.source.reads[chunk(0, 0)] == 2
 
@@ -679,7 +685,7 @@ async def test_a_sink_that_never_takes_anything_ends_as_its_failure(pool):
 
 
 async def test_what_nobody_waits_for_any_more_gives_its_place_back(pool):
-    async with bench(pool, blocks_per_collection=1, unwanted=0.05) as b:
+    async with bench(pool, blocks_per_collection=1, unwanted=0.5) as b:
         b.source.gate = asyncio.Event()
         assert (await b.ensure(square(2), timeout=0.02)).failed
         assert b.downloads.running == 1, "it may go on for a little while"
@@ -691,11 +697,11 @@ async def test_what_nobody_waits_for_any_more_gives_its_place_back(pool):
 
 
 async def test_who_comes_back_in_time_keeps_it_going(pool):
-    async with bench(pool, blocks_per_collection=1, unwanted=0.3) as b:
+    async with bench(pool, blocks_per_collection=1, unwanted=1.0) as b:
         b.source.gate = asyncio.Event()
         assert (await b.ensure(square(2), timeout=0.01)).failed
         back = b.begin([chunk(1, 1)])
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.2)
         b.source.gate.set()
         assert not (await back).failed
         assert set(b.source.reads.values()) == {1}
@@ -728,7 +734,7 @@ async def test_again_is_not_content_with_a_fetch_that_began_before(pool):
         first = b.begin(square(2))
         await until(lambda: b.source.under_way)
         asks = [b.begin(square(2), again=True) for _ in range(5)]
-        await asyncio.sleep(0.02)
+        await settle()
         assert len(b.source.requests) == 1, "not beside it: the older pixels could be committed last"
         gate.set()
         for ended in await asyncio.gather(first, *asks):
@@ -744,7 +750,7 @@ async def test_again_joins_what_has_not_begun(pool):
         queued = b.begin(square(2))
         await until(lambda: b.downloads.queued == 1)
         again = b.begin(square(2), again=True)
-        await asyncio.sleep(0.01)
+        await settle()
         b.source.gate.set()
         await asyncio.gather(first, queued, again)
         assert set(b.source.reads.values()) == {1}

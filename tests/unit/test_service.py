@@ -272,7 +272,7 @@ async def test_too_large_is_said_before_memory_or_source_is_touched(tmp_path, po
 
 async def test_answers_hold_their_memory_until_they_are_closed(tmp_path, pool):
     window = Window(row=0, col=0, height=50, width=50)
-    async with daemon(tmp_path, pool, max_answer_bytes=50 * 50 * 4 * 3, request_timeout=0.3) as d:
+    async with daemon(tmp_path, pool, max_answer_bytes=50 * 50 * 4 * 3, request_timeout=1.5) as d:
         answer = await d.load(window)
         assert d.service.budget.held >= 50 * 50 * 4
         with pytest.raises(BusyError):

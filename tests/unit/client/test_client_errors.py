@@ -80,7 +80,7 @@ def test_busy_is_asked_again_after_the_time_it_says(client, daemon, double, box,
     daemon.script += [double.problem(kind, 503, retry_after=0.2), double.problem(kind, 503, retry_after=0)]
     start = time.monotonic()
     client.load(box)
-    assert 0.2 <= time.monotonic() - start < 2
+    assert 0.2 <= time.monotonic() - start < 20
     assert len(daemon.requests) == 3
 
 
@@ -88,13 +88,17 @@ def test_busy_gives_up_at_once_when_the_wait_is_longer_than_the_timeout(client, 
     daemon.script.append(double.problem("busy", 503, retry_after=60))
     start = time.monotonic()
     with pytest.raises(icehouse.Busy) as caught:
-        client.load(box, timeout=5)
-    assert time.monotonic() - start < 2
+        client.load(box, timeout=50)
+    assert time.monotonic() - start < 25
     assert caught.value.retry_after == 60
-    daemon.default = lambda _h: (503, {"Retry-After": "0.05", "Content-Type": "text/plain"}, b"later")
+    waits = ["0.05"] * 3 + ["49"]
+    daemon.script += [
+        lambda _h, wait=wait: (503, {"Retry-After": wait, "Content-Type": "text/plain"}, b"later")
+        for wait in waits
+    ]
     with pytest.raises(icehouse.Busy, match="later"):
-        client.load(box, timeout=0.5)
-    assert 3 < len(daemon.requests) < 20
+        client.load(box, timeout=49)  # the first waits have taken a part of it
+    assert len(daemon.requests) == 1 + len(waits)
 
 
 def test_answers_that_explain_nothing(client, daemon, box):
@@ -185,14 +189,16 @@ def test_chunked_answers_are_read(client, daemon, box):
 def test_a_slow_answer_ends_in_time(client, daemon, box, case):
     client.load(box)
     release = threading.Event()
-    slow = _raw(HEAD, *[b"x"] * 60, pause=0.05) if case == "trickle" else lambda _h: release.wait(5) and None
+    slow = (
+        _raw(HEAD, *[b"x"] * 600, pause=0.05) if case == "trickle" else lambda _h: release.wait(30) and None
+    )
     daemon.script.append(slow)
     start = time.monotonic()
     with pytest.raises(TimeoutError, match=r"within 0\.3 s") as caught:
         client.load(box, timeout=0.3)
     release.set()
     assert isinstance(caught.value, icehouse.ClientTimeout)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 20
     assert client.load(box).odc.geobox == box
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import NoReturn, cast
 
+import structlog
 import uvicorn
 import uvloop
 
@@ -22,6 +23,8 @@ from icehouse_server.cli.logs import configure_logging
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.settings import Settings
 from icehouse_server.store import FolderLock
+
+log = structlog.get_logger(__name__)
 
 _BACKLOG = 512
 _KEEP_ALIVE = 75
@@ -160,6 +163,7 @@ class _Server(uvicorn.Server):
 
         uvicorn cancels what is left at the deadline, which reaches its client as a bare 500.
         """
+        log.info("stopping", seconds=self.config.timeout_graceful_shutdown)
         giving_up = asyncio.create_task(self._give_up_later(), name="give up")
         try:
             self._state.streams.close()

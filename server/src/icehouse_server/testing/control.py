@@ -67,7 +67,7 @@ async def counters(request: Request) -> Response:
 
 
 async def reset(request: Request) -> Response:
-    """Forget counts, faults and lies. The shape of the line stays."""
+    """Forget counts, faults and lies; what stalls goes on. The shape of the line stays."""
     request.app.state.traffic.reset()
     request.app.state.script.load([])
     request.app.state.variants.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import fnmatch
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal
@@ -41,7 +43,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stall:
-    """Fall silent for some seconds, then go on."""
+    """Fall silent for some seconds, then go on. Other faults, and a reset, end it before."""
 
     seconds: float
     where: Literal["headers", "body"] = "headers"
@@ -134,10 +136,18 @@ class Script:
     def __init__(self) -> None:
         self._faults: list[Fault] = []
         self._seen: list[int] = []
+        self._replaced = asyncio.Event()
 
     def load(self, faults: list[Fault]) -> None:
-        """Replace the script and begin to count anew."""
+        """Replace the script and begin to count anew; what stalls goes on."""
         self._faults, self._seen = list(faults), [0] * len(faults)
+        self._replaced.set()
+        self._replaced = asyncio.Event()
+
+    async def stall(self, seconds: float) -> None:
+        """Wait so long, or until the script is replaced."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._replaced.wait(), seconds)
 
     def take(self, method: str, path: str, offset: int) -> Action | None:
         """What is to go wrong with this request; counts it."""

@@ -69,6 +69,7 @@ class Harness:
                 send=send,
                 transport=scope[TRANSPORT],
                 traffic=self._traffic,
+                script=self._script,
                 request=(method, path),
                 action=action,
             )
@@ -88,7 +89,7 @@ class Harness:
             case Status() | Page() | Redirect():
                 app = _instead(action)
             case Stall(where="headers"):
-                await asyncio.sleep(action.seconds)
+                await self._script.stall(action.seconds)
             case Replace():
                 scope = {**scope, VARIANT: action.variant}
             case None | Stall() | Cut() | Drip() | Garble():
@@ -109,6 +110,7 @@ class _Wire:
     send: Send
     transport: asyncio.Transport
     traffic: Traffic
+    script: Script
     request: tuple[str, str]
     action: Action | None
     length: int = 0
@@ -144,7 +146,7 @@ class _Wire:
             case Stall(where="body", seconds=seconds) if self.position <= middle < self.position + len(piece):
                 head, piece = piece[: middle - self.position], piece[middle - self.position :]
                 await self._through(head)
-                await asyncio.sleep(seconds)
+                await self.script.stall(seconds)
             case Drip():
                 await asyncio.sleep(self.action.interval)
             case _:
