@@ -7,17 +7,16 @@ from fastapi import APIRouter, Request
 from odc.geo.crs import CRS
 
 from icehouse_server.api import schemas
-from icehouse_server.api.coverage import crs_uri
 from icehouse_server.api.schemas import json_answer, link
 from icehouse_server.api.state import Spec, State, base_url
 from icehouse_server.api.styles import known_rescale
+from icehouse_server.api.texts import CRS84_URI, crs_uri
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.style import Style
 from icehouse_server.core.time import written
 
 router = APIRouter(tags=["collections"])
 
-_CRS84_URI = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 _EXTENSIONS = [
     "https://stac-extensions.github.io/datacube/v2.3.0/schema.json",
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
@@ -112,7 +111,7 @@ def collection_document(spec: CollectionSpec, base: str) -> dict[str, Any]:
             "spatial": {"bbox": [list(spec.bbox)]},
             "temporal": {"interval": [_interval(spec)]},
         },
-        "crs": [_CRS84_URI, uri],
+        "crs": [CRS84_URI, uri],
         "storageCrs": uri,
         "cube:dimensions": _dimensions(spec),
         "cube:variables": {band.name: _variable(spec, band) for band in spec.bands},

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from odc.geo.crs import CRS
 from pydantic import WithJsonSchema
 
 from icehouse_server import output
@@ -21,6 +20,7 @@ from icehouse_server.api.parameters import CoverageBody, CoverageQuery
 from icehouse_server.api.prefer import parse_prefer
 from icehouse_server.api.schemas import link
 from icehouse_server.api.state import ApiState, Spec, State, base_url
+from icehouse_server.api.texts import crs_uri
 from icehouse_server.api.tokens import reads_only
 from icehouse_server.api.validators import etag_known, only_if_cached
 from icehouse_server.api.vanish import while_connected
@@ -240,14 +240,6 @@ def _etag(ask: Ask, format_name: str, snapshot: str) -> str:
         ask.fail_on_error,
     )
     return f'"{hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()}"'
-
-
-def crs_uri(crs: CRS | None) -> str:
-    """Return a CRS as OGC writes it: a URI where there is a code, else WKT."""
-    code = None if crs is None else crs.authority
-    if crs is None or code is None or not all(code):
-        return "" if crs is None else crs.to_wkt()
-    return f"http://www.opengis.net/def/crs/{code[0]}/0/{code[1]}"
 
 
 def _place_headers(ask: Ask) -> Mapping[str, str]:

@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.crs import CRS
 
-from icehouse_server.api.coverage import crs_uri
 from icehouse_server.api.outlines import outlines
+from icehouse_server.api.texts import CRS84_URI, crs_uri
 from icehouse_server.service import ChunkState, Picture, View
-
-CRS84_URI = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 
 _AT_ONCE = 128
 """Squares whose features are made at once: some 60 kB of text."""

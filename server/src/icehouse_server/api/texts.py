@@ -1,4 +1,4 @@
-"""From the text of one parameter to its value. Every refusal names the parameter as the caller wrote it."""
+"""From the text of a parameter to its value, and back. Refusals name the parameter as the caller wrote it."""
 
 import math
 import re
@@ -24,6 +24,8 @@ _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,3
 
 _WHOLE = re.compile(r"\d{1,7}", re.ASCII)
 _MAX_CELLS = 1_000_000
+
+CRS84_URI = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 
 _CRS84 = CRS("EPSG:4326")
 """CRS84 is EPSG:4326 with lon, lat axes, which is the axis order used throughout."""
@@ -85,6 +87,14 @@ def parse_crs(text: str, parameter: str) -> CRS:
             parameter, f"{parameter}: {authority}:{code} is no map of the earth in two axes", hint=right
         )
     return crs
+
+
+def crs_uri(crs: CRS | None) -> str:
+    """Return a CRS as OGC writes it: a URI where there is a code, else WKT."""
+    code = None if crs is None else crs.authority
+    if crs is None or code is None or not all(code):
+        return "" if crs is None else crs.to_wkt()
+    return f"http://www.opengis.net/def/crs/{code[0]}/0/{code[1]}"
 
 
 @lru_cache(maxsize=256)

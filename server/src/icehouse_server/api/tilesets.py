@@ -10,10 +10,10 @@ from starlette.responses import RedirectResponse
 
 from icehouse_server import output
 from icehouse_server.api import schemas
-from icehouse_server.api.coverage import crs_uri
 from icehouse_server.api.schemas import json_answer
 from icehouse_server.api.state import Spec, State, base_url
 from icehouse_server.api.styles import StyleQuery
+from icehouse_server.api.texts import crs_uri
 from icehouse_server.api.tile_areas import offered, tile_ranges
 from icehouse_server.api.tile_matrices import MADE, Tms
 from icehouse_server.core.collection import CollectionSpec
