@@ -225,10 +225,9 @@ def _corners(region: Any) -> list[float]:  # noqa: ANN401 - checked here
 
 def _failed(status: JobStatus) -> JobFailed:
     document = status.document
+    failed = f"the job {document.get('jobID')} failed: {status.message} {document.get('hint') or ''}".rstrip()
     return JobFailed(
-        f"the job {document.get('jobID')} was dismissed"
-        if status.state == "dismissed"
-        else f"the job {document.get('jobID')} failed: {status.message}",
+        f"the job {document.get('jobID')} was dismissed" if status.state == "dismissed" else failed,
         kind="job-dismissed" if status.state == "dismissed" else str(document.get("kind") or "job-failed"),
         detail=status.message,
         problem=document,

@@ -138,7 +138,7 @@ def test_progress_on_stderr(job, daemon, capsys):
     ("end", "kind"),
     [
         ({"status": "failed", "kind": "chunks-failed", "failures": FAILURES}, "chunks-failed"),
-        ({"status": "failed", "kind": "disk-full"}, "disk-full"),
+        ({"status": "failed", "kind": "disk-full", "hint": "make room, then ask again"}, "disk-full"),
         ({"status": "failed"}, "job-failed"),
         ({"status": "dismissed"}, "job-dismissed"),
     ],
@@ -149,6 +149,7 @@ def test_a_bad_end_raises(job, daemon, end, kind):
         job.wait()
     assert raised.value.kind == kind
     assert ID in str(raised.value)
+    assert end.get("hint", "") in str(raised.value)
     again = pickle.loads(pickle.dumps(raised.value))
     assert again.chunks == end.get("failures", [])
     assert again.problem["jobID"] == ID
