@@ -94,6 +94,11 @@ class ChunkKey:
         return f"{self.level}/{self.band}" if self.level else self.band
 
     @property
+    def place(self) -> tuple[int, ...]:
+        """The chunk's index in its array: (row, col), before them the time step where there is one."""
+        return (self.row, self.col) if self.time is None else (self.time, self.row, self.col)
+
+    @property
     def path(self) -> str:
         """The chunk's key in its repository, by Zarr v3's default key encoding."""
         step = "" if self.time is None else f"{self.time}/"

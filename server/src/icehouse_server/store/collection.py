@@ -22,26 +22,25 @@ from icehouse_server.core.errors import IcehouseError, StoreError, UnknownKeyErr
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.ports import FilledChunk, Pixels
 from icehouse_server.store import layout
-from icehouse_server.store.codec import DamagedError, decode, encode, intact, void_chunk
+from icehouse_server.store.codec import encode, intact, void_chunk
 from icehouse_server.store.decoded import DecodedCache
 from icehouse_server.store.files import file_size, snapshot_of
 from icehouse_server.store.index import Index
 from icehouse_server.store.layout import Extent
 from icehouse_server.store.opening import open_repository
 from icehouse_server.store.pins import Pins
+from icehouse_server.store.pixels import assemble, decode_chunks
 from icehouse_server.store.refusals import ends, first_line, refusals
 from icehouse_server.store.room import COMMIT_BYTES, Room
 from icehouse_server.store.upkeep import trim
 from icehouse_server.store.usage import Usage
+from icehouse_server.store.voids import SmallChunks
 from icehouse_server.store.writer import EncodedChunk, Writer
 
 log = structlog.get_logger(__name__)
 
 _DECODE_TURNS = 4
 """Turns in the pool that the chunks of one window are decoded in: as many as there are threads by default."""
-
-_INLINE_BYTES = 512
-"""Length up to which Icechunk keeps a chunk in its manifest; a void chunk of 512 x 512 float32 has 476."""
 
 _LOOKED_AT_ONCE = 1000
 """Chunks that are looked at in one turn, whether they are void."""
@@ -137,8 +136,6 @@ class CollectionStore:
         self.damaged = 0
         self.bytes: int | None = None
         """What the repository takes on disk: measured by maintenance, and what was committed since."""
-        self._void_bytes: dict[str, int] = {}
-        """Length of a void chunk as it is stored, by band."""
         self._looking = asyncio.Lock()
         self._history = asyncio.Lock()
         self._expired = 0
@@ -146,6 +143,7 @@ class CollectionStore:
         self._renewals = 0
         self.garbage = 0
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
+        self._small = SmallChunks(spec.grid.chunk, shared.pool, self._reads)
         self.writer = Writer(
             repository,
             prepare=self._prepare,
@@ -429,9 +427,9 @@ class CollectionStore:
         chunks = await self._chunks(lease, band, keys)
         self._shared.usage.touch(keys)
         if window.pixels * band.dtype.itemsize <= _QUICK_BYTES:
-            return _assemble(self.spec, band, window, chunks)
+            return assemble(self.spec, band, window, chunks)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, _assemble, self.spec, band, window, chunks)
+        return await loop.run_in_executor(self._pool, assemble, self.spec, band, window, chunks)
 
     async def _chunks(self, lease: Lease, band: BandSpec, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Pixels]:
         found: dict[ChunkKey, Pixels] = {}
@@ -455,13 +453,13 @@ class CollectionStore:
 
     async def _stored(self, lease: Lease, band: BandSpec, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Pixels]:
         """Read and decode chunks; those that the snapshot lacks or that can't be read back are left out."""
-        loop = asyncio.get_running_loop()
+        loop, size = asyncio.get_running_loop(), self.spec.grid.chunk
         datas = await asyncio.gather(*(self._bytes_of(lease, key) for key in keys))
         held = [(key, data) for key, data in zip(keys, datas, strict=True) if data is not None]
         # A few turns of many chunks each: a turn in the pool costs about what decoding one chunk does.
         turns = [held[start::_DECODE_TURNS] for start in range(min(_DECODE_TURNS, len(held)))]
         parts = await asyncio.gather(
-            *(loop.run_in_executor(self._pool, _decoded, turn, band, self.spec.grid.chunk) for turn in turns)
+            *(loop.run_in_executor(self._pool, decode_chunks, turn, band, size) for turn in turns)
         )
         found: dict[ChunkKey, Pixels] = {}
         for key, (values, void) in itertools.chain.from_iterable(parts):
@@ -537,7 +535,9 @@ class CollectionStore:
             return tuple(key for key in keys if not self.index.has(key))
         with refusals(_UNREADABLE):
             try:
-                kinds = await asyncio.gather(*(_kind(lease.session, key) for key in keys))
+                kinds = await asyncio.gather(
+                    *(lease.session.chunk_type_async(f"/{key.array}", key.place) for key in keys)
+                )
             except icechunk.NodeNotFoundError:  # a snapshot from before the cube was laid out
                 return tuple(keys)
         return tuple(
@@ -583,84 +583,11 @@ class CollectionStore:
         async with self.lease() as lease:
             for band in self.spec.bands:
                 mine = [key for key in keys if key.band == band.name]
-                small = await self._small(lease, band, mine) if mine else []
+                with refusals(_UNREADABLE):
+                    small = await self._small.among(lease.session, band, mine) if mine else []
                 at_once = _LOOKED_AT_BYTES // (self.spec.grid.chunk**2 * band.dtype.itemsize) or 1
                 for some in itertools.batched(small, at_once):
                     await self._stored(lease, band, some)
             if lease.generation == self._decoded.generation:  # else what was read may be from before
                 for key in keys:
                     self.index.settle(key)
-
-    async def _small(self, lease: Lease, band: BandSpec, keys: Sequence[ChunkKey]) -> list[ChunkKey]:
-        """Return those of a band's chunks that take so few bytes that they may be void."""
-        loop = asyncio.get_running_loop()
-        of_void = self._void_bytes.get(band.name)
-        if of_void is None:
-            void = void_chunk(band, self.spec.grid.chunk)
-            of_void = len(await loop.run_in_executor(self._pool, encode, void))
-            self._void_bytes[band.name] = of_void
-
-        async def is_small(key: ChunkKey) -> bool:
-            async with self._reads:
-                return await lease.session.store.getsize(key.path) <= 2 * of_void
-
-        with refusals(_UNREADABLE):
-            if of_void <= _INLINE_BYTES:
-                return await loop.run_in_executor(self._pool, _inline, lease.session, keys)
-            found = await asyncio.gather(*map(is_small, keys))
-        return [key for key, small in zip(keys, found, strict=True) if small]
-
-
-def _inline(session: icechunk.Session, keys: Sequence[ChunkKey]) -> list[ChunkKey]:
-    """Return the chunks that lie inside the manifest, as small ones do. Blocking."""
-    return [
-        key for key in keys if session.chunk_type(f"/{key.array}", _place(key)) == icechunk.ChunkType.inline
-    ]
-
-
-def _place(key: ChunkKey) -> tuple[int, ...]:
-    return (key.row, key.col) if key.time is None else (key.time, key.row, key.col)
-
-
-async def _kind(session: icechunk.Session, key: ChunkKey) -> icechunk.ChunkType:
-    """Return how a snapshot holds a chunk, if it does."""
-    return await session.chunk_type_async(f"/{key.array}", _place(key))
-
-
-def _decoded(
-    chunks: Sequence[tuple[ChunkKey, memoryview]], band: BandSpec, chunk: int
-) -> list[tuple[ChunkKey, tuple[Pixels, bool]]]:
-    """Decode chunks, and say which are void: those are given as ones that take no memory. Blocking."""
-    found: list[tuple[ChunkKey, tuple[Pixels, bool]]] = []
-    for key, data in chunks:
-        try:
-            values = decode(data, band, chunk)
-        except DamagedError as error:
-            log.warning("a stored chunk does not decode", chunk=key.path, error=first_line(error))
-            continue
-        void = _is_void(band, values)
-        found.append((key, (void_chunk(band, chunk) if void else values, void)))
-    return found
-
-
-def _is_void(band: BandSpec, values: Pixels) -> bool:
-    """Return whether a chunk holds nothing but nodata; never where the band has none. Blocking."""
-    fill = band.fill
-    if band.nodata is None or not (values[0, 0] == fill or fill != fill):  # noqa: PLR0124
-        return False
-    everywhere = np.broadcast_to(fill, values.shape)
-    return np.array_equal(values, everywhere, equal_nan=values.dtype.kind == "f")
-
-
-def _assemble(spec: CollectionSpec, band: BandSpec, window: Window, chunks: dict[ChunkKey, Pixels]) -> Pixels:
-    out = np.empty((window.height, window.width), dtype=band.dtype)
-    under = spec.grid.chunks_under(window)
-    if len(chunks) < under.pixels:
-        out.fill(band.fill)
-    size = spec.grid.chunk
-    for key, values in chunks.items():
-        area = Window(row=key.row * size, col=key.col * size, height=size, width=size)
-        common = area.intersection(window)
-        if common is not None:
-            out[common.slices(window)] = values[common.slices(area)]
-    return out
