@@ -56,6 +56,14 @@ def context(fresh_standins):
 
 
 @pytest.fixture
+async def source(spec, context):
+    """For tests that read more than once from the same one."""
+    made = create_source(spec, context)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
 def request_(spec):
     return rig.request_for(spec, rig.window_around(spec, *PLACE, 200, 200), "dem")
 
@@ -71,7 +79,7 @@ async def outcome(spec, context, request_, source=None):
     own = source is None
     source = source or create_source(spec, context)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             block = await source.read(request_)
     except SourceError as error:
         return error
@@ -115,16 +123,14 @@ WHERE = [pytest.param(0, id="header"), pytest.param(1, id="data")]
     ],
     ids=lambda value: repr(value)[:40] if not isinstance(value, type) else value.__name__,
 )
-async def test_the_object_store_fails(spec, context, request_, fresh_standins, offset, action, kind):
+async def test_the_object_store_fails(spec, context, request_, source, fresh_standins, offset, action, kind):
     """And the next try, once it is well again, gives the pixels: nothing of the failure is kept."""
     fresh_standins.faults([Fault(action=action, path=COG, min_offset=offset, times=None)])
-    source = create_source(spec, context)
     error = await outcome(spec, context, request_, source)
     assert named(error, kind)
     assert error.item == TILE
     fresh_standins.reset()
     assert await outcome(spec, context, request_, source) is None
-    await source.close()
 
 
 @pytest.mark.parametrize(
@@ -146,13 +152,11 @@ async def test_the_object_store_fails(spec, context, request_, fresh_standins, o
     ],
     ids=lambda value: repr(value)[:40] if not isinstance(value, type) else value.__name__,
 )
-async def test_the_api_fails(spec, context, request_, fresh_standins, action, kind):
+async def test_the_api_fails(spec, context, request_, source, fresh_standins, action, kind):
     fresh_standins.faults([Fault(action=action, path=ITEM, times=None)])
-    source = create_source(spec, context)
     assert named(await outcome(spec, context, request_, source), kind)
     fresh_standins.reset()
     assert await outcome(spec, context, request_, source) is None
-    await source.close()
 
 
 @pytest.mark.parametrize(
@@ -229,9 +233,8 @@ async def test_a_file_without_nodata_has_the_bands(spec, context, request_, fres
     assert await outcome(spec, context, request_) is None
 
 
-async def test_a_file_that_changes_under_a_remembered_header(spec, context, request_, fresh_standins):
+async def test_a_file_that_changes_under_a_remembered_header(spec, context, request_, source, fresh_standins):
     """The next try, which the layer above makes, reads the new file; old and new are never mixed."""
-    source = create_source(spec, context)
     assert await outcome(spec, context, request_, source) is None
     lie_about(fresh_standins, Variant(add=1.0))
     source.files.shared.max_age = -1  # as some seconds later
@@ -241,7 +244,6 @@ async def test_a_file_that_changes_under_a_remembered_header(spec, context, requ
     block = await source.read(request_)
     values, valid = rig.truth_of(spec, "dem", request_.window)
     np.testing.assert_array_equal(block.bands["dem"].values[valid], values[valid] + 1)
-    await source.close()
 
 
 async def test_a_file_that_changes_between_two_ranges(spec, context, request_, fresh_standins):
