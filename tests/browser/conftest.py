@@ -122,6 +122,13 @@ def daemon(start_daemon):
         yield started
 
 
+@pytest.fixture(autouse=True)
+def idle(request):
+    """What tests before left under way meets no faults of this one, nor its counts."""
+    if {"daemon", "fresh_standins"} <= set(request.fixturenames):
+        request.getfixturevalue("daemon").wait_idle()
+
+
 # ---- the browser ----
 
 

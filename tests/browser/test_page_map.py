@@ -106,8 +106,7 @@ def test_tiles_fill_as_one_pans(open_page, daemon, fresh_standins, pixels, at_re
     assert np.median(kept) <= 2
     assert after[:, 600 - moved :].std() > 10
     assert fresh_standins.counters().requests > before
-    while daemon.http.get("/status").json()["downloads"]["chunks_in_flight"]:
-        page.wait_for_timeout(100)  # what was begun for tiles that were passed over goes on
+    daemon.wait_idle()  # what was begun for tiles that were passed over goes on
     fetched = fresh_standins.counters().requests
     page.reload()
     at_rest(page)

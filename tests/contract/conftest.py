@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
-import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -89,13 +88,6 @@ class Daemon(DaemonProcess):
     def post(self, rest="coverage", body=None, **options):
         return self.http.post(self.path(rest), json=body, **options)
 
-    def rest(self, seconds=90):
-        """Wait until nothing is fetched any more: fetches outlive who asked for them."""
-        end = time.monotonic() + seconds
-        while (now := self.http.get("/status").json())["downloads"]["chunks_in_flight"] or now["jobs"]:
-            assert time.monotonic() < end, now
-            time.sleep(0.05)
-
     def raw(self, data, *, timeout=20.0):
         """Send bytes as they are and return what comes back until the daemon closes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
@@ -138,12 +130,12 @@ def daemon(start_daemon):
 
 
 @pytest.fixture(autouse=True)
-def at_rest(request):
+def idle(request):
     """What a test leaves under way would meet the faults of the next one, and its counts."""
     daemon = request.getfixturevalue("daemon") if "daemon" in request.fixturenames else None
     yield
     if daemon is not None:
-        daemon.rest()
+        daemon.wait_idle()
 
 
 @pytest.fixture

@@ -114,8 +114,11 @@ def test_blocks_and_jobs_under_way(daemon, place, fresh_standins):
         "chunks_done": 0,
         "chunks_total": 1,
     }
+    with pytest.raises(TimeoutError, match="not idle"):
+        daemon.wait_idle(0.2)
     fresh_standins.reset()
-    until(lambda: not status(daemon)["jobs"])
+    daemon.wait_idle()
+    assert not status(daemon)["jobs"]
 
 
 def test_failures_are_said_in_words(daemon, place, fresh_standins):

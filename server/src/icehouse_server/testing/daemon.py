@@ -7,6 +7,7 @@ with DaemonProcess(cache=folder / "cache", settings={"mirrors": standins.mirrors
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import select
@@ -22,6 +23,8 @@ from urllib.parse import urlsplit
 
 _SECONDS = 120.0
 """Far more than a start or an end takes on a busy machine: what is slower is a hang."""
+_BETWEEN_LOOKS = 0.05
+"""Seconds between two looks at what it does."""
 # Whoever is killed takes its daemons along: SIGKILL when the parent ends (prctl 1), then the program.
 _TIED = """import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)
@@ -147,6 +150,24 @@ class DaemonProcess:
     def alive(self) -> bool:
         """Whether the process runs."""
         return self.process.poll() is None
+
+    def wait_idle(self, seconds: float = _SECONDS) -> None:
+        """Wait until nothing is fetched and no job runs: fetches outlive who asked for them.
+
+        Raises:
+            TimeoutError: something still is after so many seconds.
+        """
+        end = time.monotonic() + seconds
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=_SECONDS)
+        with contextlib.closing(connection):
+            while True:
+                connection.request("GET", "/status")
+                now = json.load(connection.getresponse())
+                if not now["downloads"]["chunks_in_flight"] and not now["jobs"]:
+                    return
+                if time.monotonic() > end:
+                    raise TimeoutError(f"the daemon is not idle after {seconds:g} s: {now['downloads']}")
+                time.sleep(_BETWEEN_LOOKS)
 
     def memory(self) -> dict[str, float]:
         """Resident memory in MB, on Linux: "rss" now, and its "peak"."""
