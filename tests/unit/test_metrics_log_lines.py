@@ -85,6 +85,7 @@ for form in ("json", "console"):
     logging.getLogger("urllib3.connectionpool").warning("Retrying %s", "/x?sig={SECRET}\\nforged")
     logging.getLogger("urllib3.connectionpool").info("not shown")
     warnings.warn(form + " beware token={SECRET}")
+    warnings.warn("Dataset has no geotransform: not shown, an array that is warped never has one")
     try:
         raise ValueError("http://h/?sig={SECRET}")
     except ValueError as error:

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from contextlib import suppress
 from typing import TextIO, cast
 
@@ -156,3 +157,5 @@ def _take_over_libraries(chain: list[Processor], renderer: Processor) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
+    # Arrays that are warped have none. rasterio hides this, but by a means that threads take from each other.
+    warnings.filterwarnings("ignore", "Dataset has no geotransform")
