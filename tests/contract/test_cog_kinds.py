@@ -100,6 +100,7 @@ async def read(server, path, window, *, dtype="float32", nodata=-9999, index=1):
     reader = RangeReader(
         hosts=hosts, headers=HeaderCache(), shared=SharedRanges(), url=f"{server}/{path.name}", item="i"
     )
+    hosts.enter(None)
     try:
         with ThreadPoolExecutor(2) as pool:
             cog = await open_cog(reader, expected, pool)

@@ -62,8 +62,6 @@ class Hosts:
     _gates: dict[str, asyncio.Semaphore] = field(default_factory=dict)
     _session: aiohttp.ClientSession | None = None
     _users: set[int] = field(default_factory=set)
-    _left: bool = False
-    """Whether the last user has left and none has come since."""
 
     async def fetch(
         self, url: str, start: int, stop: int, *, item: str, trust: Trust, etag: str | None = None
@@ -151,7 +149,7 @@ class Hosts:
         return Answer(data=memoryview(body), size=size, version=version, etag=tag, url=url)
 
     def _opened(self) -> aiohttp.ClientSession:
-        if self._left:  # a thread of GDAL goes on for a while after its reader has gone
+        if not self._users:  # a thread of GDAL goes on for a while after its reader has gone
             raise SourceUnavailableError("the source was closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
@@ -168,18 +166,14 @@ class Hosts:
         return self._session
 
     def enter(self, user: object) -> None:
-        """Note that somebody fetches; the same one may say so again."""
+        """Note that somebody fetches, before it does; the same one may say so again."""
         self._users.add(id(user))
-        self._left = False
 
     async def leave(self, user: object) -> None:
         """Let connections go once the last user has left; nothing is fetched until another has come."""
         self._users.discard(id(user))
-        if self._users:
-            return
-        self._left = True
-        session, self._session = self._session, None
-        if session is not None:
+        if self._session is not None and not self._users:
+            session, self._session = self._session, None
             await session.close()
 
 
