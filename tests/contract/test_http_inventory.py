@@ -18,6 +18,7 @@ import icehouse
 from icehouse_server.app import create_app
 from icehouse_server.settings import Settings
 from icehouse_server.testing.faults import Fault, Stall, Status
+from icehouse_server.testing.waiting import until
 
 FAR = (40, 60)
 """A chunk in the sea: no item lies there."""
@@ -76,13 +77,6 @@ class Listener:
 
     def next(self):
         return self.events.get(timeout=60)
-
-
-def until(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 # States

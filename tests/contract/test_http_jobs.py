@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import httpx
 import psutil
@@ -18,10 +19,12 @@ from pyproj import Transformer
 from typer.testing import CliRunner
 
 from icehouse_server.cli.commands import app as command_line
+from icehouse_server.testing import waiting
 from icehouse_server.testing.builder import Variant
 from icehouse_server.testing.faults import Fault, Status
 
 BASE = "/collections/arcticdem-32m"
+until = partial(waiting.until, seconds=30)
 CHUNK_M = 256 * 32
 LEFT, TOP = -4_000_096, 4_100_096
 TILE = "45_73"
@@ -67,9 +70,7 @@ def empty(daemon, fresh_standins):
     """Nothing is cached, and nothing under way."""
     for job in daemon.http.get("/jobs").json()["jobs"]:
         daemon.http.delete(f"/jobs/{job['jobID']}")
-    end = time.monotonic() + 60  # a block that has begun is kept, and would land after the truncate
-    while daemon.http.get("/readyz").json()["downloads"]["running"] and time.monotonic() < end:
-        time.sleep(0.05)
+    daemon.wait_idle()  # a block that has begun is kept, and would land after the truncate
     ended(daemon, daemon.http.post(f"{BASE}/truncate"))
     yield
     fresh_standins.shape()
@@ -86,13 +87,6 @@ def ended(daemon, answer, seconds=60):
             return found
         assert time.monotonic() < end, found
         time.sleep(0.02)
-
-
-def until(condition, seconds=30, *, pause=0.02):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(pause)
 
 
 def seed(daemon, *place, **more):
@@ -379,7 +373,7 @@ def test_readers_that_vanish_leave_nothing_behind(daemon, fresh_standins):
         for stream in streams:
             stream.close()
         until(lambda: open_here() == connections)
-    until(lambda: tasks() <= before, 60)
+    until(lambda: tasks() <= before, seconds=60)
 
 
 # Prefer

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import icehouse
 from icehouse_server.testing.faults import Fault, Stall, Status
+from icehouse_server.testing.waiting import until
 
 ROUTE = "/collections/{collection}/coverage"
 IDS = "icehouse-request-id"
@@ -37,14 +38,6 @@ def lines(daemon, event=None, **members):
 def line(daemon, event, **members):
     """The one such line; it is written just after the last byte has left."""
     (found,) = until(lambda: lines(daemon, event, **members))
-    return found
-
-
-def until(condition):
-    end = time.monotonic() + 60
-    while not (found := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
     return found
 
 

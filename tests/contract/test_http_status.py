@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-import time
 from datetime import datetime
 
 import httpx
@@ -14,6 +13,7 @@ from typer.testing import CliRunner
 
 from icehouse_server.cli.commands import app as command_line
 from icehouse_server.testing.faults import Fault, Stall, Status
+from icehouse_server.testing.waiting import until
 
 
 def status(daemon):
@@ -21,14 +21,6 @@ def status(daemon):
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
     return answer.json()
-
-
-def until(found, seconds=60):
-    end = time.monotonic() + seconds
-    while not (got := found()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return got
 
 
 def collection(document, name="arcticdem-32m"):

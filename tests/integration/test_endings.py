@@ -18,6 +18,7 @@ import zarr
 
 import icehouse
 from icehouse_server.testing.faults import Fault, Stall
+from icehouse_server.testing.waiting import until
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 KILLS = 20 if LONG else 4
@@ -118,16 +119,9 @@ def check_repository(chunks, kept, native, truth):
         assert (row, column) in chunks
 
 
-def wait_until(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def wait_until_fetching(server):
     """Wait until a block is under way."""
-    wait_until(lambda: server.ready()["downloads"]["running"])
+    until(lambda: server.ready()["downloads"]["running"])
 
 
 def test_sigterm_ends_a_stuck_load_by_the_deadline_and_keeps_what_is_committed(
@@ -175,7 +169,7 @@ def test_a_second_sigint_ends_the_daemon_at_once_and_what_is_committed_stays(
         load = pool.submit(server.client().load, chunk_window(2, 0), timeout=110)
         wait_until_fetching(server)
         server.signal(signal.SIGINT)
-        wait_until(lambda: '"stopping"' in server.log.read_text())
+        until(lambda: '"stopping"' in server.log.read_text())
         assert server.process.poll() is None, "the first one waits for the load"
         server.signal(signal.SIGINT)
         server.wait(30)

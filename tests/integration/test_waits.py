@@ -22,6 +22,7 @@ import psutil
 import pytest
 
 from icehouse_server.testing.faults import Drip, Drop, Fault, Stall
+from icehouse_server.testing.waiting import until
 
 TOO_LONG = 60.0
 """Seconds after which a wait of twelve counts as one for ever, on a machine that is busy otherwise."""
@@ -213,13 +214,6 @@ def head(server, path, method="GET", more=""):
 def coverage(geobox, suffix="npy"):
     left, bottom, right, top = geobox.boundingbox.bbox
     return f"coverage.{suffix}?bbox={left},{bottom},{right},{top}&bbox-crs=EPSG:3413"
-
-
-def until(condition):
-    end = time.monotonic() + TOO_LONG
-    while not condition():
-        assert time.monotonic() < end
-        threading.Event().wait(0.05)
 
 
 def connections(server):

@@ -50,7 +50,8 @@ def test_settings_are_those_given_and_no_others(stand_in, tmp_path, monkeypatch)
         words, folder, variables = json.loads(daemon.log.read_text())
         assert (daemon.url, daemon.port) == ("http://127.0.0.1:4711", 4711)
         assert daemon.start_seconds > 0
-        assert daemon.memory()["peak"] >= daemon.memory()["rss"] > 1
+        memory = daemon.memory()
+        assert memory["peak"] >= memory["rss"] > 1
     assert words == ["serve", "--port", "0", "--cache-dir", str(tmp_path / "cache")]
     assert folder == variables["HOME"] == variables["XDG_CONFIG_HOME"] == str(tmp_path / "home")
     assert {name: value for name, value in variables.items() if name.startswith("ICEHOUSE_")} == {

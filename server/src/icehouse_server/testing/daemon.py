@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
+from icehouse_server.testing.waiting import until
+
 _SECONDS = 120.0
 """Far more than a start or an end takes on a busy machine: what is slower is a hang."""
-_BETWEEN_LOOKS = 0.05
-"""Seconds between two looks at what it does."""
 # Whoever is killed takes its daemons along: SIGKILL when the parent ends (prctl 1), then the program.
 _TIED = """import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)
@@ -157,17 +157,18 @@ class DaemonProcess:
         Raises:
             TimeoutError: something still is after so many seconds.
         """
-        end = time.monotonic() + seconds
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=_SECONDS)
+
+        def idle() -> bool:
+            connection.request("GET", "/status")
+            now = json.load(connection.getresponse())
+            return not now["downloads"]["chunks_in_flight"] and not now["jobs"]
+
         with contextlib.closing(connection):
-            while True:
-                connection.request("GET", "/status")
-                now = json.load(connection.getresponse())
-                if not now["downloads"]["chunks_in_flight"] and not now["jobs"]:
-                    return
-                if time.monotonic() > end:
-                    raise TimeoutError(f"the daemon is not idle after {seconds:g} s: {now['downloads']}")
-                time.sleep(_BETWEEN_LOOKS)
+            try:
+                until(idle, seconds)
+            except TimeoutError:
+                raise TimeoutError(f"the daemon is not idle after {seconds:g} s") from None
 
     def memory(self) -> dict[str, float]:
         """Resident memory in MB, on Linux: "rss" now, and its "peak"."""
