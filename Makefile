@@ -60,7 +60,7 @@ page: $(ready) ## build the page that browsers get at /
 
 .PHONY: bench
 bench: $(ready) ## the benchmarks, with their targets
-	$(bin)/python tests/bench/run.py $(ARGS)
+	PYTHONPATH=tests $(bin)/python tests/bench/run.py $(ARGS)
 
 .PHONY: docs
 docs: $(ready) ## run the examples of the documentation

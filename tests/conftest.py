@@ -16,10 +16,11 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
-import icehouse_server.testing
-from icehouse_server.testing.earth_search import EarthSearchStandIn
-from icehouse_server.testing.earthengine.standin import EarthEngineStandIn
-from icehouse_server.testing.standins import StandIns
+import icehouse_server.demo
+import support.earth_search
+from icehouse_server.demo.standins import StandIns
+from support.earth_search.standin import EarthSearchStandIn
+from support.earthengine.standin import EarthEngineStandIn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,8 @@ def one_tls_context() -> Iterator[None]:
 def objects_folder(pytestconfig: pytest.Config) -> Path:
     """Where the object store keeps what it builds, from run to run, until the code that builds it changes."""
     kept = pytestconfig.cache.mkdir("icehouse-objects")
-    sources = sorted(Path(icehouse_server.testing.__path__[0]).glob("*.py"))
+    folders = (icehouse_server.demo, support.earth_search)
+    sources = [source for folder in folders for source in sorted(Path(folder.__path__[0]).glob("*.py"))]
     digest = hashlib.blake2b(b"".join(source.read_bytes() for source in sources), digest_size=8).hexdigest()
     for old in kept.iterdir():
         # A young one of other code may be in use by another run.

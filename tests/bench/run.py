@@ -16,10 +16,10 @@ import time
 import traceback
 from pathlib import Path
 
+from harness.bench import Bench
+from harness.environments import ROOT
+from harness.report import Machine, Row, as_json, as_text, write_markdown
 from scenarios import SCENARIOS
-from support.bench import Bench
-from support.environments import ROOT
-from support.report import Machine, Row, as_json, as_text, write_markdown
 
 OBJECTS = ROOT / ".tools" / "bench-objects"
 

@@ -29,7 +29,7 @@ from icehouse_server.testing.daemon import DaemonProcess
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-    from icehouse_server.testing.standins import StandIns
+    from icehouse_server.demo.standins import StandIns
 
 ROOT = Path(__file__).parents[2]
 REFERENCES = Path(__file__).parent / "references"

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 import xarray as xr
 
-from icehouse_server.testing.faults import Fault, Status
+from icehouse_server.demo.faults import Fault, Status
 
 pytestmark = pytest.mark.slow
 

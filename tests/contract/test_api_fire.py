@@ -21,7 +21,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.engine import events, from_schema
 from schemathesis.hooks import GLOBAL_HOOK_DISPATCHER
 
-from icehouse_server.api import problems
+from icehouse_server.api.responses import problems
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 SEED = int(os.environ.get("FIRE_SEED", "1" if not LONG else str(int.from_bytes(os.urandom(4)))))
@@ -138,7 +138,7 @@ def target(start_daemon, tmp_path_factory):
     folder = tmp_path_factory.mktemp("collections")
     write_maps(folder / "files")
     (folder / "timed.toml").write_text(TIMED)
-    text = (resources.files("icehouse_server.collections") / "arcticdem-32m.toml").read_text()
+    text = (resources.files("icehouse_server.collections") / "builtin" / "arcticdem-32m.toml").read_text()
     for old, new in (
         ('id = "arcticdem-32m"', 'id = "tiny"'),
         ("[-4000096, -3400096, 3400096, 4100096]", "[-712064, 2641888, -703872, 2650080]"),

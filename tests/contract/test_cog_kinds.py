@@ -19,11 +19,11 @@ from rasterio.windows import Window as RasterWindow
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import SourceCorruptError
 from icehouse_server.core.grid import Window
-from icehouse_server.sources.checks import Expectation, is_native
-from icehouse_server.sources.cog import open_cog
-from icehouse_server.sources.hosts import Hosts
-from icehouse_server.sources.ranges import HEADER, HeaderCache, RangeReader
-from icehouse_server.sources.shared import SharedRanges
+from icehouse_server.sources.cog.checks import Expectation, is_native
+from icehouse_server.sources.cog.reader import open_cog
+from icehouse_server.sources.http.hosts import Hosts
+from icehouse_server.sources.http.ranges import HEADER, HeaderCache, RangeReader
+from icehouse_server.sources.http.shared_ranges import SharedRanges
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning"),

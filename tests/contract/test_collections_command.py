@@ -19,10 +19,10 @@ from odc.geo.crs import CRS
 from rasterio.warp import transform
 
 from icehouse_server.cli import main
-from icehouse_server.settings import templates
-from icehouse_server.settings.files import parse_collection
+from icehouse_server.collections import template_files
+from icehouse_server.collections.loader import parse_collection
 
-ARCTICDEM = (resources.files("icehouse_server.collections") / "arcticdem-32m.toml").read_text()
+ARCTICDEM = (resources.files("icehouse_server.collections") / "builtin" / "arcticdem-32m.toml").read_text()
 SEARCHED = ARCTICDEM[: ARCTICDEM.index("# An item's id")] + ARCTICDEM[ARCTICDEM.index("[[bands]]") :]
 """Without the tiling: items are searched for."""
 AT = ("--at", "150.5,65.1")
@@ -300,16 +300,16 @@ def test_built_in_files_and_templates_are_shown(ask):
 )  # fmt: skip
 def test_bounds_are_whole_pixels_and_hold_the_box(west, south, width, height, target):
     name, resolution = target
-    crs, box = CRS(name), templates.Bounds(west, south, west + width, south + height)
-    bounds = templates.snapped(box, CRS("OGC:CRS84"), crs, resolution)
+    crs, box = CRS(name), template_files.Bounds(west, south, west + width, south + height)
+    bounds = template_files.snapped(box, CRS("OGC:CRS84"), crs, resolution)
     for edge in bounds:
         assert abs(edge / resolution - round(edge / resolution)) < 1e-4
     x, y = transform("OGC:CRS84", name, [box.minx, box.maxx], [box.miny, box.maxy])
     slack = resolution * 1e-5
     assert bounds.minx - slack <= x[0] < bounds.minx + 1.01 * resolution
     assert bounds.maxy - 1.01 * resolution < y[1] <= bounds.maxy + slack
-    text = templates.template_text("sentinel-2-l2a-monthly")
-    made = templates.filled(
+    text = template_files.template_text("sentinel-2-l2a-monthly")
+    made = template_files.filled(
         text, id_="a", crs=name, resolution=resolution, bounds=bounds, chunk=512, bbox=(0, 0, 1, 1)
     )
     assert parse_collection(made, "a.toml").grid.crs == crs

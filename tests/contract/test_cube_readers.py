@@ -24,8 +24,8 @@ from obstore.store import HTTPStore
 from rasterio.windows import Window
 
 import icehouse
-from icehouse_server.testing.faults import Fault, Status
-from icehouse_server.testing.standins import StandIns
+from icehouse_server.demo.faults import Fault, Status
+from icehouse_server.demo.standins import StandIns
 
 PAGE = Path(__file__).parents[2] / "server" / "page"
 OFFSET, SIDE = 100, 64

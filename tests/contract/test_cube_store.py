@@ -43,11 +43,12 @@ from icehouse_server.service import (
     TileSettings,
 )
 from icehouse_server.service.fetch_budget import FetchBudget
-from icehouse_server.store import StoreSettings, layout, make_cube
-from icehouse_server.store.codec import decode, encode
-from icehouse_server.store.pins import PINNED, Pins
+from icehouse_server.store import StoreSettings, make_cube
+from icehouse_server.store.layout import layout
+from icehouse_server.store.layout.codec import decode, encode
+from icehouse_server.store.repository.pins import PINNED, Pins
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
-from icehouse_server.testing.stores import open_store
+from support.stores import open_store
 
 SPEC = tiny_spec()
 YEARS = TimeAxis(

@@ -15,11 +15,11 @@ import pytest
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from icehouse_server.testing import faults as f
-from icehouse_server.testing.earthengine import pixels, world
-from icehouse_server.testing.earthengine.pixels import Rules
-from icehouse_server.testing.earthengine.standin import ALGORITHMS, COMPUTE_PIXELS, EarthEngineStandIn
-from icehouse_server.testing.earthengine.truth import images, truth
+from icehouse_server.demo import faults as f
+from support.earthengine import pixels, world
+from support.earthengine.pixels import Rules
+from support.earthengine.standin import ALGORITHMS, COMPUTE_PIXELS, EarthEngineStandIn
+from support.earthengine.truth import images, truth
 
 TREND = world.TCTREND["2024"]
 STEP = world.TCTREND_STEP

@@ -9,17 +9,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from icehouse_server.collections.loader import parse_collection, read_collections
 from icehouse_server.core.collection import ID_PATTERN
 from icehouse_server.core.errors import ConfigurationError, SourceRefusedError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.time import TimeStep, parse_moment
-from icehouse_server.settings.files import parse_collection, read_collections
 from icehouse_server.sources import create_source
-from icehouse_server.sources.earthengine_cutting import MAX_BYTES
-from icehouse_server.testing import source_rig
-from icehouse_server.testing.earthengine import rig, world
-from icehouse_server.testing.earthengine.pixels import Rules
+from icehouse_server.sources.earthengine.request_cutting import MAX_BYTES
 from icehouse_server.testing.source_conformance import SourceCase, SourceConformance
+from support import source_rig
+from support.earthengine import rig, world
+from support.earthengine.pixels import Rules
 
 PIXELS = ":computePixels"
 OVERLAP = (-150.2, 71.0)

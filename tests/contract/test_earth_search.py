@@ -14,11 +14,11 @@ import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from icehouse_server.testing import earth_dem, earth_items, earth_pixels, earth_world
-from icehouse_server.testing import faults as f
-from icehouse_server.testing.earth_dem import COP_DEM, Degree
-from icehouse_server.testing.earth_world import SENTINEL_2, STACK
-from icehouse_server.testing.signing import Clock, refusal, signed
+from icehouse_server.demo import faults as f
+from support.earth_search import dem, items, pixels, world
+from support.earth_search.dem import COP_DEM, Degree
+from support.earth_search.signing import Clock, refusal, signed
+from support.earth_search.world import SENTINEL_2, STACK
 
 SEAM = [11.96, 48.10, 12.03, 48.13]
 """A box that tiles of both zones show."""
@@ -47,8 +47,8 @@ def seen(collection, box, begin, end):
     """Ids that a search must find, by the footprints and times of the world itself."""
     west, south, east, north = box
     found = set()
-    for scene in earth_world.scenes(collection):
-        corners = earth_items.footprint(scene)
+    for scene in world.scenes(collection):
+        corners = items.footprint(scene)
         x, y = [x for x, _ in corners], [y for _, y in corners]
         apart = max(x) < west or min(x) > east or max(y) < south or min(y) > north
         if not apart and begin <= scene.day <= end:
@@ -69,7 +69,7 @@ def test_search_by_place_and_month(earth_search):
 
 
 def test_times_are_intervals_with_both_ends(earth_search):
-    scene = earth_world.scenes(SENTINEL_2)[0]
+    scene = world.scenes(SENTINEL_2)[0]
     instant = f"{scene.time:%Y-%m-%dT%H:%M:%S.%f}Z"
     for text, number in (
         (instant, 1),
@@ -94,9 +94,9 @@ def test_query_and_paging(fresh_earth_search, method):
     found = list(client(earth).search(**options, query={"eo:cloud_cover": {"gte": 10, "lt": 40}}).items())
     expected = [
         scene.item_id
-        for scene in earth_world.scenes(SENTINEL_2)
+        for scene in world.scenes(SENTINEL_2)
         if scene.item_id in seen(SENTINEL_2, SEAM, dt.date(2023, 1, 1), dt.date(2023, 1, 31))
-        and 10 <= earth_items.cloud_cover(scene) < 40
+        and 10 <= items.cloud_cover(scene) < 40
     ]
     assert sorted(item.id for item in found) == sorted(expected)
     requests, _ = earth.stac_counters().matching("/search")
@@ -131,7 +131,7 @@ def test_a_search_that_can_not_be_read_is_a_400(earth_search, body):
 def test_what_is_missing_is_a_404(earth_search):
     for path in ("/collections/x", f"/collections/{STACK}/items/x"):
         assert get(earth_search.stac_url + path).status_code == 404
-    for key in ("sentinel-cogs/x.tif", f"{earth_dem.BUCKET}/{Degree(48, 10).key}", "nobody/x"):
+    for key in ("sentinel-cogs/x.tif", f"{dem.BUCKET}/{Degree(48, 10).key}", "nobody/x"):
         answer = get(earth_search.cogs_base + key)
         assert answer.status_code == 404
         assert "NoSuchKey" in answer.text
@@ -147,12 +147,12 @@ def test_what_is_missing_is_a_404(earth_search):
 )
 def test_files_hold_what_the_functions_say(earth_search, collection, item_id, assets):
     item = client(earth_search).get_collection(collection).get_item(item_id)
-    scene = earth_world.scene_of_item(collection, item_id)
+    scene = world.scene_of_item(collection, item_id)
     for key in assets:
         asset = item.assets[key]
         env, file = reading(asset.href)
         with env, file:
-            assert np.array_equal(file.read(1), earth_pixels.render(scene, key))
+            assert np.array_equal(file.read(1), pixels.render(scene, key))
             assert list(file.transform)[:6] == asset.extra_fields["proj:transform"]
             assert list(file.shape) == asset.extra_fields["proj:shape"]
             facts = asset.extra_fields["raster:bands"][0]
@@ -179,40 +179,36 @@ def test_published_hrefs_and_their_mirrors(earth_search):
 
 def test_clouds_leave_the_ground_and_some_of_it_is_never_clear():
     january = [
-        scene
-        for scene in earth_world.scenes(SENTINEL_2)
-        if scene.tile.name == "33UTP" and scene.day.month == 1
+        scene for scene in world.scenes(SENTINEL_2) if scene.tile.name == "33UTP" and scene.day.month == 1
     ]
-    classes = np.stack([earth_pixels.render(scene, "scl") for scene in january])
+    classes = np.stack([pixels.render(scene, "scl") for scene in january])
     assert set(np.unique(classes)) == {0, 3, 4, 5, 6, 8, 9, 10}
-    clear = (~np.isin(classes, [0, *earth_world.CLOUDS])).sum(axis=0)
+    clear = (~np.isin(classes, [0, *world.CLOUDS])).sum(axis=0)
     assert set(np.unique(clear)) == {0, 1, 2, 3, 4}
     for scene, scl in zip(january, classes, strict=True):
-        assert earth_items.cloud_cover(scene) == pytest.approx(
-            np.isin(scl, [8, 9, 10]).mean() * 100, abs=1e-4
-        )
-        red = earth_pixels.render(scene, "red")
+        assert items.cloud_cover(scene) == pytest.approx(np.isin(scl, [8, 9, 10]).mean() * 100, abs=1e-4)
+        red = pixels.render(scene, "red")
         assert np.array_equal(red == 0, np.kron(scl == 0, np.ones((2, 2), dtype=bool)))
 
 
 def test_tiles_that_overlap_agree_where_their_zone_is_the_same():
     west, east = (
-        earth_world.scene_of_item(SENTINEL_2, f"S2A_{name}_20230105_0_L2A") for name in ("33UTP", "33UUP")
+        world.scene_of_item(SENTINEL_2, f"S2A_{name}_20230105_0_L2A") for name in ("33UTP", "33UUP")
     )
     shared = (west.tile.left + west.tile.side - east.tile.left) // 10
     assert shared == 98
-    left = earth_pixels.render(west, "nir", 0, 1098 - shared, (1098, shared))
-    right = earth_pixels.render(east, "nir", 0, 0, (1098, shared))
+    left = pixels.render(west, "nir", 0, 1098 - shared, (1098, shared))
+    right = pixels.render(east, "nir", 0, 0, (1098, shared))
     assert np.array_equal(left, right)
-    part = earth_pixels.render(west, "nir", 700, 300, (40, 50))
-    assert np.array_equal(part, earth_pixels.render(west, "nir")[700:740, 300:350])
+    part = pixels.render(west, "nir", 700, 300, (40, 50))
+    assert np.array_equal(part, pixels.render(west, "nir")[700:740, 300:350])
 
 
 def test_footprints_leave_out_what_the_swath_does_not_show():
-    scene = earth_world.scene_of_item(SENTINEL_2, "S2A_33UTP_20230115_0_L2A")
-    columns = (earth_pixels.render(scene, "scl") > 0).sum(axis=1)
+    scene = world.scene_of_item(SENTINEL_2, "S2A_33UTP_20230115_0_L2A")
+    columns = (pixels.render(scene, "scl") > 0).sum(axis=1)
     to_zone = pyproj.Transformer.from_crs(4326, scene.tile.epsg, always_xy=True)
-    east = [to_zone.transform(x, y) for x, y in earth_items.footprint(scene)]
+    east = [to_zone.transform(x, y) for x, y in items.footprint(scene)]
     for row, y in ((0, scene.tile.top), (-1, scene.tile.top - scene.tile.side)):
         edge = max(x for x, northing in east if abs(northing - y) < 1)
         assert edge == pytest.approx(scene.tile.left + columns[row] * 20, abs=40)
@@ -233,7 +229,7 @@ def test_the_dem_has_the_lattice_of_the_real_one(earth_search):
         item = items[degree.item_id]
         env, file = reading(item.assets["data"].href)
         with env, file:
-            assert np.array_equal(file.read(1), earth_dem.render(degree))
+            assert np.array_equal(file.read(1), dem.render(degree))
             assert (file.nodata, file.dtypes, file.tags()["AREA_OR_POINT"]) == (None, ("float32",), "Point")
             assert list(file.shape) == item.properties["proj:shape"]
             assert list(file.transform)[:6] == pytest.approx(item.properties["proj:transform"], abs=1e-12)
@@ -249,7 +245,7 @@ def test_degrees_as_published_items_have_them():
     assert degree.bounds == pytest.approx(
         (-115.00020833333333, 53.00013888888889, -114.00020833333333, 54.00013888888889)
     )
-    assert earth_items.degree_document(degree, "", str)["properties"]["grid:code"] == "CDEM-N53W115"
+    assert items.degree_document(degree, "", str)["properties"]["grid:code"] == "CDEM-N53W115"
     widths = {
         latitude: Degree(latitude, 20).shape[1] for latitude in (49, 50, 60, 70, 80, 84, 85, -50, -51, -86)
     }
@@ -271,15 +267,15 @@ def test_heights_go_on_across_the_antimeridian_and_where_the_spacing_changes():
     east, west = Degree(67, 179), Degree(67, -180)
     assert east.bounds[2] - 360 == pytest.approx(west.bounds[0])
     longitudes = np.array([179.5, 180.0, 180.5])
-    across = earth_dem.elevation(longitudes, np.array([67.25]))
-    assert np.array_equal(across, earth_dem.elevation(longitudes - 360, np.array([67.25])))
-    south, north = earth_dem.render(Degree(49, 11)), earth_dem.render(Degree(50, 11))
+    across = dem.elevation(longitudes, np.array([67.25]))
+    assert np.array_equal(across, dem.elevation(longitudes - 360, np.array([67.25])))
+    south, north = dem.render(Degree(49, 11)), dem.render(Degree(50, 11))
     # a degree's first row is its northern edge; each third column of one is each second of the other
-    edge = earth_dem.elevation(11 + np.arange(0, 3600, 3) / 3600, np.array([50.0]))[0]
+    edge = dem.elevation(11 + np.arange(0, 3600, 3) / 3600, np.array([50.0]))[0]
     assert np.array_equal(south[0, ::3], edge)
     assert abs(north[-1, ::2] - edge).max() < 20
     assert np.array_equal(
-        north[-1, ::2], earth_dem.elevation(11 + np.arange(0, 3600, 3) / 3600, np.array([50 + 1 / 3600]))[0]
+        north[-1, ::2], dem.elevation(11 + np.arange(0, 3600, 3) / 3600, np.array([50 + 1 / 3600]))[0]
     )
 
 
@@ -321,21 +317,21 @@ def test_a_signature_is_of_one_object():
 
 
 def test_odc_stac_reads_the_same(earth_search):
-    scene = earth_world.scene_of_item(STACK, "S2B_33UVQ_20230719_0_L2A")
+    scene = world.scene_of_item(STACK, "S2B_33UVQ_20230719_0_L2A")
     found = client(earth_search).search(ids=[scene.item_id], collections=[STACK])
     place = scene.affine("red") @ Affine.translation(30, 50)
     loaded = odc.stac.load(
         found.items(), bands=["red", "scl"], geobox=GeoBox((100, 120), place, "EPSG:32633")
     )
-    assert np.array_equal(loaded.red.values[0], earth_pixels.render(scene, "red", 50, 30, (100, 120)))
-    cells = np.kron(earth_pixels.render(scene, "scl", 25, 15, (50, 60)), np.ones((2, 2), dtype=np.uint8))
+    assert np.array_equal(loaded.red.values[0], pixels.render(scene, "red", 50, 30, (100, 120)))
+    cells = np.kron(pixels.render(scene, "scl", 25, 15, (50, 60)), np.ones((2, 2), dtype=np.uint8))
     assert np.array_equal(loaded.scl.values[0], cells)
 
 
 def test_faults_and_lies(fresh_earth_search):
     earth = fresh_earth_search
-    scene = earth_world.scenes(STACK)[0]
-    key = f"{earth_world.BUCKET}/{scene.key('scl')}"
+    scene = world.scenes(STACK)[0]
+    key = f"{world.BUCKET}/{scene.key('scl')}"
     earth.faults([f.Fault(path="*/SCL.tif", action=f.Status(status=503))])
     assert [get(earth.cogs_base + key).status_code for _ in range(2)] == [503, 200]
     assert earth.cogs_counters().matching("SCL")[0] == 2
@@ -343,4 +339,4 @@ def test_faults_and_lies(fresh_earth_search):
     env, file = reading(earth.cogs_base + key)
     with env, file:
         assert file.crs.to_epsg() == 32632
-        assert np.array_equal(file.read(1), earth_pixels.render(scene, "scl") + 1)
+        assert np.array_equal(file.read(1), pixels.render(scene, "scl") + 1)

@@ -14,6 +14,7 @@ import rasterio.warp
 from affine import Affine
 from rasterio.enums import Resampling
 
+from icehouse_server.collections.loader import parse_collection
 from icehouse_server.core.errors import (
     ConfigurationError,
     SourceCorruptError,
@@ -22,10 +23,9 @@ from icehouse_server.core.errors import (
 )
 from icehouse_server.core.grid import Window, tiles
 from icehouse_server.core.ports import BlockRequest
-from icehouse_server.settings.files import parse_collection
 from icehouse_server.sources import SourceContext, create_source
 from icehouse_server.testing.source_conformance import SourceCase, SourceConformance
-from icehouse_server.testing.source_rig import MemoryDocuments, with_source
+from support.source_rig import MemoryDocuments, with_source
 
 FILE = """
 id = "mine"
@@ -321,7 +321,7 @@ async def test_new_files_and_other_content_are_seen(folder, context, monkeypatch
     write(path, np.full((1, 50, 50), 5, dtype="float32"), 505_000, 7_405_000, 10)
     found = await source.read(request(spec, window, not_before=float("inf")))
     assert (found.bands["height"].values == 5).all()
-    monkeypatch.setattr("icehouse_server.sources.files_index.FRESH", 0.0)
+    monkeypatch.setattr("icehouse_server.sources.files.folder_index.FRESH", 0.0)
     write(path, np.full((1, 50, 50), 6, dtype="float32"), 505_000, 7_405_000, 10)
     assert ((await source.read(request(spec, window))).bands["height"].values == 6).all()
     path.unlink()

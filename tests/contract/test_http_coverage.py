@@ -17,8 +17,8 @@ from odc.geo.geobox import GeoBox
 from rasterio.io import MemoryFile
 from rasterio.warp import transform_geom
 
-from icehouse_server.testing.faults import Fault, Status
-from icehouse_server.testing.standins import StandIns
+from icehouse_server.demo.faults import Fault, Status
+from icehouse_server.demo.standins import StandIns
 
 LONLAT = "150,65,150.06,65.03"
 LEFT, TOP, SIZE = -712_064, 2_650_080, 96

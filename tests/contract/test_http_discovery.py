@@ -13,7 +13,7 @@ import pystac
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from icehouse_server.settings import read_collections
+from icehouse_server.collections import read_collections
 
 SPECS = read_collections(None)
 IDS = sorted(SPECS)

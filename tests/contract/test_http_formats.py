@@ -20,7 +20,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.io import MemoryFile
 
-from icehouse_server.testing.standins import StandIns
+from icehouse_server.demo.standins import StandIns
 
 LONLAT = "150,65,150.06,65.03"
 LEFT, TOP, SIZE = -712_064, 2_650_080, 96

@@ -16,8 +16,8 @@ from shapely.geometry import shape
 
 import icehouse
 from icehouse_server.app import create_app
+from icehouse_server.demo.faults import Fault, Stall, Status
 from icehouse_server.settings import Settings
-from icehouse_server.testing.faults import Fault, Stall, Status
 from icehouse_server.testing.waiting import until
 
 FAR = (40, 60)

@@ -19,9 +19,9 @@ from pyproj import Transformer
 from typer.testing import CliRunner
 
 from icehouse_server.cli.commands import app as command_line
+from icehouse_server.demo.faults import Fault, Status
+from icehouse_server.demo.object_builder import Variant
 from icehouse_server.testing import waiting
-from icehouse_server.testing.builder import Variant
-from icehouse_server.testing.faults import Fault, Status
 
 BASE = "/collections/arcticdem-32m"
 until = partial(waiting.until, seconds=30)

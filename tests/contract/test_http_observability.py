@@ -17,7 +17,7 @@ import rasterio
 from prometheus_client.parser import text_string_to_metric_families
 
 import icehouse
-from icehouse_server.testing.faults import Fault, Stall, Status
+from icehouse_server.demo.faults import Fault, Stall, Status
 from icehouse_server.testing.waiting import until
 
 ROUTE = "/collections/{collection}/coverage"

@@ -7,7 +7,7 @@ import re
 import httpx
 import pytest
 
-from icehouse_server.api.page import Page
+from icehouse_server.api.routes.page import Page
 from icehouse_server.app import create_app
 from icehouse_server.settings import Settings
 

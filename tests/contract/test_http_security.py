@@ -20,7 +20,7 @@ import re
 
 import pytest
 
-from icehouse_server.testing.faults import Fault, Status
+from icehouse_server.demo.faults import Fault, Status
 
 PLAN = {
     "proj:code": "EPSG:3413",

@@ -17,10 +17,10 @@ import pytest
 import shapely
 from odc.geo.crs import CRS
 
-from icehouse_server.api import polygons
-from icehouse_server.api.parameters import CoverageBody
-from icehouse_server.api.points import PointsBody
-from icehouse_server.settings import read_collections
+from icehouse_server.api.parameters import polygons
+from icehouse_server.api.parameters.coverage import CoverageBody
+from icehouse_server.api.routes.points import PointsBody
+from icehouse_server.collections import read_collections
 
 JSON = {"content-type": "application/json"}
 GEOBOX = {

@@ -13,8 +13,8 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 import icehouse
-from icehouse_server.api import tokens
-from icehouse_server.api.page import Page
+from icehouse_server.api.middleware import tokens
+from icehouse_server.api.routes.page import Page
 from icehouse_server.app import create_app
 from icehouse_server.cli import main
 from icehouse_server.settings import Settings

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from icehouse_server.cli.commands import app as command_line
-from icehouse_server.testing.faults import Fault, Stall, Status
+from icehouse_server.demo.faults import Fault, Stall, Status
 from icehouse_server.testing.waiting import until
 
 

@@ -23,7 +23,7 @@ from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
 
 from icehouse import Client
-from icehouse_server.testing.standins import StandIns
+from icehouse_server.demo.standins import StandIns
 
 LEFT, TOP = -4_000_096, 4_100_096
 NODATA = {"dem": -9999.0, "count": 0}

@@ -14,6 +14,7 @@ import pytest
 import rasterio.warp
 from rasterio.enums import Resampling
 
+from icehouse_server.collections.loader import parse_collection, read_collections
 from icehouse_server.core.errors import (
     ConfigurationError,
     SourceCorruptError,
@@ -22,14 +23,16 @@ from icehouse_server.core.errors import (
 )
 from icehouse_server.core.grid import Window
 from icehouse_server.core.time import TimeAxis, TimeStep, parse_moment
-from icehouse_server.settings.files import parse_collection, read_collections
-from icehouse_server.sources import create_source, stac_composite, stac_finder, warping
-from icehouse_server.sources.stac_settings import parse_source
-from icehouse_server.testing import earth_dem, earth_pixels, earth_world
-from icehouse_server.testing import faults as f
-from icehouse_server.testing import source_rig as rig
-from icehouse_server.testing.builder import Variant
+from icehouse_server.demo import faults as f
+from icehouse_server.demo.object_builder import Variant
+from icehouse_server.sources import create_source
+from icehouse_server.sources.raster import warping
+from icehouse_server.sources.stac import composite, item_finder
+from icehouse_server.sources.stac.settings import parse_source
 from icehouse_server.testing.source_conformance import SourceCase, SourceConformance
+from support import source_rig as rig
+from support.earth_search import dem, world
+from support.earth_search import pixels as scene_pixels
 
 TILE = (268_760, 5_328_020, 289_740, 5_339_000)
 """Of zone 33: what 33UTP and 33UUP cover together; items of zone 32 reach into its west."""
@@ -287,9 +290,9 @@ async def test_nearest_takes_the_pixel_that_holds_the_place(context, crs):
     }[crs]
     spec = one_scene(**where)
     found = (await read(spec, context, bands=("red",))).bands["red"]
-    scene = earth_world.scene_of_item("sentinel-2-l2a", SCENE)
+    scene = world.scene_of_item("sentinel-2-l2a", SCENE)
     cols, rows = places(spec, scene.tile.epsg, scene.affine("red"))
-    pixels = earth_pixels.render(scene, "red")
+    pixels = scene_pixels.render(scene, "red")
     near = np.minimum(abs(cols - np.rint(cols)), abs(rows - np.rint(rows))) < 0.002
     inside = (rows >= 0) & (cols >= 0) & (rows < pixels.shape[0]) & (cols < pixels.shape[1])
     truth = np.zeros(found.values.shape, dtype=np.uint16)
@@ -320,7 +323,7 @@ async def test_other_methods_equal_rasterio(context, earth_search, method, resol
     """
     spec = one_scene(method=method, resolution=resolution)
     found = (await read(spec, context, bands=("red",))).bands["red"]
-    scene = earth_world.scene_of_item("sentinel-2-l2a", SCENE)
+    scene = world.scene_of_item("sentinel-2-l2a", SCENE)
     pixels, affine = overview(earth_search, scene, resolution // 10)
     truth = np.zeros(found.values.shape, dtype=np.uint16)
     rasterio.warp.reproject(
@@ -346,7 +349,7 @@ async def test_other_methods_equal_rasterio(context, earth_search, method, resol
 
 def overview(earth, scene, factor):
     """The pixels that the stand-in's file holds at an overview, and their affine."""
-    url = f"{earth.cogs_base}{earth_world.BUCKET}/{scene.key('red')}"
+    url = f"{earth.cogs_base}{world.BUCKET}/{scene.key('red')}"
     options = {} if factor == 1 else {"overview_level": (2, 4, 8).index(factor)}
     with rasterio.open(url, **options) as file:
         return file.read(1), file.transform
@@ -373,7 +376,7 @@ async def test_how_a_request_is_cut_does_not_show(context, method):
 
 async def test_a_step_ends_before_the_next_begins(context):
     """An API takes both ends of an interval; a step has its start alone."""
-    scene = earth_world.scene_of_item("sentinel-2-l2a", SCENE)
+    scene = world.scene_of_item("sentinel-2-l2a", SCENE)
     spec = one_scene()
     begin, moment, end = at("2023-02-14"), scene.time, at("2023-02-15")
     steps = (TimeStep(start=begin, end=moment), TimeStep(start=moment, end=end))
@@ -411,8 +414,8 @@ async def test_one_bad_item_fails_what_needs_it_alone(context, fresh_earth_searc
 
 
 async def test_a_file_that_is_not_where_its_document_says(context, fresh_earth_search):
-    scene = earth_world.scene_of_item("sentinel-2-l2a", SCENE)
-    fresh_earth_search.lies({f"{earth_world.BUCKET}/{scene.key('red')}": Variant(epsg=32631)})
+    scene = world.scene_of_item("sentinel-2-l2a", SCENE)
+    fresh_earth_search.lies({f"{world.BUCKET}/{scene.key('red')}": Variant(epsg=32631)})
     with pytest.raises(SourceCorruptError, match="CRS") as failed:
         await read(one_scene(), context, bands=("red",))
     assert failed.value.item == SCENE
@@ -494,7 +497,7 @@ async def test_a_link_is_not_believed_to_its_end(context, fresh_earth_search, mo
     earth.reset()
     await source.read(asked(spec, window, ("red",)))
     assert earth.counters().matching("/search")[0] == 0
-    monkeypatch.setattr(stac_finder, "_EXPIRY_MARGIN", 3600.0)
+    monkeypatch.setattr(item_finder, "_EXPIRY_MARGIN", 3600.0)
     await source.close()
     fresh = create_source(spec, context)
     await fresh.read(asked(spec, window, ("red",)))
@@ -528,7 +531,7 @@ async def test_the_dem_is_copied_where_it_lies_on_the_grid(context, west, north)
     found = (await read(spec, context, window)).bands["dem"]
     latitudes = north - np.arange(60) / 3600
     longitudes = west + np.arange(40) / 3600
-    truth = earth_dem.elevation(longitudes, latitudes)
+    truth = dem.elevation(longitudes, latitudes)
     if west != 11.99:
         assert found.valid.all()
     np.testing.assert_array_equal(found.values[found.valid], truth[found.valid])
@@ -543,13 +546,13 @@ async def test_the_dem_is_warped_where_longitudes_are_wider(context, west):
     found = (await read(spec, context, window)).bands["dem"]
     truth = np.full((60, 40), -32767, dtype=np.float32)
     longitudes = (-180, 178, 179) if west > 0 else (-180, 179)
-    for longitude in sorted(longitudes, key=lambda degree: earth_dem.Degree(67, degree).item_id):
-        degree, layer = earth_dem.Degree(67, longitude), np.full_like(truth, -32767)
+    for longitude in sorted(longitudes, key=lambda degree: dem.Degree(67, degree).item_id):
+        degree, layer = dem.Degree(67, longitude), np.full_like(truth, -32767)
         affine = degree.affine
         if west > 0 > longitude:  # the file that begins west of -180 reaches into the grid's last column
             affine = affine.translation(360, 0) @ affine
         rasterio.warp.reproject(
-            earth_dem.render(degree),
+            dem.render(degree),
             layer,
             src_transform=affine @ affine.translation(-1e-6, -1e-6),
             src_crs="EPSG:4326",
@@ -633,7 +636,7 @@ async def test_a_median_of_a_hundred_items_is_bounded(context, monkeypatch):
     )
     whole, free = await traced(spec, context)
     assert len(whole.provenance) == 100
-    monkeypatch.setattr(stac_composite, "_PART", 2 * 2**20)
+    monkeypatch.setattr(composite, "_PART", 2 * 2**20)
     block, bound = await traced(spec, context, 4 * 2**20)
     same(block.bands["red"], whole.bands["red"].values, whole.bands["red"].valid)
     assert bound < free - 7 * 2**20, (bound, free)

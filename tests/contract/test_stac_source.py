@@ -12,12 +12,12 @@ import rasterio
 import rasterio.warp
 from rasterio.windows import Window as RasterWindow
 
+from icehouse_server.collections.loader import read_collections
 from icehouse_server.core.errors import ConfigurationError, SourceCorruptError, SourceRefusedError
 from icehouse_server.core.grid import Window
-from icehouse_server.settings.files import read_collections
 from icehouse_server.sources import create_source
-from icehouse_server.testing import source_rig as rig
 from icehouse_server.testing.source_conformance import SourceCase, SourceConformance
+from support import source_rig as rig
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 

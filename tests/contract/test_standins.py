@@ -20,10 +20,10 @@ import rasterio
 from affine import Affine
 from rasterio.windows import Window
 
-from icehouse_server.testing import faults as f
-from icehouse_server.testing import items, pixels
-from icehouse_server.testing.builder import Variant
-from icehouse_server.testing.pgc import tile_of
+from icehouse_server.demo import faults as f
+from icehouse_server.demo import pgc_items, pixels
+from icehouse_server.demo.object_builder import Variant
+from icehouse_server.demo.pgc import tile_of
 
 # async-geotiff 0.5.1 itself multiplies affines in the way that affine now advises against.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -85,7 +85,7 @@ def test_a_missing_item_is_a_json_404(standins):
 
 
 def test_the_mirrors_map_published_urls(standins):
-    published = items.item_document("arcticdem", "32m", "67_33")["assets"]["count"]["href"]
+    published = pgc_items.item_document("arcticdem", "32m", "67_33")["assets"]["count"]["href"]
     for prefix, mirror in standins.mirrors.items():
         published = published.replace(prefix, mirror)
     assert httpx.head(published, trust_env=False).status_code == 200
@@ -139,7 +139,7 @@ def test_a_box_across_the_antimeridian_is_read_as_the_globe(standins):
 
 
 def test_an_item_on_the_antimeridian_is_split_and_its_box_wraps():
-    document = items.item_document("arcticdem", "32m", "55_26")
+    document = pgc_items.item_document("arcticdem", "32m", "55_26")
     west, _, east, _ = document["bbox"]
     assert west > 170
     assert east < -170
@@ -149,7 +149,7 @@ def test_an_item_on_the_antimeridian_is_split_and_its_box_wraps():
 
 
 def test_an_item_on_longitude_0_has_the_published_fault():
-    document = items.item_document("rema", "32m", "45_30")
+    document = pgc_items.item_document("rema", "32m", "45_30")
     assert document["bbox"] == pytest.approx([0.003929, -77.167505, -4.089805, -76.226954], abs=1e-5)
 
 
@@ -163,12 +163,12 @@ def test_both_forms_of_items(standins):
 
 
 def test_the_odd_assets():
-    two = items.item_document("arcticdem", "2m", "67_33_1_2")["assets"]
+    two = pgc_items.item_document("arcticdem", "2m", "67_33_1_2")["assets"]
     assert two["hillshade"]["proj:shape"] == [5020, 5020]
     assert two["hillshade"]["gsd"] == 10
-    assert "gsd" not in items.item_document("arcticdem", "32m", "67_33")["assets"]["hillshade"]
+    assert "gsd" not in pgc_items.item_document("arcticdem", "32m", "67_33")["assets"]["hillshade"]
     assert "datamask" in two
-    assert "datamask" not in items.item_document("rema", "32m", "44_06")["assets"]
+    assert "datamask" not in pgc_items.item_document("rema", "32m", "44_06")["assets"]
 
 
 @pytest.mark.parametrize(
@@ -412,7 +412,7 @@ def test_odc_stac_reads_the_truth_unpatched(standins):
 def test_the_servers_end_with_their_parent(tmp_path):
     program = (
         "import os, pathlib, signal\n"
-        "from icehouse_server.testing.standins import StandIns\n"
+        "from icehouse_server.demo.standins import StandIns\n"
         f"with StandIns.start(folder=pathlib.Path({str(tmp_path)!r})) as s:\n"
         "    print(s.stac_base, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -16,10 +16,10 @@ from rio_tiler.io import Reader
 from rio_tiler.utils import linear_rescale
 
 from icehouse_server.core.tile_matrix_sets import tile_at, tile_matrix_set, tile_matrix_sets
+from icehouse_server.demo.faults import Fault, Status
+from icehouse_server.demo.object_builder import Variant
+from icehouse_server.demo.standins import StandIns
 from icehouse_server.output.hillshade import exaggeration, hillshade
-from icehouse_server.testing.builder import Variant
-from icehouse_server.testing.faults import Fault, Status
-from icehouse_server.testing.standins import StandIns
 
 BASE = "/collections/arcticdem-32m"
 TILE, OTHER = "67_33", "45_73"

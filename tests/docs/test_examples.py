@@ -12,12 +12,14 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
+from icehouse_server.collections.loader import parse_collection
+from icehouse_server.demo.standins import StandIns
 from icehouse_server.settings import load_settings
-from icehouse_server.settings.files import parse_collection
-from icehouse_server.sources import earthengine_settings, files_settings, stac_settings
-from icehouse_server.testing.earthengine.truth import truth
-from icehouse_server.testing.earthengine.world import SRTM
-from icehouse_server.testing.standins import StandIns
+from icehouse_server.sources.earthengine import settings as earthengine_settings
+from icehouse_server.sources.files import settings as files_settings
+from icehouse_server.sources.stac import settings as stac_settings
+from support.earthengine.truth import truth
+from support.earthengine.world import SRTM
 
 LANGUAGES = {"python", "sh", "toml", "json", "yaml", "text", "js"}
 """Of the last four nothing is run: they show answers, and files of other programs."""

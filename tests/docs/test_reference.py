@@ -17,12 +17,17 @@ import typer
 
 import icehouse
 from icehouse import _problems
-from icehouse_server.api import create_api, health, problems
+from icehouse_server.api import create_api
+from icehouse_server.api.responses import problems
+from icehouse_server.api.routes import health
 from icehouse_server.cli.commands import app as command_line
+from icehouse_server.collections import loader
 from icehouse_server.core import errors
 from icehouse_server.output import FORMATS
-from icehouse_server.settings import Settings, files
-from icehouse_server.sources import earthengine_settings, files_settings, stac_settings
+from icehouse_server.settings import Settings
+from icehouse_server.sources.earthengine import settings as earthengine_settings
+from icehouse_server.sources.files import settings as files_settings
+from icehouse_server.sources.stac import settings as stac_settings
 
 ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -107,7 +112,7 @@ def subclasses(cls):
 
 def literal_problems():
     """(status, kind) of every call of `problem` in the API that names both."""
-    for file in sorted(Path(problems.__file__).parent.glob("*.py")):
+    for file in sorted(Path(problems.__file__).parents[1].rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "problem":
                 values = [arg.value for arg in node.args[:2] if isinstance(arg, ast.Constant)]
@@ -262,11 +267,11 @@ def fields(model, prefix):
 def test_keys_of_collection_files(page_of):
     documented = rows(page_of("docs/reference/collection-file.md").text)
     tables = {"grid", "extent", "time", "links", "source", "bands", "styles"}
-    real = fields(files._File, "") - tables
-    real |= fields(files._GridTable, "grid.") | fields(files._ExtentTable, "extent.")
-    real |= fields(files._TimeTable, "time.") | fields(files._StyleTable, "styles.")
-    real |= fields(files._LinkTable, "links.") | (fields(files._BandTable, "bands.") - {"bands.source"})
-    real |= fields(files._SourceTable, "source.")
+    real = fields(loader._File, "") - tables
+    real |= fields(loader._GridTable, "grid.") | fields(loader._ExtentTable, "extent.")
+    real |= fields(loader._TimeTable, "time.") | fields(loader._StyleTable, "styles.")
+    real |= fields(loader._LinkTable, "links.") | (fields(loader._BandTable, "bands.") - {"bands.source"})
+    real |= fields(loader._SourceTable, "source.")
     real |= fields(stac_settings.StacTable, "source.") - {"source.tiling", "source.composite"}
     real |= fields(stac_settings.TilingTable, "source.tiling.")
     real |= fields(stac_settings.CompositeTable, "source.composite.") - {"source.composite.mask"}
@@ -282,13 +287,13 @@ def test_keys_of_collection_files(page_of):
         *("source.composite.mask.asset", "source.composite.mask.classes"),
     }
     models = {
-        "": files._File,
-        "grid": files._GridTable,
-        "extent": files._ExtentTable,
-        "time": files._TimeTable,
-        "links": files._LinkTable,
-        "bands": files._BandTable,
-        "styles": files._StyleTable,
+        "": loader._File,
+        "grid": loader._GridTable,
+        "extent": loader._ExtentTable,
+        "time": loader._TimeTable,
+        "links": loader._LinkTable,
+        "bands": loader._BandTable,
+        "styles": loader._StyleTable,
         "source.tiling": stac_settings.TilingTable,
         "source.composite": stac_settings.CompositeTable,
         "source.composite.mask": stac_settings.MaskTable,
@@ -296,7 +301,7 @@ def test_keys_of_collection_files(page_of):
     }
     for name, cells in documented.items():
         table, _, key = name.rpartition(".")
-        model = files._SourceTable if name == "source.type" else models.get(table, stac_settings.StacTable)
+        model = loader._SourceTable if name == "source.type" else models.get(table, stac_settings.StacTable)
         assert model.model_fields[key].is_required() == (name in required) == (cells[0] == "required"), name
 
 

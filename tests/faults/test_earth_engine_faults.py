@@ -12,19 +12,20 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from icehouse_server.collections.loader import read_collections
 from icehouse_server.core.errors import (
     SourceRefusedError,
     SourceTimeoutError,
     SourceUnavailableError,
 )
+from icehouse_server.demo.faults import Cut, Drip, Drop, Fault, Page, Redirect, Stall, Status
 from icehouse_server.downloads.fetch import RetryPolicy, read_block
-from icehouse_server.settings.files import read_collections
-from icehouse_server.sources import EarthEngineSettings, create_source, earthengine_access
-from icehouse_server.testing import source_rig
-from icehouse_server.testing.earthengine import rig
-from icehouse_server.testing.earthengine.pixels import Rules
-from icehouse_server.testing.earthengine.standin import ALGORITHMS, COMPUTE_PIXELS, DISCOVERY
-from icehouse_server.testing.faults import Cut, Drip, Drop, Fault, Page, Redirect, Stall, Status
+from icehouse_server.sources import EarthEngineSettings, create_source
+from icehouse_server.sources.earthengine import access
+from support import source_rig
+from support.earthengine import rig
+from support.earthengine.pixels import Rules
+from support.earthengine.standin import ALGORITHMS, COMPUTE_PIXELS, DISCOVERY
 
 QUICK = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.1, budget=60, block_timeout=30)
 READ_TIMEOUT = 1.5
@@ -35,7 +36,7 @@ DOWN = Status(status=503, body="html")
 @pytest.fixture
 def standin(fresh_earth_engine, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(earthengine_access, "_BELIEVED", 0.05)
+    monkeypatch.setattr(access, "_BELIEVED", 0.05)
     return fresh_earth_engine
 
 
@@ -127,7 +128,7 @@ async def test_a_quota_that_is_used_up(standin):
 
 
 async def test_a_start_that_failed_is_not_tried_at_every_request(standin, monkeypatch):
-    monkeypatch.setattr(earthengine_access, "_BELIEVED", 60)
+    monkeypatch.setattr(access, "_BELIEVED", 60)
     standin.faults([Fault(action=DOWN, path=DISCOVERY, times=None)])
     spec = read_collections(None)["tctrend"]
     window = source_rig.window_around(spec, -150.2, 71.0, 30, 20)

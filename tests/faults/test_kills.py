@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from icehouse_server.testing.cache import BOTH, SPECS, make_ledgers, open_cache, whole
-from icehouse_server.testing.workload import hear, write_versions
+from support import CHILD_PATH
+from support.cache import BOTH, SPECS, make_ledgers, open_cache, whole
+from support.workload import hear, write_versions
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 LIVES = 150 if LONG else 5
@@ -48,9 +49,13 @@ FIRST = [
 
 def live(folder, seed, versions, moment):
     """Let a workload live until it is killed, or done; return what it said and whether it was killed."""
-    words = [sys.executable, "-m", "icehouse_server.testing.workload", str(folder), str(seed), versions]
+    words = [sys.executable, "-m", "support.workload", str(folder), str(seed), versions]
     process = subprocess.Popen(
-        [*words, *(moment or ())], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*words, *(moment or ())],
+        env=os.environ | CHILD_PATH,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         if moment is None:

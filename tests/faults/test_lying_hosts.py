@@ -13,9 +13,9 @@ import pytest
 
 from icehouse_server.core.errors import ConfigurationError, SourceError, SourceRefusedError
 from icehouse_server.sources import create_source
-from icehouse_server.testing import scene as made
-from icehouse_server.testing import source_rig as rig
-from icehouse_server.testing.origin import Origin, Reply
+from support import scene as made
+from support import source_rig as rig
+from support.origin import Origin, Reply
 
 SECRET = "s3cr3t"
 

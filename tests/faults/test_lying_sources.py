@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -25,9 +26,10 @@ from icehouse_server.core.errors import (
 )
 from icehouse_server.core.grid import Window
 from icehouse_server.sources import create_source
-from icehouse_server.testing import scene as made
-from icehouse_server.testing import source_rig as rig
-from icehouse_server.testing.origin import Reply
+from support import CHILD_PATH
+from support import scene as made
+from support import source_rig as rig
+from support.origin import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -444,7 +446,7 @@ async def test_a_remembered_document_that_led_to_an_error_is_not_believed_again(
     assert scene.context.documents.stored, "it was remembered: it is a sound document"
     scene.publish(LIAR)
     scene.publish_search()
-    monkeypatch.setattr("icehouse_server.sources.stac_finder._BELIEVED", -1.0)
+    monkeypatch.setattr("icehouse_server.sources.stac.item_finder._BELIEVED", -1.0)
     source = create_source(spec, scene.context)
     request = rig.request_for(spec, made.LEFT)
     with pytest.raises(SourceCorruptError):
@@ -457,8 +459,10 @@ async def test_a_remembered_document_that_led_to_an_error_is_not_believed_again(
 
 def test_a_small_block_that_inflates_to_gigabytes():
     """In a process of its own, which measures its peak. LZW is bounded by the compressed bytes alone."""
-    command = [sys.executable, "-W", "ignore", "-m", "icehouse_server.testing.bombs"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=True)
+    command = [sys.executable, "-W", "ignore", "-m", "support.bombs"]
+    done = subprocess.run(
+        command, env=os.environ | CHILD_PATH, capture_output=True, text=True, timeout=150, check=True
+    )
     found = json.loads(done.stdout.splitlines()[-1])
     assert set(found) == {"deflate", "zstd", "deflate by GDAL", "zstd by GDAL"}
     for name, (end, grown) in found.items():

@@ -39,9 +39,9 @@ from icehouse_server.core.plan import Region
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
 from icehouse_server.service import Ask, CoverageService, ServiceSettings
 from icehouse_server.store import MaintenanceSettings, Notes, SqliteDocuments, Store, StoreSettings
-from icehouse_server.store.index import Index
+from icehouse_server.store.repository.index import Index
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec
-from icehouse_server.testing.faulty import Calls, Failing, Panic, disk_error, storage_error
+from support.faulty import Calls, Failing, Panic, disk_error, storage_error
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 SEED = os.environ.get("ICEHOUSE_TEST_SEED", "")

@@ -13,10 +13,10 @@ import pytest
 from icehouse_server.core.errors import DiskFullError, StoreError
 from icehouse_server.core.ports import FilledChunk
 from icehouse_server.store import DamagedChunksError, FolderLock, StoreSettings
-from icehouse_server.store.index import Index
+from icehouse_server.store.repository.index import Index
 from icehouse_server.testing.fakes import Truth, tiny_spec
-from icehouse_server.testing.faulty import Calls, Failing, Panic, disk_error, storage_error
-from icehouse_server.testing.stores import open_store
+from support.faulty import Calls, Failing, Panic, disk_error, storage_error
+from support.stores import open_store
 
 SPEC = tiny_spec(rows=64, cols=64, chunk=32)
 TRUTH = Truth(spec=SPEC)

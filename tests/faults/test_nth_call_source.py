@@ -12,11 +12,11 @@ import random
 import numpy as np
 import pytest
 
+from icehouse_server.collections.loader import read_collections
 from icehouse_server.core.errors import SourceError
-from icehouse_server.settings.files import read_collections
+from icehouse_server.demo.faults import Cut, Drop, Fault, Garble, Page, Status
 from icehouse_server.sources import create_source
-from icehouse_server.testing import source_rig as rig
-from icehouse_server.testing.faults import Cut, Drop, Fault, Garble, Page, Status
+from support import source_rig as rig
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 

@@ -35,8 +35,8 @@ from icehouse_server.core.ports import FilledChunk
 from icehouse_server.settings import Settings
 from icehouse_server.store import FolderLock, StoreSettings
 from icehouse_server.testing.fakes import Truth, tiny_spec
-from icehouse_server.testing.faulty import Calls, Failing, Panic, disk_error, storage_error
-from icehouse_server.testing.stores import open_store
+from support.faulty import Calls, Failing, Panic, disk_error, storage_error
+from support.stores import open_store
 
 # zarr's own: it drops coroutines that it has made where another one fails.
 pytestmark = [

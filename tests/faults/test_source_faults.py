@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from icehouse_server.collections.loader import read_collections
 from icehouse_server.core.errors import (
     SourceCorruptError,
     SourceError,
@@ -15,11 +16,7 @@ from icehouse_server.core.errors import (
     SourceTimeoutError,
     SourceUnavailableError,
 )
-from icehouse_server.settings.files import read_collections
-from icehouse_server.sources import create_source
-from icehouse_server.testing import source_rig as rig
-from icehouse_server.testing.builder import Variant
-from icehouse_server.testing.faults import (
+from icehouse_server.demo.faults import (
     Cut,
     Drip,
     Drop,
@@ -31,6 +28,9 @@ from icehouse_server.testing.faults import (
     Stall,
     Status,
 )
+from icehouse_server.demo.object_builder import Variant
+from icehouse_server.sources import create_source
+from support import source_rig as rig
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 

@@ -27,7 +27,7 @@ from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, 
 from icehouse_server.service import Ask, CoverageService, ServiceSettings
 from icehouse_server.store import FolderLock, Store, StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec
-from icehouse_server.testing.stores import open_store
+from support.stores import open_store
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 SECONDS = 60

@@ -16,11 +16,11 @@ from icehouse_server.core.errors import ChunksFailedError, DeadlineExceededError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
-from icehouse_server.service import Ask, CoverageService, ServiceSettings, coverages
+from icehouse_server.service import Ask, CoverageService, ServiceSettings, coverage
 from icehouse_server.store import CollectionStore, StoreSettings
-from icehouse_server.store.writer import Writer
+from icehouse_server.store.repository.writer import Writer
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec
-from icehouse_server.testing.stores import open_store
+from support.stores import open_store
 
 SICK, WELL = tiny_spec("sick", chunk=32), tiny_spec("well", chunk=32)
 CORNER = Window(row=0, col=0, height=64, width=64)
@@ -189,7 +189,7 @@ async def test_a_disk_that_does_not_say_what_is_free(tmp_path, pool, monkeypatch
             return true(folder)
 
         monkeypatch.setattr(shutil, "disk_usage", usage)
-        monkeypatch.setattr(coverages, "_DISK_PATIENCE", 0.3)
+        monkeypatch.setattr(coverage, "_DISK_PATIENCE", 0.3)
         asks = [b.begin(SICK, OTHER_CORNER) for _ in range(6)]
         await until(lambda: looks)
         b.service.store.decoded.drop(tuple(SICK.key("dem", row, col) for row in range(2) for col in range(2)))

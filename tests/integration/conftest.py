@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 
 import icehouse
 from icehouse_server.testing.daemon import DaemonProcess, environment
+from support import CHILD_PATH
 
 ORIGINS = {
     "2m": (2, -4_000_100, 4_100_100),
@@ -97,11 +98,11 @@ class Launcher:
     def __call__(self, cache=None, *, port=0, ready=True, moment=None, **settings):
         """Start a daemon on `cache` and wait until it is ready (or, with ready=False, until it ends).
 
-        With `moment` it kills itself then, see `icehouse_server.testing.killed`; with ready=None it may or
+        With `moment` it kills itself then, see `support.killed`; with ready=None it may or
         may not become ready.
         """
         number = next(self.numbers)
-        module = ("icehouse_server.testing.killed", moment) if moment else ("icehouse_server",)
+        module = ("support.killed", moment) if moment else ("icehouse_server",)
         made = Daemon(
             cache=cache or self.folder / f"cache-{number}",
             settings={"collections": "arcticdem-32m", "mirrors": self.standins.mirrors, **settings},
@@ -109,6 +110,7 @@ class Launcher:
             log=self.folder / f"daemon-{number}.log",
             home=self.folder,
             command=(*module, "serve"),
+            variables=CHILD_PATH if moment else {},
         )
         made.spawn()
         self.daemons.append(made)

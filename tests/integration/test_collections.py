@@ -10,10 +10,10 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 import icehouse
+from icehouse_server.collections.loader import read_collections
 from icehouse_server.core.grid import Window
-from icehouse_server.settings.files import read_collections
-from icehouse_server.testing import earth_dem, earth_items, earth_pixels, earth_world
-from icehouse_server.testing.earthengine import rig
+from support.earth_search import dem, items, pixels, world
+from support.earthengine import rig
 
 SPECS = read_collections(None)
 EARTH_ENGINE = sorted(name for name, spec in SPECS.items() if spec.source_type == "earthengine")
@@ -69,7 +69,7 @@ def test_the_copernicus_dem(everything):
         (60, 80), Affine(spacing, 0, west - spacing / 2, 0, -spacing, north + spacing / 2), "EPSG:4326"
     )
     loaded = everything.client("cop-dem-glo-30").load(box)
-    truth = earth_dem.elevation(west + np.arange(80) * spacing, north - np.arange(60) * spacing)
+    truth = dem.elevation(west + np.arange(80) * spacing, north - np.arange(60) * spacing)
     np.testing.assert_array_equal(loaded.dem.to_numpy(), truth)
 
 
@@ -83,14 +83,14 @@ def test_a_month_of_sentinel_2(everything):
     january, april = loaded.red.to_numpy()
     assert (april == 0).all()
     layers = []
-    for scene in earth_world.scenes(earth_world.SENTINEL_2):
+    for scene in world.scenes(world.SENTINEL_2):
         month = (scene.time.year, scene.time.month)
-        if scene.tile.name != "33UUP" or month != (2023, 1) or earth_items.cloud_cover(scene) >= 90:
+        if scene.tile.name != "33UUP" or month != (2023, 1) or items.cloud_cover(scene) >= 90:
             continue
         col, row = ~scene.affine("red") * (left, top)
-        red = earth_pixels.render(scene, "red", round(row), round(col), shape).astype(float)
+        red = pixels.render(scene, "red", round(row), round(col), shape).astype(float)
         half = (shape[0] // 2, shape[1] // 2)
-        classes = earth_pixels.render(scene, "scl", round(row) // 2, round(col) // 2, half)
+        classes = pixels.render(scene, "scl", round(row) // 2, round(col) // 2, half)
         hidden = np.isin(classes.repeat(2, 0).repeat(2, 1), HIDDEN) | (red == 0)
         layers.append(np.where(hidden, np.nan, red))
     assert len(layers) >= 3

@@ -19,7 +19,7 @@ import xarray as xr
 from odc.geo.xr import ODCExtensionDs  # noqa: F401 - registers .odc
 
 from icehouse_server.cli import main
-from icehouse_server.settings import read_collections
+from icehouse_server.collections import read_collections
 
 BBOX = "-745000,2645000,-735000,2650000"
 REGION = ("--bbox", BBOX, "--bbox-crs", "EPSG:3413")

@@ -13,11 +13,11 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 import icehouse
+from icehouse_server.collections.loader import read_collections
 from icehouse_server.core.grid import Window
-from icehouse_server.settings.files import read_collections
-from icehouse_server.testing.earthengine import rig
-from icehouse_server.testing.earthengine.standin import COMPUTE_PIXELS
-from icehouse_server.testing.faults import Fault, Page, Stall, Status
+from icehouse_server.demo.faults import Fault, Page, Stall, Status
+from support.earthengine import rig
+from support.earthengine.standin import COMPUTE_PIXELS
 
 COLLECTIONS = "arcticdem-32m,tctrend"
 SPECS = read_collections(None)

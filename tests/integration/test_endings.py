@@ -17,7 +17,7 @@ import pytest
 import zarr
 
 import icehouse
-from icehouse_server.testing.faults import Fault, Stall
+from icehouse_server.demo.faults import Fault, Stall
 from icehouse_server.testing.waiting import until
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"

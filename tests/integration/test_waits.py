@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 import pytest
 
-from icehouse_server.testing.faults import Drip, Drop, Fault, Stall
+from icehouse_server.demo.faults import Drip, Drop, Fault, Stall
 from icehouse_server.testing.waiting import until
 
 TOO_LONG = 60.0
@@ -47,7 +47,9 @@ def searched(tmp_path):
     """A folder with a fourth collection, whose items are found by a search."""
     folder = tmp_path / "collections"
     folder.mkdir()
-    text = resources.files("icehouse_server.collections").joinpath("arcticdem-32m.toml").read_text()
+    text = (
+        resources.files("icehouse_server.collections").joinpath("builtin", "arcticdem-32m.toml").read_text()
+    )
     head, rest = text.split("[source.tiling]")
     text = (head + rest[rest.index("[[bands]]") :]).replace('id = "arcticdem-32m"', 'id = "searched"')
     (folder / "searched.toml").write_text(text)

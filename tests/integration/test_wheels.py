@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 import icehouse
-from icehouse_server.settings import read_collections
+from icehouse_server.collections import read_collections
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -11,7 +11,7 @@ from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from icehouse_server.core.collection import DTYPES, BandSpec
-from icehouse_server.store.codec import decode, encode, zarr_compressors
+from icehouse_server.store.layout.codec import decode, encode, zarr_compressors
 
 SIDE = 32
 

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from icehouse_server.collections import loader
 from icehouse_server.core.errors import ConfigurationError
-from icehouse_server.settings import Settings, files, load_settings
-from icehouse_server.sources import stac_settings
+from icehouse_server.settings import Settings, load_settings
+from icehouse_server.sources.stac import settings as stac_settings
 
-TEXT = (resources.files("icehouse_server.collections") / "arcticdem-32m.toml").read_text()
+TEXT = (resources.files("icehouse_server.collections") / "builtin" / "arcticdem-32m.toml").read_text()
 DOCUMENT = tomllib.loads(TEXT)
 """Without the tables that not every collection has; see ``ROLLING`` and ``LISTED``."""
 _BAND = {**DOCUMENT["bands"][0], "scale": 0.5, "offset": -10.0}
@@ -105,7 +106,7 @@ def _places(node):
 def read(text):
     """The spec that a file makes, with what its source makes of it; None where it is refused."""
     try:
-        spec = files.parse_collection(text, "mine.toml")
+        spec = loader.parse_collection(text, "mine.toml")
         stac_settings.parse_source(spec)
         for band in spec.bands:
             stac_settings.parse_band(spec, band)

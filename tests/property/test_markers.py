@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from icehouse_server.core.collection import DTYPES
 from icehouse_server.core.grid import Window
 from icehouse_server.sources import create_source
-from icehouse_server.testing import scene as made
-from icehouse_server.testing import source_rig as rig
+from support import scene as made
+from support import source_rig as rig
 
 SIDE = 48
 EXAMPLES = 40 if settings.default.max_examples <= 100 else settings.default.max_examples

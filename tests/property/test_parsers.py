@@ -19,12 +19,14 @@ from odc.geo.geobox import GeoBox
 from pydantic import ValidationError
 
 from icehouse_server import output
-from icehouse_server.api import polygons, schemas, texts
-from icehouse_server.api.bodies import PartsResponse
-from icehouse_server.api.coverage import crs_uri
-from icehouse_server.api.formats import COVERAGES, choose_format
-from icehouse_server.api.parameters import CoverageBody, CoverageQuery
-from icehouse_server.api.points import PointsBody
+from icehouse_server.api.openapi import schemas
+from icehouse_server.api.parameters import parsers, polygons
+from icehouse_server.api.parameters.coverage import CoverageBody, CoverageQuery
+from icehouse_server.api.parameters.formats import COVERAGES, choose_format
+from icehouse_server.api.responses.streaming import PartsResponse
+from icehouse_server.api.routes.coverage import crs_uri
+from icehouse_server.api.routes.points import PointsBody
+from icehouse_server.collections import loader
 from icehouse_server.core.collection import RESAMPLINGS
 from icehouse_server.core.errors import (
     BadBodyError,
@@ -35,7 +37,6 @@ from icehouse_server.core.errors import (
     UnknownBandError,
 )
 from icehouse_server.core.grid import ChunkKey
-from icehouse_server.settings import files
 
 LONGEST = 400
 """Characters of a detail: the values that it repeats are shortened."""
@@ -67,8 +68,8 @@ def wounded(draw, *valid):
 
 @pytest.fixture(scope="module")
 def spec():
-    text = (resources.files("icehouse_server.collections") / "arcticdem-32m.toml").read_text()
-    return files.parse_collection(text, "arcticdem-32m.toml")
+    text = (resources.files("icehouse_server.collections") / "builtin" / "arcticdem-32m.toml").read_text()
+    return loader.parse_collection(text, "arcticdem-32m.toml")
 
 
 def attempt(parse, *parameters, errors=(BadParameterError,)):
@@ -97,12 +98,12 @@ NUMBERS = ("1", "-1.5", "+.5", "1e3", "0.1,2", "150,65,151,65.5", " 1 , 2 , 3 , 
 @example("1e400,0,0,0")
 @example("\uff19,1,2,3")
 def test_numbers(text):
-    numbers = attempt(lambda: texts.parse_numbers(text, "bbox", (1, 2, 4)), "bbox")
+    numbers = attempt(lambda: parsers.parse_numbers(text, "bbox", (1, 2, 4)), "bbox")
     if numbers is None:
         return
     assert len(numbers) in {1, 2, 4}
     assert all(map(math.isfinite, numbers))
-    assert texts.parse_numbers(",".join(map(repr, numbers)), "bbox", (len(numbers),)) == numbers
+    assert parsers.parse_numbers(",".join(map(repr, numbers)), "bbox", (len(numbers),)) == numbers
     assert len(numbers) != 4 or matches(schemas.BBOX, text)
     assert len(numbers) == 4 or matches(schemas.RESOLUTION, text)
 
@@ -110,15 +111,15 @@ def test_numbers(text):
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=4, max_size=4))
 def test_every_finite_number_is_read_as_it_is(numbers):
     text = ",".join(map(repr, numbers))
-    assert texts.parse_numbers(text, "bbox", (4,)) == numbers
+    assert parsers.parse_numbers(text, "bbox", (4,)) == numbers
     assert matches(schemas.BBOX, text)
 
 
 @pytest.mark.parametrize("code", ["EPSG:4326", "EPSG:3413"])
 @given(text=wounded(*NUMBERS[-3:], "179,70,-179,71", "-180,-90,180,90"))
 def test_bbox(code, text):
-    crs = texts.parse_crs(code, "crs")
-    bounds = attempt(lambda: texts.parse_bbox(text, crs), "bbox")
+    crs = parsers.parse_crs(code, "crs")
+    bounds = attempt(lambda: parsers.parse_bbox(text, crs), "bbox")
     if bounds is None:
         return
     assert bounds.south < bounds.north
@@ -129,7 +130,7 @@ def test_bbox(code, text):
         assert bounds.north <= 90
         assert bounds.east - bounds.west <= 360
     east = bounds.east - 360 if crs.geographic and bounds.east > 180 else bounds.east
-    again = texts.parse_bbox(f"{bounds.west!r},{bounds.south!r},{east!r},{bounds.north!r}", crs)
+    again = parsers.parse_bbox(f"{bounds.west!r},{bounds.south!r},{east!r},{bounds.north!r}", crs)
     assert (again.west, again.south, again.north) == (bounds.west, bounds.south, bounds.north)
     assert again.east == pytest.approx(bounds.east, abs=1e-9)
 
@@ -144,7 +145,7 @@ CODES = (
 
 @given(wounded(*CODES))
 def test_crs(text):
-    crs = attempt(lambda: texts.parse_crs(text, "crs"), "crs")
+    crs = attempt(lambda: parsers.parse_crs(text, "crs"), "crs")
     if crs is None:
         return
     authority, code = crs.authority
@@ -154,34 +155,34 @@ def test_crs(text):
         f"[{authority}:{code}]",
         f"urn:ogc:def:crs:{authority}::{code}",
     ):
-        assert texts.parse_crs(other, "crs") == crs
+        assert parsers.parse_crs(other, "crs") == crs
         assert matches(schemas.CRS, other)
     assert matches(schemas.CRS, text) or text.lower().startswith("urn:")
 
 
 @given(wounded("1", "256", "1000000", "0001", "0", "1000001"))
 def test_cells(text):
-    cells = attempt(lambda: texts.parse_cells(text, "width"), "width")
+    cells = attempt(lambda: parsers.parse_cells(text, "width"), "width")
     if cells is not None:
         assert schemas.CELLS["minimum"] <= cells <= schemas.CELLS["maximum"]
-        assert texts.parse_cells(str(cells), "width") == cells
+        assert parsers.parse_cells(str(cells), "width") == cells
 
 
 @given(wounded("1", "32", "1,2", "1e-300", "0", "-1", "0.5, 2"))
 def test_resolution(text):
-    sizes = attempt(lambda: texts.parse_resolution(text), "resolution")
+    sizes = attempt(lambda: parsers.parse_resolution(text), "resolution")
     if sizes is not None:
         assert min(sizes) > 0
-        assert texts.parse_resolution(f"{sizes[0]!r},{sizes[1]!r}") == sizes
+        assert parsers.parse_resolution(f"{sizes[0]!r},{sizes[1]!r}") == sizes
         assert matches(schemas.RESOLUTION, text)
 
 
 @given(text=wounded("dem", "dem,mad", " dem , count ", "DEM", "nope"))
 def test_bands(spec, text):
-    names = attempt(lambda: texts.parse_bands(text, "properties"), "properties")
+    names = attempt(lambda: parsers.parse_bands(text, "properties"), "properties")
     if names is None:
         return
-    assert texts.parse_bands(",".join(names), "properties") == names
+    assert parsers.parse_bands(",".join(names), "properties") == names
     bands = attempt(lambda: spec.select(names), errors=UnknownBandError)
     assert bands is None or [band.name for band in bands] == names
     assert bands is None or matches(schemas.BANDS, text)
@@ -189,14 +190,14 @@ def test_bands(spec, text):
 
 @given(text=wounded(*RESAMPLINGS[:4], "Nearest"))
 def test_resampling(spec, text):
-    table = attempt(lambda: texts.parse_resampling(text, spec), "resampling")
+    table = attempt(lambda: parsers.parse_resampling(text, spec), "resampling")
     assert table is None or set(table.values()) == {text} <= set(RESAMPLINGS)
 
 
 @given(wounded("main", "1CECHNKREP0F1RSTCMT0", "a.b-c_d", "../etc"))
 def test_snapshot(text):
-    assert attempt(lambda: texts.parse_snapshot(text), "snapshot") in {None, text}
-    assert (attempt(lambda: texts.parse_snapshot(text), "snapshot") == text) == matches(
+    assert attempt(lambda: parsers.parse_snapshot(text), "snapshot") in {None, text}
+    assert (attempt(lambda: parsers.parse_snapshot(text), "snapshot") == text) == matches(
         schemas.SNAPSHOT, text
     )
 
@@ -321,13 +322,13 @@ def test_geometry(document):
 
 @given(wounded_json(*GEOMETRIES), st.sampled_from(["EPSG:3413", "EPSG:4326", "EPSG:3031", "EPSG:3857"]))
 def test_a_geometry_has_a_place_or_none(document, code):
-    crs = texts.parse_crs(code, "crs")
+    crs = parsers.parse_crs(code, "crs")
     both = (BadBodyError, TooLargeError)
     polygon = attempt(lambda: polygons.project(polygons.parse(document), crs), "geometry", errors=both)
     assert polygon is None or all(map(math.isfinite, polygon.bounds))
 
 
-WKT = texts.parse_crs("EPSG:3413", "crs").to_wkt()
+WKT = parsers.parse_crs("EPSG:3413", "crs").to_wkt()
 BODIES = (
     {"proj:code": "EPSG:3413", "proj:transform": [32, 0, -712064, 0, -32, 2650080], "proj:shape": [96, 96]},
     {

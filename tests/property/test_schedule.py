@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icehouse_server.core.blocks import join
-from icehouse_server.downloads.flights import Flight, Job
+from icehouse_server.downloads.chunk_flights import Flight, Job
 from icehouse_server.downloads.schedule import Schedule
 from icehouse_server.testing.fakes import tiny_spec
 

@@ -32,11 +32,11 @@ from icehouse_server.core.errors import (
 )
 from icehouse_server.core.grid import Window
 from icehouse_server.store import DamagedChunksError
-from icehouse_server.store.upkeep import folder_bytes
-from icehouse_server.testing.cache import SPECS, make_ledgers, open_cache, whole
-from icehouse_server.testing.crash import UnrestError, copy_as_a_crash_leaves_it
+from icehouse_server.store.disk_usage import folder_bytes
 from icehouse_server.testing.fakes import keys_of, touches
-from icehouse_server.testing.troubles import SOURCE_ERRORS, TROUBLES, spoil_chunk, spoil_notes, trouble
+from support.cache import SPECS, make_ledgers, open_cache, whole
+from support.crash import UnrestError, copy_as_a_crash_leaves_it
+from support.troubles import SOURCE_ERRORS, TROUBLES, spoil_chunk, spoil_notes, trouble
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 BANDS = st.sampled_from([("dem",), ("mask",), ("mask", "dem")])

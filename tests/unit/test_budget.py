@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icehouse_server.core.errors import BusyError, TooLargeError
-from icehouse_server.service.budget import MemoryBudget
+from icehouse_server.service.memory_budget import MemoryBudget
 
 
 async def test_more_than_the_whole_is_refused_at_once():

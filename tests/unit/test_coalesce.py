@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icehouse_server.sources.flights import Flights
-from icehouse_server.sources.ranges import GAP, PART, Header, HeaderCache, coalesce
-from icehouse_server.sources.together import together
+from icehouse_server.aio.gather import together
+from icehouse_server.aio.single_flight import Flights
+from icehouse_server.sources.http.ranges import GAP, PART, Header, HeaderCache, coalesce
 
 
 @given(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numcodecs import blosc
 
 from icehouse_server.core.collection import DTYPES, BandSpec
-from icehouse_server.store.codec import DamagedError, decode, encode, void_chunk
+from icehouse_server.store.layout.codec import DamagedError, decode, encode, void_chunk
 
 SIDE = 16
 

@@ -8,10 +8,10 @@ import tomllib
 import pytest
 from affine import Affine
 
+from icehouse_server.collections import read_collections
+from icehouse_server.collections.loader import parse_collection
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.time import TimeStep, parse_moment
-from icehouse_server.settings import read_collections
-from icehouse_server.settings.files import parse_collection
 
 GOOD = """
 id = "lake"

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from icehouse_server.aio.byte_semaphore import Room
 from icehouse_server.core.collection import BandSpec
-from icehouse_server.sources.composite import fitted, reducer
-from icehouse_server.sources.room import Room
-from icehouse_server.sources.urls import expiry_of
+from icehouse_server.sources.http.urls import expiry_of
+from icehouse_server.sources.raster.reducers import fitted, reducer
 
 DTYPES = ("uint8", "int16", "uint16", "int32", "float32")
 NUMPY = {"min": np.ma.min, "max": np.ma.max, "mean": np.ma.mean, "median": np.ma.median}

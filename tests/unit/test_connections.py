@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from icehouse_server.api.connections import BoundedProtocol, ConnectionLimits
+from icehouse_server.cli.bounded_protocol import BoundedProtocol, ConnectionLimits
 
 PARTS, PART = 50, 60_000
 

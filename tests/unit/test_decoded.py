@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.grid import ChunkKey
-from icehouse_server.store.codec import void_chunk
-from icehouse_server.store.decoded import DecodedCache, held_bytes
+from icehouse_server.store.layout.codec import void_chunk
+from icehouse_server.store.repository.decoded import DecodedCache, held_bytes
 
 BAND = BandSpec(name="b", dtype=np.dtype("uint8"), nodata=0)
 

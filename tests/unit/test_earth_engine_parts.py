@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
+from icehouse_server.collections.loader import parse_collection, read_collections
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import (
     ConfigurationError,
@@ -23,12 +24,11 @@ from icehouse_server.core.errors import (
     SourceUnavailableError,
 )
 from icehouse_server.core.grid import Grid, Window
-from icehouse_server.settings.files import parse_collection, read_collections
-from icehouse_server.sources.earthengine_cutting import MAX_BANDS, MAX_BYTES, MAX_SIDE, cut, places
-from icehouse_server.sources.earthengine_failures import TooMuchError, explained
-from icehouse_server.sources.earthengine_image import pixel_grid
-from icehouse_server.sources.earthengine_layers import Canvas, Layout, decode, portions
-from icehouse_server.sources.earthengine_settings import BandTable, parse_band, parse_source
+from icehouse_server.sources.earthengine.error_translation import TooMuchError, explained
+from icehouse_server.sources.earthengine.expression import pixel_grid
+from icehouse_server.sources.earthengine.request_cutting import MAX_BANDS, MAX_BYTES, MAX_SIDE, cut, places
+from icehouse_server.sources.earthengine.settings import BandTable, parse_band, parse_source
+from icehouse_server.sources.earthengine.value_bands import Canvas, Layout, decode, portions
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from odc.geo.crs import CRS
 
-from icehouse_server.api import Streams, events
-from icehouse_server.api import inventory as inventory_module
-from icehouse_server.api.features import Asked
-from icehouse_server.api.inventory import _InventoryFeed as InventoryFeed
+from icehouse_server.api import Streams
+from icehouse_server.api.responses import event_streams
+from icehouse_server.api.responses.geojson_features import Asked
+from icehouse_server.api.routes import inventory as inventory_module
+from icehouse_server.api.routes.inventory import _InventoryFeed as InventoryFeed
 from icehouse_server.core.grid import Window
 from icehouse_server.core.time import TimeAxis, TimeStep
 from icehouse_server.service import Inventory, Picture, View, changes
@@ -48,7 +49,7 @@ class Told:
 
 
 def event(number, **more):
-    return events.Event(name="change", id=number, data="{}", **more)
+    return event_streams.Event(name="change", id=number, data="{}", **more)
 
 
 async def run(stream, send, *, gone=None, method="GET"):
@@ -60,14 +61,14 @@ async def run(stream, send, *, gone=None, method="GET"):
 
 
 async def test_a_stream_tells_waits_and_ends(monkeypatch):
-    monkeypatch.setattr(events, "_PAUSE", 0)
+    monkeypatch.setattr(event_streams, "_PAUSE", 0)
     sent = []
 
     async def send(message):
         sent.append(message)
 
     streams = Streams(1)
-    await run(events.EventStream(Told(event(1), None, event(2, last=True)), streams), send)
+    await run(event_streams.EventStream(Told(event(1), None, event(2, last=True)), streams), send)
     texts = [message["body"].decode() for message in sent[1:]]
     assert texts == [
         "event: change\nid: 1\ndata: {}\n\n",
@@ -79,7 +80,7 @@ async def test_a_stream_tells_waits_and_ends(monkeypatch):
 
 
 async def test_a_slow_reader_piles_up_nothing(monkeypatch):
-    monkeypatch.setattr(events, "_PAUSE", 0)
+    monkeypatch.setattr(event_streams, "_PAUSE", 0)
     feed, held, gone = Told(*map(event, range(1000))), asyncio.Event(), asyncio.Event()
     bodies = []
 
@@ -89,7 +90,7 @@ async def test_a_slow_reader_piles_up_nothing(monkeypatch):
             await held.wait()
 
     streams = Streams(1)
-    task = asyncio.create_task(run(events.EventStream(feed, streams), send, gone=gone))
+    task = asyncio.create_task(run(event_streams.EventStream(feed, streams), send, gone=gone))
     for _ in range(50):
         await asyncio.sleep(0)
     assert (feed.asked, len(bodies), len(streams)) == (1, 1, 1)
@@ -104,14 +105,14 @@ async def test_streams_are_bounded():
     async def send(message):
         sent.append(message)
 
-    first = asyncio.create_task(run(events.EventStream(Told(), streams), send, gone=gone))
+    first = asyncio.create_task(run(event_streams.EventStream(Told(), streams), send, gone=gone))
     await asyncio.sleep(0)
     answers = []
 
     async def note(message):
         answers.append(message)
 
-    await run(events.EventStream(Told(), streams), note)
+    await run(event_streams.EventStream(Told(), streams), note)
     assert answers[0]["status"] == 503
     assert b"max_event_streams" in answers[1]["body"]
     gone.set()
@@ -125,15 +126,15 @@ async def test_feeds_that_rest_end_when_the_daemon_stops():
     resting = asyncio.create_task(streams.rest(1000))
     await asyncio.sleep(0)
     streams.close()
-    with pytest.raises(events.FeedEndedError):
+    with pytest.raises(event_streams.FeedEndedError):
         await asyncio.wait_for(resting, 10)
-    with pytest.raises(events.FeedEndedError):
+    with pytest.raises(event_streams.FeedEndedError):
         await streams.rest(1000)
 
 
 async def test_what_streams_share_is_made_once_in_a_while(monkeypatch):
     now, made, failing = [0.0], [], []
-    monkeypatch.setattr(events, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(event_streams, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     async def make():
         await asyncio.sleep(0)
@@ -142,7 +143,7 @@ async def test_what_streams_share_is_made_once_in_a_while(monkeypatch):
         made.append(now[0])
         return len(made)
 
-    shared = events.Shared(0.5)
+    shared = event_streams.Shared(0.5)
     assert await asyncio.gather(*(shared.get(make) for _ in range(64))) == [1] * 64
     now[0] = 0.4
     assert await shared.get(make) == 1
@@ -187,7 +188,7 @@ async def test_a_stream_whose_feed_never_waits_leaves_the_loop_to_others():
             return None
 
     gone = asyncio.Event()
-    stream = asyncio.create_task(run(events.EventStream(Busy(), Streams(1)), never_waits, gone=gone))
+    stream = asyncio.create_task(run(event_streams.EventStream(Busy(), Streams(1)), never_waits, gone=gone))
     await asyncio.sleep(0)
     asyncio.get_running_loop().call_later(0.01, gone.set)
     await asyncio.wait_for(stream, 30)
@@ -243,7 +244,9 @@ async def test_readers_that_do_not_read_hold_a_part_each_and_hinder_nobody(monke
         tasks = [
             asyncio.create_task(
                 run(
-                    events.EventStream(InventoryFeed(state, asked), streams), partial(send, number), gone=gone
+                    event_streams.EventStream(InventoryFeed(state, asked), streams),
+                    partial(send, number),
+                    gone=gone,
                 )
             )
             for number in range(6)

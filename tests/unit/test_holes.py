@@ -12,7 +12,7 @@ from odc.geo.geobox import GeoBox
 
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import BandBlock
-from icehouse_server.sources.holes import filled, small_holes, surroundings
+from icehouse_server.sources.raster.holes import filled, small_holes, surroundings
 
 masks = hnp.arrays(np.bool_, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 

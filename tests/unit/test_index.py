@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icehouse_server.store.index import Index
+from icehouse_server.store.repository.index import Index
 from icehouse_server.testing.fakes import tiny_spec
 
 SPEC = tiny_spec()

@@ -18,7 +18,7 @@ from odc.geo.crs import CRS
 from icehouse_server.core.errors import FailedChunk, TooLargeError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.time import TimeAxis, TimeStep
-from icehouse_server.downloads.flights import Failures, Flight, Flights, Job
+from icehouse_server.downloads.chunk_flights import Failures, Flight, Flights, Job
 from icehouse_server.service import Amounts, ChunkState, Inventory, Picture, Pulse, View, changes
 from icehouse_server.service.inventory import _counts, _failed, _flying
 from icehouse_server.store import Index

@@ -39,7 +39,7 @@ from icehouse_server.service import (
 )
 from icehouse_server.store import StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
-from icehouse_server.testing.stores import open_store
+from support.stores import open_store
 
 if TYPE_CHECKING:
     from icehouse_server.core.collection import CollectionSpec

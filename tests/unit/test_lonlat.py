@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
-from icehouse_server.sources.lonlat import search_boxes
+from icehouse_server.sources.stac.search_boxes import search_boxes
 
 
 def boxed(crs, x, y, size):

@@ -15,10 +15,10 @@ from icehouse_server.core.errors import DiskFullError, StoreError, UnknownSnapsh
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.ports import FilledChunk
 from icehouse_server.store import DamagedChunksError, MaintenanceSettings, StoreSettings
-from icehouse_server.store.room import Room
-from icehouse_server.store.upkeep import folder_bytes
+from icehouse_server.store.disk_quota import Room
+from icehouse_server.store.disk_usage import folder_bytes
 from icehouse_server.testing.fakes import tiny_spec
-from icehouse_server.testing.stores import open_store
+from support.stores import open_store
 
 SPEC = tiny_spec(rows=640, cols=640, chunk=64)
 DEM = SPEC.band("dem")

@@ -13,9 +13,9 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
-from icehouse_server.api.metrics import _histograms
-from icehouse_server.core.tally import FETCH, Distribution, FetchTally, request_headers
-from icehouse_server.sources.traffic import MAX_HOSTS, OTHER, Traffic
+from icehouse_server.api.observability.metrics import _histograms
+from icehouse_server.core.histogram import FETCH, Distribution, FetchTally, request_headers
+from icehouse_server.sources.http.host_traffic import MAX_HOSTS, OTHER, Traffic
 
 values = st.lists(st.floats(0, 100, allow_nan=False))
 

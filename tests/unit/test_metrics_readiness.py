@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from icehouse_server.api import ApiState, Metrics, Streams
-from icehouse_server.api.health import CODES, readiness
+from icehouse_server.api.routes.health import CODES, readiness
 from icehouse_server.core.errors import SourceRefusedError
 from icehouse_server.core.ports import FilledChunk
 from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
@@ -30,11 +30,11 @@ from icehouse_server.service import (
     ServiceSettings,
     TileService,
     TileSettings,
-    watch,
+    monitors,
 )
 from icehouse_server.store import StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
-from icehouse_server.testing.stores import open_store
+from support.stores import open_store
 
 SPEC = tiny_spec()
 TRUTH = Truth(spec=SPEC)
@@ -140,33 +140,33 @@ async def test_cache_folder_not_writable(tmp_path, pool, monkeypatch):
 
 
 async def test_disk_silent_and_back(tmp_path, pool, monkeypatch):
-    answer, look = threading.Event(), watch._look
+    answer, look = threading.Event(), monitors._look
 
     def hang(folder, identity):
         answer.wait(20)
         return look(folder, identity)
 
     async with daemon(tmp_path / "c", pool) as d:
-        monkeypatch.setattr(watch, "_PATIENCE", 0.05)
-        monkeypatch.setattr(watch, "_look", hang)
+        monkeypatch.setattr(monitors, "_PATIENCE", 0.05)
+        monkeypatch.setattr(monitors, "_look", hang)
         try:
             for _ in range(3):  # however often it is asked for, one thread waits for the disk
                 assert await codes(d) == [("disk-silent", None)]
             assert threading.active_count() < 20
         finally:
             answer.set()
-        monkeypatch.setattr(watch, "_PATIENCE", 5)
+        monkeypatch.setattr(monitors, "_PATIENCE", 5)
         assert await codes(d) == []
 
 
 async def test_many_who_ask_share_one_look(tmp_path, pool, monkeypatch):
-    looks, look = [], watch._look
+    looks, look = [], monitors._look
 
     def count(folder, identity):
         looks.append(folder)
         return look(folder, identity)
 
-    monkeypatch.setattr(watch, "_look", count)
+    monkeypatch.setattr(monitors, "_look", count)
     async with daemon(tmp_path / "c", pool) as d:
         states = await asyncio.gather(*(d.state.folder.look() for _ in range(20)))
         assert len(looks) == 1

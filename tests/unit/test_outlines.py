@@ -12,7 +12,7 @@ from pyproj import Transformer
 from shapely import Point, union_all
 from shapely.geometry import shape
 
-from icehouse_server.api.outlines import outlines
+from icehouse_server.api.responses.outlines import outlines
 from icehouse_server.core.grid import Grid
 
 LONLAT = CRS("EPSG:4326")

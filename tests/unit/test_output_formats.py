@@ -3,10 +3,10 @@ import sys
 
 import pytest
 
-from icehouse_server.api.formats import COVERAGES
+from icehouse_server.api.parameters.formats import COVERAGES
 from icehouse_server.core.errors import NotAcceptableError
 from icehouse_server.output import FORMATS, Encoded, encode, negotiate
-from icehouse_server.testing.coverages import GEOBOXES, joined, make_band, make_coverage
+from support.coverages import GEOBOXES, joined, make_band, make_coverage
 
 
 @pytest.mark.parametrize(

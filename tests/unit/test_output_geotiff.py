@@ -10,7 +10,7 @@ from rasterio.io import MemoryFile
 
 from icehouse_server.core.errors import FailedChunk
 from icehouse_server.output import encode
-from icehouse_server.testing.coverages import GEOBOXES, KINDS, joined, make_band, make_coverage
+from support.coverages import GEOBOXES, KINDS, joined, make_band, make_coverage
 
 
 @pytest.fixture

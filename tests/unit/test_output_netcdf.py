@@ -11,7 +11,7 @@ from rasterio.crs import CRS
 from icehouse_server.core.errors import FailedChunk
 from icehouse_server.output import encode
 from icehouse_server.output.netcdf import encode_netcdf
-from icehouse_server.testing.coverages import GEOBOXES, KINDS, joined, make_band, make_coverage
+from support.coverages import GEOBOXES, KINDS, joined, make_band, make_coverage
 
 assert odc.geo.xr  # registers the accessor
 

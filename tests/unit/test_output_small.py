@@ -9,9 +9,9 @@ from rasterio.io import MemoryFile
 
 from icehouse_server.core.errors import TooLargeError
 from icehouse_server.output import encode
-from icehouse_server.output.json_ import encode_json
+from icehouse_server.output.coveragejson import encode_json
 from icehouse_server.output.png import png_bytes
-from icehouse_server.testing.coverages import GEOBOXES, KINDS, POLAR, joined, make_band, make_coverage
+from support.coverages import GEOBOXES, KINDS, POLAR, joined, make_band, make_coverage
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

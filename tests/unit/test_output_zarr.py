@@ -15,7 +15,7 @@ from xarray.backends.zarr import FillValueCoder
 
 from icehouse_server.core.errors import FailedChunk
 from icehouse_server.output import encode, zipparts
-from icehouse_server.testing.coverages import GEOBOXES, KINDS, POLAR, joined, make_band, make_coverage
+from support.coverages import GEOBOXES, KINDS, POLAR, joined, make_band, make_coverage
 
 assert odc.geo.xr  # registers the accessor
 

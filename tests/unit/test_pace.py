@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icehouse_server.core.pace import LONGEST, SHORTEST, Pace
+from icehouse_server.core.rates import LONGEST, SHORTEST, Pace
 
 
 def test_nothing_measured_is_a_guess():

@@ -12,8 +12,8 @@ from PIL import Image
 
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.style import Style
-from icehouse_server.output import legend_png, pictures
-from icehouse_server.output.pictures import Indexed, colour_table, encode_picture
+from icehouse_server.output import legend_png, map_tile
+from icehouse_server.output.map_tile import Indexed, colour_table, encode_picture
 from icehouse_server.testing.fakes import tiny_spec
 
 
@@ -28,7 +28,7 @@ def test_a_palette_changes_no_pixel(table, seed, colours, shown):
     numbers = random.integers(0, colours, (64, 64)).astype(np.uint8)
     where = random.random((64, 64)) <= shown
     wanted = colour_table(table)[numbers]
-    picture = pictures._coloured(np.where(where, numbers, 0).astype(np.uint8), where, colour_table(table))
+    picture = map_tile._coloured(np.where(where, numbers, 0).astype(np.uint8), where, colour_table(table))
     got = decoded(encode_picture(picture, "png"))
     np.testing.assert_array_equal(got[where], wanted[where])
     assert (got[~where][:, 3] == 0).all()
@@ -38,9 +38,9 @@ def test_all_colours_and_a_hole_are_no_palette():
     numbers = np.arange(256, dtype=np.uint8).repeat(2).reshape(16, 32)
     where = np.ones(numbers.shape, dtype=bool)
     table = colour_table("viridis")
-    assert isinstance(pictures._coloured(numbers, where, table), Indexed)
+    assert isinstance(map_tile._coloured(numbers, where, table), Indexed)
     where[0, 0] = False
-    assert not isinstance(pictures._coloured(numbers, where, table), Indexed)
+    assert not isinstance(map_tile._coloured(numbers, where, table), Indexed)
 
 
 def test_a_part_that_is_cut_off_is_transparent_and_the_table_stays_as_it_was():
@@ -48,7 +48,7 @@ def test_a_part_that_is_cut_off_is_transparent_and_the_table_stays_as_it_was():
     before = table.copy()
     numbers = np.full((8, 8), 100, dtype=np.uint8)
     where = np.tri(8, dtype=bool)
-    cut = pictures.cut(Indexed(numbers=numbers, colours=table), where)
+    cut = map_tile.cut(Indexed(numbers=numbers, colours=table), where)
     np.testing.assert_array_equal(cut[where], before[numbers][where])
     assert (cut[~where][:, 3] == 0).all()
     np.testing.assert_array_equal(table, before)

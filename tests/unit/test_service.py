@@ -34,7 +34,7 @@ from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, 
 from icehouse_server.service import Ask, CoverageService, ServiceSettings
 from icehouse_server.store import Store, StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
-from icehouse_server.testing.stores import open_store
+from support.stores import open_store
 
 SPEC = tiny_spec(chunk=32)  # 5 x 7 chunks, too long to be stored inline
 VOID = frozenset({(4, 6)})
@@ -336,8 +336,8 @@ async def test_a_plan_fetches_nothing_and_voids_are_counted(tmp_path, pool):
 
 
 async def test_large_answers_take_turns_and_one_that_hangs_holds_up_nobody(tmp_path, pool, monkeypatch):
-    monkeypatch.setattr("icehouse_server.service.coverages._LARGE_BYTES", 0)
-    monkeypatch.setattr("icehouse_server.service.coverages._LARGE_PATIENCE", 0.2)
+    monkeypatch.setattr("icehouse_server.service.coverage._LARGE_BYTES", 0)
+    monkeypatch.setattr("icehouse_server.service.coverage._LARGE_PATIENCE", 0.2)
     async with daemon(tmp_path, pool) as d:
         d.service._large = asyncio.Semaphore(1)
         (await d.load()).close()

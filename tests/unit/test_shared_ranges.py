@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from icehouse_server.core.errors import SourceUnavailableError
-from icehouse_server.sources.shared import SharedRanges
+from icehouse_server.sources.http.shared_ranges import SharedRanges
 
 
 def key(start, stop=None):

@@ -31,12 +31,12 @@ from icehouse_server.store import (
     Store,
     StoreSettings,
 )
-from icehouse_server.store.collection import Shared
-from icehouse_server.store.index import Index
-from icehouse_server.store.room import Room
+from icehouse_server.store.disk_quota import Room
+from icehouse_server.store.repository.collection import Shared
+from icehouse_server.store.repository.index import Index
 from icehouse_server.store.usage import Usage
 from icehouse_server.testing.fakes import Truth, tiny_spec
-from icehouse_server.testing.stores import open_store
+from support.stores import open_store
 
 SPEC = tiny_spec(chunk=32)  # noise of 32 x 32 float32 is too long to be stored inline
 DEM, MASK = SPEC.bands

@@ -11,8 +11,8 @@ from zarr.core.buffer import cpu
 from zarr.storage import MemoryStore
 
 from icehouse_server.core.collection import DTYPES
-from icehouse_server.store.codec import zarr_compressors
-from icehouse_server.store.metadata import array_document, dumped, group_document
+from icehouse_server.store.layout.codec import zarr_compressors
+from icehouse_server.store.layout.metadata import array_document, dumped, group_document
 
 FILLS = {"f": (0.0, -9999.0, 0.1, np.nan, np.inf, -np.inf), "i": (0, -1, 7), "u": (0, 1, 255)}
 

@@ -15,11 +15,11 @@ from icehouse_server.core.ports import FilledChunk
 from icehouse_server.downloads import Downloads, DownloadSettings, Supply
 from icehouse_server.service import Ask, CoverageService, ServiceSettings
 from icehouse_server.store import StoreSettings
-from icehouse_server.store.notes import Notes
+from icehouse_server.store.sidecar import Notes
 from icehouse_server.store.usage import Usage
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec
-from icehouse_server.testing.faulty import Calls, Failing, storage_error
-from icehouse_server.testing.stores import open_store
+from support.faulty import Calls, Failing, storage_error
+from support.stores import open_store
 
 SPEC = tiny_spec(chunk=32)
 DEM = SPEC.band("dem")

@@ -7,11 +7,11 @@ import re
 import pytest
 from rio_tiler.colormap import cmap
 
-from icehouse_server.api.styles import known_rescale
+from icehouse_server.api.parameters.styles import known_rescale
+from icehouse_server.collections import read_collections
+from icehouse_server.collections.loader import parse_collection
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.style import Style, colormap_names
-from icehouse_server.settings import read_collections
-from icehouse_server.settings.files import parse_collection
 
 FILE = """
 id = "lake"

@@ -18,14 +18,14 @@ import zarr
 from odc.geo.geobox import GeoBox
 from zarr.codecs import BloscCodec
 
+from icehouse_server.collections.loader import parse_collection
 from icehouse_server.core.errors import BadParameterError, DiskFullError, RepositoryForeignError
 from icehouse_server.core.grid import Window
-from icehouse_server.service.peer_patches import Left, collection_of
-from icehouse_server.service.takeover import take_over
-from icehouse_server.settings.files import parse_collection
-from icehouse_server.store import FolderLock, StoreSettings, peek
-from icehouse_server.store.smart_geocubes import PeerCube
-from icehouse_server.testing.stores import open_store
+from icehouse_server.migrate.smart_geocubes.cube import PeerCube
+from icehouse_server.migrate.smart_geocubes.importer import take_over
+from icehouse_server.migrate.smart_geocubes.patches import Left, collection_of
+from icehouse_server.store import FolderLock, StoreSettings, inspect_repository
+from support.stores import open_store
 
 TILED = """
 id = "heights"
@@ -319,7 +319,7 @@ async def test_a_second_run_takes_nothing_and_a_chunk_that_is_there_is_left(tmp_
 async def test_a_run_that_is_ended_keeps_what_it_committed_and_the_next_goes_on(
     tmp_path, tiled, pool, monkeypatch
 ):
-    monkeypatch.setattr("icehouse_server.service.takeover._GROUP_CHUNKS", 2)
+    monkeypatch.setattr("icehouse_server.migrate.smart_geocubes.importer._GROUP_CHUNKS", 2)
     await asyncio.to_thread(make_heights, tmp_path / "cube", [(3, 1), (1, 3)])
 
     def end_it(done, cells_of_cube):
@@ -481,7 +481,9 @@ async def test_the_title_says_the_collection_or_the_caller_must(tmp_path, tiled,
     assert "trend-2019" in refused.value.hint
     assert "heights" not in refused.value.hint
     with pytest.raises(BadParameterError, match="same grid"):
-        await take_over(vague, tiled, await peek(tiled, tmp_path / "none", pool), pool=pool, told=print)
+        await take_over(
+            vague, tiled, await inspect_repository(tiled, tmp_path / "none", pool), pool=pool, told=print
+        )
 
 
 async def test_what_is_no_cube_is_refused(tmp_path, pool):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from affine import Affine
 
-from icehouse_server.testing import pixels, terrain, world
-from icehouse_server.testing.pgc import ASSETS, parse_key, tile_of, tile_of_item
+from icehouse_server.demo import pixels, terrain, world
+from icehouse_server.demo.pgc import ASSETS, parse_key, tile_of, tile_of_item
 
 PLACES = {"arcticdem": (-760_000.0, 2_650_000.0), "rema": (-2_450_000.0, 1_350_000.0)}
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from icehouse_server.collections import read_collections
 from icehouse_server.core.errors import BadParameterError, UnknownTmsError
 from icehouse_server.core.footprint import footprint
 from icehouse_server.core.levels import best_level
@@ -20,7 +21,6 @@ from icehouse_server.core.tile_matrix_sets import (
     tile_matrix_sets,
     zooms_of,
 )
-from icehouse_server.settings import read_collections
 
 SPECS = read_collections(None)
 

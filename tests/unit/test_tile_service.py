@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from starlette.requests import Request
 
-from icehouse_server.api import tilesets
-from icehouse_server.api.wmts import capabilities
+from icehouse_server.api.routes import tilesets
+from icehouse_server.api.routes.wmts import capabilities
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.limits import Limits

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icehouse_server.collections.loader import read_collections
 from icehouse_server.core.grid import Window
-from icehouse_server.settings.files import read_collections
-from icehouse_server.sources.stac_settings import parse_source
-from icehouse_server.testing import pgc
+from icehouse_server.demo import pgc
+from icehouse_server.sources.stac.settings import parse_source
 
 SPECS = read_collections(None)
 TILINGS = {

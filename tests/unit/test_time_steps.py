@@ -18,7 +18,7 @@ from PIL import Image
 
 from icehouse._dataset import build
 from icehouse._wire import decode
-from icehouse_server.api.collections import collection_document
+from icehouse_server.api.routes.collections import collection_document
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import (
     BadParameterError,
@@ -34,9 +34,9 @@ from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, 
 from icehouse_server.output import encode
 from icehouse_server.service import Ask, CoverageService, JobKind, Jobs, JobSettings, Order, ServiceSettings
 from icehouse_server.store import StoreSettings
-from icehouse_server.testing.coverages import joined
 from icehouse_server.testing.fakes import ScriptedSource, Truth, keys_of, tiny_spec
-from icehouse_server.testing.stores import open_store
+from support.coverages import joined
+from support.stores import open_store
 
 
 def day(number, month=1):

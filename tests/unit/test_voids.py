@@ -14,9 +14,9 @@ from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import FilledChunk
 from icehouse_server.store import StoreSettings
-from icehouse_server.store import collection as collection_module
+from icehouse_server.store.repository import collection as collection_module
 from icehouse_server.testing.fakes import tiny_spec
-from icehouse_server.testing.stores import open_store
+from support.stores import open_store
 
 
 @pytest.mark.parametrize("chunk", [16, 1024])

@@ -11,7 +11,7 @@ import pytest
 
 from icehouse_server.core.errors import DiskFullError, ShuttingDownError, StoreError
 from icehouse_server.core.ports import FilledChunk, Provenance
-from icehouse_server.store.writer import MAX_GROUP_CHUNKS, EncodedChunk, Writer, message, metadata
+from icehouse_server.store.repository.writer import MAX_GROUP_CHUNKS, EncodedChunk, Writer, message, metadata
 from icehouse_server.testing.fakes import tiny_spec
 
 SPEC = tiny_spec()

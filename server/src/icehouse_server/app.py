@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
 from icehouse_server.api import ApiState, Metrics, Streams, TokenRule, create_api
+from icehouse_server.collections import read_collections
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.limits import Limits
@@ -32,7 +33,7 @@ from icehouse_server.service import (
     TileService,
     TileSettings,
 )
-from icehouse_server.settings import Settings, read_collections, user_collections_dir
+from icehouse_server.settings import Settings, user_collections_dir
 from icehouse_server.sources import EarthEngineSettings, SourceContext, create_source
 from icehouse_server.store import (
     FolderLock,

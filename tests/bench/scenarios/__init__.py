@@ -9,8 +9,8 @@ from scenarios import cold, composites, earthengine, growth, output, tiles, toge
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support.bench import Bench
-    from support.measure import Result
+    from harness.bench import Bench
+    from harness.measure import Result
 
 SCENARIOS: Final[dict[str, Callable[[Bench], list[Result]]]] = {
     "warm-1000": warm.small,

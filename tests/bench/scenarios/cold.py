@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import psutil
 import rasterio
-from support import places
-from support.bench import Bench, same
-from support.measure import Check, Figure, Result, faster, within
+from harness import places
+from harness.bench import Bench, same
+from harness.measure import Check, Figure, Result, faster, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.places import Place
     from rasterio.windows import Window
-    from support.places import Place
 
 _PEER_2M_BYTES = 9e9
 """Memory that must be free for the peer to load one tile of 2 m."""

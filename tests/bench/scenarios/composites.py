@@ -9,17 +9,17 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import pystac_client
-from support import places
-from support.bench import BANDWIDTH, LATENCY, Bench, same
-from support.measure import Figure, Result, within
-from support.processes import Worker
+from harness import places
+from harness.bench import BANDWIDTH, LATENCY, Bench, same
+from harness.measure import Figure, Result, within
+from harness.processes import Worker
 
-from icehouse_server.testing import earth_world
+from support.earth_search import world
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support.places import Place
+    from harness.places import Place
 
 _COLLECTION: Final = "sentinel-2-l2a-monthly"
 _BOUNDS: Final = (268_760, 5_328_020, 289_740, 5_339_000)
@@ -84,15 +84,15 @@ def _collections(bench: Bench) -> Path:
 def _items(bench: Bench, month: str) -> list[dict[str, Any]]:
     """The scenes of a month around the place, with the stand-in's own addresses; their files are built."""
     client = pystac_client.Client.open(bench.earth_search.open_stac_url)
-    search = client.search(collections=[earth_world.SENTINEL_2], bbox=_BOX, datetime=month)
+    search = client.search(collections=[world.SENTINEL_2], bbox=_BOX, datetime=month)
     items = [item.to_dict() for item in search.items()]
     keys = (
         scene.key(asset)
         for item in items
-        if (scene := earth_world.scene_of_item(earth_world.SENTINEL_2, item["id"]))
+        if (scene := world.scene_of_item(world.SENTINEL_2, item["id"]))
         for asset in (*_BANDS, "scl")
     )
-    bench.earth_search.prepare([f"{earth_world.BUCKET}/{key}" for key in keys])
+    bench.earth_search.prepare([f"{world.BUCKET}/{key}" for key in keys])
     return items
 
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
-from support import places
-from support.bench import BANDWIDTH, Bench
-from support.measure import Check, Figure, Result
-from support.processes import Worker
+from harness import places
+from harness.bench import BANDWIDTH, Bench
+from harness.measure import Check, Figure, Result
+from harness.processes import Worker
 
 if TYPE_CHECKING:
-    from support.places import Place
+    from harness.places import Place
 
-    from icehouse_server.testing.standins import Counters
+    from icehouse_server.demo.standins import Counters
 
 _LATENCY: Final = 0.3
 """Seconds before each answer."""

@@ -13,19 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import icechunk
-from support import places
-from support.measure import Check, Figure, Result
+from harness import places
+from harness.measure import Check, Figure, Result
 from zarr.core.buffer import cpu
 
-from icehouse_server.settings import read_collections
-from icehouse_server.store import StoreSettings, layout
-from icehouse_server.testing.stores import open_store
+from icehouse_server.collections import read_collections
+from icehouse_server.store import StoreSettings
+from icehouse_server.store.layout import layout
+from support.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from support.bench import Bench
+    from harness.bench import Bench
 
     from icehouse_server.core.collection import CollectionSpec
     from icehouse_server.testing.daemon import DaemonProcess

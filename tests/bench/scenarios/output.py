@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from support import places
-from support.bench import Bench, alternately, same
-from support.environments import python_of
-from support.measure import Figure, Result, faster
-from support.processes import Worker, server
+from harness import places
+from harness.bench import Bench, alternately, same
+from harness.environments import python_of
+from harness.measure import Figure, Result, faster
+from harness.processes import Worker, server
 
 if TYPE_CHECKING:
     from collections.abc import Callable

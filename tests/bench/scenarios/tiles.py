@@ -8,10 +8,10 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from support.bench import Bench, alternately
-from support.environments import python_of
-from support.measure import Check, Figure, Result, faster
-from support.processes import Worker, server
+from harness.bench import Bench, alternately
+from harness.environments import python_of
+from harness.measure import Check, Figure, Result, faster
+from harness.processes import Worker, server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

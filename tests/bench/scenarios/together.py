@@ -7,18 +7,18 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from support import places
-from support.bench import LATENCY, Bench
-from support.measure import Check, Figure, Result, within
-from support.processes import Worker
+from harness import places
+from harness.bench import LATENCY, Bench
+from harness.measure import Check, Figure, Result, within
+from harness.processes import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from support.places import Place
+    from harness.places import Place
 
+    from icehouse_server.demo.standins import Counters
     from icehouse_server.testing.daemon import DaemonProcess
-    from icehouse_server.testing.standins import Counters
 
 _WORKERS = 32
 _STREAMS = 6

@@ -7,15 +7,15 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-from support import places
-from support.bench import Bench, alternately, same
-from support.measure import Check, Figure, Result, faster, within
-from support.processes import Worker, server
+from harness import places
+from harness.bench import Bench, alternately, same
+from harness.measure import Check, Figure, Result, faster, within
+from harness.processes import Worker, server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support.places import Place
+    from harness.places import Place
 
 _ROUNDS = 3
 _PROCESSES = 8

@@ -7,11 +7,20 @@ from importlib.resources import files
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
-from icehouse_server.api import (
+from icehouse_server.api.middleware.guards import HeadAsGet, HostGuard, RequestLog, SizeLimits
+from icehouse_server.api.middleware.tokens import TokenGuard, TokenRule, guarded_operations, reading_paths
+from icehouse_server.api.observability.metrics import Metrics, TrafficSnapshot
+from icehouse_server.api.openapi import description
+from icehouse_server.api.parameters.unknown_parameters import (
+    refuse_other_media_types,
+    refuse_unread_parameters,
+)
+from icehouse_server.api.responses import problems
+from icehouse_server.api.responses.event_streams import Streams
+from icehouse_server.api.routes import (
     collections,
     coverage,
     cube,
-    description,
     health,
     inventory,
     jobs,
@@ -20,19 +29,13 @@ from icehouse_server.api import (
     page,
     plan,
     points,
-    problems,
     status,
-    tile_matrices,
+    tile_matrix_sets,
     tiles,
     tilesets,
     wmts,
 )
-from icehouse_server.api.events import Streams
-from icehouse_server.api.guards import HeadAsGet, HostGuard, RequestLog, SizeLimits
-from icehouse_server.api.metrics import Metrics, TrafficSnapshot
 from icehouse_server.api.state import ApiState
-from icehouse_server.api.strict import refuse_other_media_types, refuse_unread_parameters
-from icehouse_server.api.tokens import TokenGuard, TokenRule, guarded_operations, reading_paths
 
 __all__ = [
     "ApiState",
@@ -61,7 +64,7 @@ _MODULES = (
     cube,
     tiles,
     tilesets,
-    tile_matrices,
+    tile_matrix_sets,
     wmts,
     legends,
     inventory,

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from icehouse_server.api.events import Shared, Streams
-from icehouse_server.api.metrics import Metrics
+from icehouse_server.api.observability.metrics import Metrics
+from icehouse_server.api.responses.event_streams import Shared, Streams
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.service import (
     CoverageService,

@@ -4,7 +4,16 @@ import sys
 
 import typer
 
-from icehouse_server.cli import collections, config, demo, jobs, queries, serve, status, takeover
+from icehouse_server.cli import (
+    collection_commands,
+    config,
+    demo_command,
+    import_command,
+    job_commands,
+    region_commands,
+    serve_command,
+    status_command,
+)
 from icehouse_server.core.errors import IcehouseError
 
 app = typer.Typer(
@@ -15,18 +24,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serve.serve)
-app.command("demo")(demo.demo)
-app.command("load")(queries.load)
-app.command("plan")(queries.plan)
-app.command("seed")(jobs.seed)
-app.command("refresh")(jobs.refresh)
-app.command("truncate")(jobs.truncate)
-app.command("jobs")(jobs.jobs)
-app.command("gc")(jobs.gc)
-app.command("status")(status.status)
-app.command("import-smart-geocubes")(takeover.import_smart_geocubes)
-app.add_typer(collections.app, name="collections")
+app.command("serve")(serve_command.serve)
+app.command("demo")(demo_command.demo)
+app.command("load")(region_commands.load)
+app.command("plan")(region_commands.plan)
+app.command("seed")(job_commands.seed)
+app.command("refresh")(job_commands.refresh)
+app.command("truncate")(job_commands.truncate)
+app.command("jobs")(job_commands.jobs)
+app.command("gc")(job_commands.gc)
+app.command("status")(status_command.status)
+app.command("import-smart-geocubes")(import_command.import_smart_geocubes)
+app.add_typer(collection_commands.app, name="collections")
 app.add_typer(config.app, name="config")
 
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 import icehouse
 from icehouse_server.cli.daemon import Daemon, DaemonError
+from icehouse_server.demo.standins import StandIns
 from icehouse_server.testing.daemon import DaemonProcess, DaemonStartError
-from icehouse_server.testing.standins import StandIns
 
 _COLLECTION = "arcticdem-32m"
 _BBOX = (150.0, 65.0, 151.0, 65.5)

@@ -17,8 +17,8 @@ import uvicorn
 import uvloop
 
 from icehouse_server.api import ApiState
-from icehouse_server.api.connections import BoundedProtocol, ConnectionLimits, look_at
 from icehouse_server.app import create_app
+from icehouse_server.cli.bounded_protocol import BoundedProtocol, ConnectionLimits, look_at
 from icehouse_server.cli.logs import configure_logging
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.settings import Settings

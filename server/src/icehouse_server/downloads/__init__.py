@@ -1,8 +1,8 @@
 """Downloads: one flight a chunk, a fair and bounded queue, retries, and failures that stay local."""
 
+from icehouse_server.downloads.chunk_flights import Failure
 from icehouse_server.downloads.downloads import Downloads
 from icehouse_server.downloads.fetch import RetryPolicy
-from icehouse_server.downloads.flights import Failure
 from icehouse_server.downloads.values import BlockReport, DownloadSettings, Ensured, Priority, Supply
 
 __all__ = [

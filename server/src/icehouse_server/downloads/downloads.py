@@ -20,10 +20,10 @@ from icehouse_server.core.errors import (
     TooLargeError,
 )
 from icehouse_server.core.grid import ChunkKey, Window
-from icehouse_server.core.pace import Pace
-from icehouse_server.downloads.filling import Filling, keys_of
-from icehouse_server.downloads.flights import Failure, Flight, Flights, Job, State
-from icehouse_server.downloads.report import Counters, Trouble
+from icehouse_server.core.rates import Pace
+from icehouse_server.downloads.block_fetcher import Filling, keys_of
+from icehouse_server.downloads.chunk_flights import Failure, Flight, Flights, Job, State
+from icehouse_server.downloads.fetch_report import Counters, Trouble
 from icehouse_server.downloads.schedule import Schedule
 from icehouse_server.downloads.values import BlockReport, DownloadSettings, Ensured, Priority, Supply
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 
 import structlog
 
-from icehouse_server.downloads.flights import Job, State
+from icehouse_server.downloads.chunk_flights import Job, State
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ Everything here is synchronous and keeps no state; callers run it in a pool of t
 from icehouse_server.output.encoded import Encoded, Format
 from icehouse_server.output.formats import FORMATS, encode, negotiate
 from icehouse_server.output.legends import legend_of, legend_png
-from icehouse_server.output.pictures import PICTURES
+from icehouse_server.output.map_tile import PICTURES
 from icehouse_server.output.warp import clip, copy_piece, inside, warp_piece
 
 __all__ = [

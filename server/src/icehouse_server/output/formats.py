@@ -5,9 +5,9 @@ from types import MappingProxyType
 
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.errors import NotAcceptableError
+from icehouse_server.output.coveragejson import encode_json
 from icehouse_server.output.encoded import Encoded, Format
 from icehouse_server.output.geotiff import encode_geotiff
-from icehouse_server.output.json_ import encode_json
 from icehouse_server.output.netcdf import encode_netcdf
 from icehouse_server.output.npy import encode_npy
 from icehouse_server.output.png import encode_png

@@ -12,7 +12,7 @@ from rasterio.io import DatasetWriter, MemoryFile
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.ports import Pixels, Stack, Validity
 from icehouse_server.core.time import written
-from icehouse_server.output.cf import dataset_attrs
+from icehouse_server.output.cf_description import dataset_attrs
 from icehouse_server.output.crs import gdal_crs
 from icehouse_server.output.validity import equal, nodata_of, same, valid
 

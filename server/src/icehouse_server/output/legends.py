@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.style import Style
-from icehouse_server.output.pictures import Samples, colour_table
+from icehouse_server.output.map_tile import Samples, colour_table
 from icehouse_server.output.png import png_bytes
 
 _STOPS = 11

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from icehouse_server.core.coverage import Coverage
-from icehouse_server.output.cf import Value, Variable, describe
+from icehouse_server.output.cf_description import Value, Variable, describe
 
 if TYPE_CHECKING:
     import h5netcdf  # type: ignore[import-untyped]

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from icehouse_server.core.cf import xarray_fill
+from icehouse_server.core.cf_attributes import xarray_fill
 from icehouse_server.core.coverage import Coverage
-from icehouse_server.output.cf import Description, Value, Variable, describe
+from icehouse_server.output.cf_description import Description, Value, Variable, describe
 from icehouse_server.output.zipparts import stored_zip
 
 type Json = Mapping[str, object]

@@ -1,8 +1,8 @@
 """The service: what a request goes through, without HTTP."""
 
 from icehouse_server.downloads import Priority
-from icehouse_server.service.coverages import Answer, Ask, CoverageService, ServiceSettings
-from icehouse_server.service.cubes import CubeService, CubeSettings, Entry
+from icehouse_server.service.coverage import Answer, Ask, CoverageService, ServiceSettings
+from icehouse_server.service.cube import CubeService, CubeSettings, Entry
 from icehouse_server.service.inventory import (
     MOST_CELL,
     ChunkState,
@@ -12,11 +12,11 @@ from icehouse_server.service.inventory import (
     changes,
 )
 from icehouse_server.service.job import Job, JobKind, JobState, Order
-from icehouse_server.service.jobs import Jobs, JobSettings
-from icehouse_server.service.status import Amounts, Pulse, resident_bytes
+from icehouse_server.service.job_registry import Jobs, JobSettings
+from icehouse_server.service.monitors import FolderWatch, LoopWatch
+from icehouse_server.service.throughput import Amounts, Pulse, resident_bytes
 from icehouse_server.service.tiles import Tile, TileAsk, TilePlan, TileService, TileSettings
 from icehouse_server.service.trace import STAGES, Hits, Trace
-from icehouse_server.service.watch import FolderWatch, LoopWatch
 
 __all__ = [
     "MOST_CELL",

@@ -15,7 +15,7 @@ from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import FailedChunk, TooLargeError
 from icehouse_server.core.grid import ChunkKey, Window, tiles
 from icehouse_server.downloads import Downloads, Failure
-from icehouse_server.service.coverages import CoverageService, deadline
+from icehouse_server.service.coverage import CoverageService, deadline
 from icehouse_server.store import Index
 
 MOST_SQUARES = 10_000

@@ -17,8 +17,8 @@ from icehouse_server.core.pixel_chunks import chunk_numbers, pixels_in
 from icehouse_server.core.plan import Plan, Region, make_plan
 from icehouse_server.core.style import Style
 from icehouse_server.core.tile_matrix_sets import TilePlace, Zooms, zooms_of
-from icehouse_server.output.pictures import Sheet, cut, draw, encode_picture, hatch
-from icehouse_server.service.coverages import Ask, CoverageService
+from icehouse_server.output.map_tile import Sheet, cut, draw, encode_picture, hatch
+from icehouse_server.service.coverage import Ask, CoverageService
 from icehouse_server.service.trace import Trace
 
 _MOST_PIXELS = 2**24

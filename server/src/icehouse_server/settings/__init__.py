@@ -1,6 +1,6 @@
-"""Settings: one TOML file plus ``ICEHOUSE_*`` environment variables, and the collection files."""
+"""Settings: one TOML file plus ``ICEHOUSE_*`` environment variables."""
 
-from icehouse_server.settings.files import own_collections_dir, read_collections, user_collections_dir
+from icehouse_server.settings.folders import own_collections_dir, user_collections_dir
 from icehouse_server.settings.model import Settings
 from icehouse_server.settings.sources import Origin, SettingsInForce, load_settings
 
@@ -10,6 +10,5 @@ __all__ = [
     "SettingsInForce",
     "load_settings",
     "own_collections_dir",
-    "read_collections",
     "user_collections_dir",
 ]

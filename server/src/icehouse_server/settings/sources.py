@@ -1,19 +1,19 @@
 """Where settings come from: command line, environment, file, defaults; in that order of weight."""
 
-import difflib
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
 from icehouse_server.core.errors import ConfigurationError
+from icehouse_server.core.hints import guess, shortened
+from icehouse_server.core.toml_text import NotTomlError, read_toml
+from icehouse_server.settings.folders import user_config_dir
 from icehouse_server.settings.model import Settings
 
 PREFIX = "ICEHOUSE_"
@@ -25,10 +25,6 @@ checkout (docs/contribute.md)."""
 
 SECRETS = frozenset({"token"})
 """Settings whose values are shown nowhere."""
-
-
-_LONGEST = 200
-"""Characters of a value that a message repeats."""
 
 
 class Origin(StrEnum):
@@ -81,11 +77,6 @@ def load_settings(
         raise _explain(error, origins) from None
 
 
-def user_config_dir() -> Path:
-    """Return the user's configuration folder."""
-    return Path(platformdirs.user_config_dir("icehouse", appauthor=False))
-
-
 def _find_file(config: Path | None) -> Path | None:
     named = config or (Path(os.environ["ICEHOUSE_CONFIG"]) if os.environ.get("ICEHOUSE_CONFIG") else None)
     if named is not None:
@@ -134,33 +125,3 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> Configuratio
         f"{key} = {shown} ({origins.get(key, '')}): {message}",
         hint=(field.description or "") if field else "",
     )
-
-
-class NotTomlError(Exception):
-    """A text that is no TOML."""
-
-
-def read_toml(text: str) -> dict[str, Any]:
-    """Read a TOML document.
-
-    Raises:
-        NotTomlError: it is none, or nests deeper or holds longer numbers than can be read.
-    """
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise NotTomlError("it nests too deep") from None
-    except ValueError as error:  # TOMLDecodeError is one; dates and numbers out of bounds are others
-        raise NotTomlError(str(error)[:_LONGEST]) from None
-
-
-def shortened(value: object) -> str:
-    """Return a value as a message repeats it: not longer than helps."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-
-
-def guess(word: str, known: Mapping[str, object] | list[str]) -> str:
-    """Return a hint that names the nearest known word, or all of them."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"

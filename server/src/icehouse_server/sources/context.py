@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from icehouse_server.core.ports import Documents
-from icehouse_server.sources.hosts import Hosts
-from icehouse_server.sources.urls import mirrored
+from icehouse_server.sources.http.hosts import Hosts
+from icehouse_server.sources.http.urls import mirrored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,18 +3,23 @@
 Who takes a cube over imports ``store.smart_geocubes``: it needs xarray, which the daemon does not.
 """
 
-from icehouse_server.store.codec import DamagedError, frame_of
-from icehouse_server.store.collection import DROPPED_AT_ONCE, CollectionStore, DamagedChunksError, Lease
-from icehouse_server.store.cube import AxisChunk, Cube, make_cube
-from icehouse_server.store.decoded import DecodedCache
+from icehouse_server.store.disk_usage import folder_bytes
 from icehouse_server.store.documents import SqliteDocuments
-from icehouse_server.store.index import Index
+from icehouse_server.store.inspection import inspect_repository
+from icehouse_server.store.layout.codec import DamagedError, frame_of
+from icehouse_server.store.layout.cube import AxisChunk, Cube, make_cube
 from icehouse_server.store.lock import FolderLock
 from icehouse_server.store.maintenance import MaintenanceSettings
-from icehouse_server.store.notes import Notes
-from icehouse_server.store.peek import peek
+from icehouse_server.store.repository.collection import (
+    DROPPED_AT_ONCE,
+    CollectionStore,
+    DamagedChunksError,
+    Lease,
+)
+from icehouse_server.store.repository.decoded import DecodedCache
+from icehouse_server.store.repository.index import Index
+from icehouse_server.store.sidecar import Notes
 from icehouse_server.store.store import Store, StoreSettings
-from icehouse_server.store.upkeep import folder_bytes
 
 __all__ = [
     "DROPPED_AT_ONCE",
@@ -34,6 +39,6 @@ __all__ = [
     "StoreSettings",
     "folder_bytes",
     "frame_of",
+    "inspect_repository",
     "make_cube",
-    "peek",
 ]

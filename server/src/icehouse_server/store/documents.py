@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from icehouse_server.core.ports import StoredDocument
-from icehouse_server.store.notes import Notes
+from icehouse_server.store.sidecar import Notes
 
 
 class SqliteDocuments:

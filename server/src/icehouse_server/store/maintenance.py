@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import structlog
 
 from icehouse_server.core.errors import IcehouseError
-from icehouse_server.store.collection import DROPPED_AT_ONCE, CollectionStore, Shared
-from icehouse_server.store.refusals import refusals
-from icehouse_server.store.upkeep import folder_bytes
+from icehouse_server.store.disk_usage import folder_bytes
+from icehouse_server.store.repository.collection import DROPPED_AT_ONCE, CollectionStore, Shared
+from icehouse_server.store.translate_errors import refusals
 
 log = structlog.get_logger(__name__)
 

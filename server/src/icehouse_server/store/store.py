@@ -11,11 +11,11 @@ import structlog
 
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import IcehouseError, RepositoryForeignError, StoreError
-from icehouse_server.store.collection import CollectionStore, Shared
-from icehouse_server.store.decoded import DecodedCache
+from icehouse_server.store.disk_quota import Room
 from icehouse_server.store.maintenance import Maintenance, MaintenanceSettings
-from icehouse_server.store.notes import Notes
-from icehouse_server.store.room import Room
+from icehouse_server.store.repository.collection import CollectionStore, Shared
+from icehouse_server.store.repository.decoded import DecodedCache
+from icehouse_server.store.sidecar import Notes
 from icehouse_server.store.usage import Usage
 
 log = structlog.get_logger(__name__)

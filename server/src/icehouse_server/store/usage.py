@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from icehouse_server.core.grid import ChunkKey
-from icehouse_server.store.notes import Notes
+from icehouse_server.store.sidecar import Notes
 
 _MOST_UNSAVED = 50_000
 """Chunks whose use is kept in memory at most; further ones wait for the next save."""

@@ -72,7 +72,7 @@ class DaemonProcess:
     variables: Mapping[str, str] = field(default_factory=dict)
     """Of its environment, beside those of `settings`."""
     command: Sequence[str] = ("icehouse_server", "serve")
-    """What `python -m` runs; port and cache folder follow. `icehouse_server.testing.killed` is another."""
+    """What `python -m` runs; port and cache folder follow. `support.killed` is another."""
     tied: bool = True
     """Without it the daemon outlives us if we are killed; the tie makes its start a little slower."""
     deadline: float = _SECONDS

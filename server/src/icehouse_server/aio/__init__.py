@@ -1,0 +1,1 @@
+"""What every layer needs of asyncio, and no layer owns."""

@@ -1,0 +1,1 @@
+"""Metrics, and what the log line of a request says."""

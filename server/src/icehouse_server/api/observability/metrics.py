@@ -1,0 +1,376 @@
+"""Prometheus metrics: requests as they end, and the state of the parts when they are asked for."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from icehouse_server.api.observability.request_context import Note
+from icehouse_server.core.histogram import Distribution
+from icehouse_server.service import CoverageService, FolderWatch, Hits, Jobs, LoopWatch
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class HostTraffic(Protocol):
+    """What one host of a source was asked and what it sent."""
+
+    @property
+    def requests(self) -> int:
+        """Requests sent."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """Bytes received."""
+        ...
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        """Kind of error to how often it came."""
+        ...
+
+
+type TrafficSnapshot = Callable[[], Mapping[str, HostTraffic]]
+"""Returns the counters of every host asked so far."""
+
+
+class _Parts(Collector):
+    """Reads the parts when Prometheus asks. Runs on the event loop, as they do."""
+
+    def __init__(
+        self,
+        service: CoverageService,
+        jobs: Jobs,
+        traffic: TrafficSnapshot,
+        loop: LoopWatch,
+        folder: FolderWatch,
+        pools: Mapping[str, ThreadPoolExecutor],
+        hits: Hits,
+    ) -> None:
+        self._service = service
+        self._hits = hits
+        self._jobs = jobs
+        self._traffic = traffic
+        self._loop = loop
+        self._folder = folder
+        self._pools = pools
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the state of all parts."""
+        yield from self._downloads()
+        yield from self._fetches()
+        yield from self._repositories()
+        yield from self._commits()
+        yield from self._maintenance()
+        yield from self._memory()
+        yield from self._hosts()
+        yield _gauges("icehouse_jobs", "Jobs kept, by state.", "state", self._jobs.by_state)
+        yield _counter("icehouse_chunks_asked", "Chunks that requests needed.", self._hits.asked)
+        yield _counter("icehouse_chunks_found", "Those of them that were cached already.", self._hits.cached)
+        yield from self._process()
+
+    def _downloads(self) -> Iterator[Metric]:
+        downloads = self._service.downloads
+        settings = downloads.settings
+        yield _gauge("icehouse_flights", "Chunks under way or queued.", downloads.flights)
+        yield _gauge("icehouse_blocks_queued", "Blocks that wait to be fetched.", downloads.queued)
+        yield _gauge("icehouse_blocks_queued_limit", "Blocks that may wait.", settings.max_queued_blocks)
+        yield _gauge(
+            "icehouse_blocks_oldest_seconds",
+            "Time that the oldest waiting block has waited.",
+            downloads.oldest,
+        )
+        yield _gauge("icehouse_blocks_running", "Blocks under way.", downloads.running)
+        yield _gauge(
+            "icehouse_blocks_running_limit", "Blocks that may be under way.", settings.blocks_at_once
+        )
+        yield _gauges(
+            "icehouse_places_taken",
+            "Blocks of a collection under way.",
+            "collection",
+            downloads.running_by_collection,
+        )
+
+    def _fetches(self) -> Iterator[Metric]:
+        counters = self._service.downloads.counters
+        yield _counter("icehouse_blocks_fetched", "Blocks fetched.", counters.blocks_fetched)
+        yield _counter("icehouse_chunks_fetched", "Chunks fetched and committed.", counters.chunks_fetched)
+        yield _counter(
+            "icehouse_chunks_joined", "Chunks that were under way for somebody else.", counters.chunks_joined
+        )
+        yield _counters(
+            "icehouse_chunks_failed", "Chunks that could not be filled.", "kind", counters.chunks_failed
+        )
+        yield _counter(
+            "icehouse_chunks_left_alone",
+            "Chunks not asked for because they failed a moment before.",
+            counters.chunks_left_alone,
+        )
+        yield _counters("icehouse_retries", "Further tries of blocks, by cause.", "kind", counters.retries)
+        yield _histograms(
+            "icehouse_fetch_seconds",
+            "Time from a block's first request to its commit or failure.",
+            [({}, counters.fetch_seconds)],
+        )
+
+    def _hosts(self) -> Iterator[Metric]:
+        hosts = self._traffic()
+        yield _counters(
+            "icehouse_source_requests",
+            "Requests sent to sources.",
+            "host",
+            {host: traffic.requests for host, traffic in hosts.items()},
+        )
+        yield _counters(
+            "icehouse_source_bytes",
+            "Bytes received from sources.",
+            "host",
+            {host: traffic.bytes for host, traffic in hosts.items()},
+        )
+        errors = CounterMetricFamily(
+            "icehouse_source_errors", "Errors of sources, by kind.", labels=["host", "kind"]
+        )
+        for host, traffic in hosts.items():
+            for kind, count in traffic.errors.items():
+                errors.add_metric([host, kind], count)
+        yield errors
+
+    def _repositories(self) -> Iterator[Metric]:
+        collections = self._service.store.collections
+        yield _gauges(
+            "icehouse_chunks_cached",
+            "Chunks in the repository.",
+            "collection",
+            {name: len(collection.index) for name, collection in collections.items()},
+        )
+        yield _gauges(
+            "icehouse_leases",
+            "Snapshots pinned by readers.",
+            "collection",
+            {name: collection.leases for name, collection in collections.items()},
+        )
+        yield _counters(
+            "icehouse_damaged_chunks",
+            "Stored chunks that could not be read back.",
+            "collection",
+            {name: collection.damaged for name, collection in collections.items()},
+        )
+        free = self._folder.last.free
+        yield _gauge(
+            "icehouse_disk_free_bytes",
+            "Free on the cache folder's disk.",
+            float("nan") if free is None else free,
+        )
+        yield _gauge(
+            "icehouse_disk_floor_bytes", "Below it nothing is fetched.", self._service.settings.disk_floor
+        )
+
+    def _commits(self) -> Iterator[Metric]:
+        writers = {name: collection.writer for name, collection in self._service.store.collections.items()}
+        yield _counters(
+            "icehouse_commits",
+            "Commits.",
+            "collection",
+            {name: writer.commits for name, writer in writers.items()},
+        )
+        yield _histograms(
+            "icehouse_commit_seconds",
+            "Time of a commit, until its chunks can be read.",
+            [({"collection": name}, writer.figures.seconds) for name, writer in writers.items()],
+        )
+        yield _histograms(
+            "icehouse_commit_chunks",
+            "Chunks of a commit.",
+            [({"collection": name}, writer.figures.chunks) for name, writer in writers.items()],
+        )
+        failed = CounterMetricFamily(
+            "icehouse_commits_failed", "Commits that failed, by kind.", labels=["collection", "kind"]
+        )
+        for name, writer in writers.items():
+            for kind, count in writer.figures.failed.items():
+                failed.add_metric([name, kind], count)
+        yield failed
+        yield _gauges(
+            "icehouse_commit_under_way_seconds",
+            "Time since the commit under way began.",
+            "collection",
+            {name: writer.figures.under_way for name, writer in writers.items()},
+        )
+
+    def _maintenance(self) -> Iterator[Metric]:
+        store = self._service.store
+        counters = store.maintenance.counters
+        yield _gauge("icehouse_cache_bytes", "Bytes that the repositories take on disk.", store.room.bytes)
+        yield _gauge(
+            "icehouse_cache_bytes_limit",
+            "Bytes that they may take.",
+            float("inf") if store.room.limit is None else store.room.limit,
+        )
+        yield _counter("icehouse_maintenance_runs", "Runs of maintenance.", counters.runs)
+        yield _counter(
+            "icehouse_maintenance_failures", "Runs that a repository or the disk refused.", counters.failures
+        )
+        yield _counter("icehouse_maintenance_seconds", "Time spent in maintenance.", counters.seconds)
+        yield _counter("icehouse_evicted_chunks", "Chunks evicted.", counters.evicted)
+        yield _counter("icehouse_expired_snapshots", "Snapshots expired.", counters.snapshots_expired)
+        yield _counter("icehouse_freed_bytes", "Bytes of garbage deleted.", counters.bytes_freed)
+
+    def _memory(self) -> Iterator[Metric]:
+        budget, decoded = self._service.budget, self._service.store.decoded
+        yield _gauge("icehouse_answer_bytes", "Memory that answers hold.", budget.held)
+        yield _gauge("icehouse_answer_bytes_limit", "Memory that answers may hold.", budget.total)
+        yield _gauge("icehouse_answers_waiting", "Answers that wait for memory.", budget.waiting)
+        yield _gauge("icehouse_decoded_bytes", "Memory of the decoded-chunk cache.", decoded.bytes)
+        yield _gauge("icehouse_decoded_chunks", "Chunks in it.", len(decoded))
+        yield _counter("icehouse_decoded_evicted", "Chunks that made room in it.", decoded.evicted)
+        yield _counter("icehouse_decoded_hits", "Chunks found decoded in memory.", decoded.hits)
+        yield _counter("icehouse_decoded_misses", "Chunks not found decoded.", decoded.misses)
+
+    def _process(self) -> Iterator[Metric]:
+        yield _histograms(
+            "icehouse_loop_delay_seconds",
+            "By how much the event loop woke too late, seen four times a second.",
+            [({}, self._loop.delays)],
+        )
+        yield _gauge(
+            "icehouse_loop_delay_worst_seconds",
+            "The longest such delay of the last minute.",
+            self._loop.worst(),
+        )
+        yield _gauge("icehouse_tasks", "Tasks of the event loop.", len(asyncio.all_tasks()))
+        yield _gauge("icehouse_threads", "Threads.", threading.active_count())
+        yield _gauges(
+            "icehouse_pool_queued",
+            "Work that waits for a thread.",
+            "pool",
+            {name: _waiting(pool) for name, pool in self._pools.items()},
+        )
+
+
+def _waiting(pool: ThreadPoolExecutor) -> int:
+    return pool._work_queue.qsize()  # noqa: SLF001 - there is no other way to know, and none that costs nothing
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)
+
+
+def _counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _histograms(name: str, text: str, values: Sequence[tuple[Mapping[str, str], Distribution]]) -> Metric:
+    """Make a histogram of distributions, each with its labels; the same names in all of them."""
+    family = HistogramMetricFamily(name, text, labels=list(values[0][0]) if values else [])
+    for labels, distribution in values:
+        family.add_metric(list(labels.values()), list(_cumulative(distribution)), distribution.total)
+    return family
+
+
+def _cumulative(distribution: Distribution) -> Iterable[tuple[str, float]]:
+    below = 0
+    for bound, count in zip((*distribution.bounds, "+Inf"), distribution.counts, strict=True):
+        below += count
+        yield str(bound), below
+
+
+class Metrics:
+    """The registry of one daemon.
+
+    Attributes:
+        hits: how many of the chunks that requests needed were cached.
+
+    Args:
+        service: what is read.
+        jobs: counted by state.
+        traffic: counters of the sources' hosts.
+        loop: the event loop's delays.
+        folder: the cache folder's disk.
+        pools: pools of threads by name.
+    """
+
+    def __init__(
+        self,
+        service: CoverageService,
+        jobs: Jobs,
+        traffic: TrafficSnapshot,
+        *,
+        loop: LoopWatch,
+        folder: FolderWatch,
+        pools: Mapping[str, ThreadPoolExecutor],
+    ) -> None:
+        self._registry = CollectorRegistry()
+        hits = Hits()
+        self._registry.register(_Parts(service, jobs, traffic, loop, folder, pools, hits))
+        ProcessCollector(registry=self._registry)
+        self._requests = Counter(
+            "icehouse_requests", "Requests answered.", ["route", "method", "status"], registry=self._registry
+        )
+        self._seconds = Histogram(
+            "icehouse_request_seconds",
+            "Time from a request's arrival to the last byte of its answer.",
+            ["route"],
+            registry=self._registry,
+            buckets=_BUCKETS,
+        )
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._problems = Counter(
+            "icehouse_problems", "Problems answered, by kind.", ["kind"], registry=self._registry
+        )
+        self._answers = Counter(
+            "icehouse_answers",
+            "Answers with pixels, by format and by how the cache was met.",
+            ["format", "cache"],
+            registry=self._registry,
+        )
+        self.hits = hits
+        self._gone = Counter(
+            "icehouse_clients_gone", "Clients that hung up before their answer.", registry=self._registry
+        )
+
+    def observe(self, route: str, method: str, status: int, seconds: float, note: Note) -> None:
+        """Count a request that has ended."""
+        series = self._series.get((route, method, status))
+        if series is None:  # labels() costs more than counting does
+            series = self._requests.labels(route, method, str(status)), self._seconds.labels(route)
+            self._series[route, method, status] = series
+        requests, durations = series
+        requests.inc()
+        durations.observe(seconds)
+        if note.kind:
+            self._problems.labels(note.kind).inc()
+        if note.trace is not None:
+            self.hits.note(note.trace)
+        if note.cache:
+            self._answers.labels(note.format, note.cache).inc()
+        if note.gone:
+            self._gone.inc()
+
+    def render(self) -> bytes:
+        """Return the text exposition format."""
+        return generate_latest(self._registry)

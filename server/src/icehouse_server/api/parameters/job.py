@@ -1,0 +1,234 @@
+"""The query parameters and the body of what starts a job."""
+
+import json
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
+from pydantic import Field, WithJsonSchema
+
+from icehouse_server.api.openapi import schemas
+from icehouse_server.api.openapi.schemas import nullable
+from icehouse_server.api.parameters import parsers, queries
+from icehouse_server.api.parameters.coverage import CoverageBody, CoverageQuery, RegionBody, Whole, in_body
+from icehouse_server.core.collection import BandSpec, CollectionSpec
+from icehouse_server.core.errors import BadBodyError, BadParameterError
+from icehouse_server.core.plan import Region
+from icehouse_server.service import Ask, JobKind, Order, Priority
+
+_LONGEST_GEOMETRY = 2000
+"""Characters of a polygon that are kept to show it: a job lives long, and a polygon may be a megabyte."""
+
+_BOX: schemas.Schema = {
+    "type": "array",
+    "items": {"type": "number"},
+    "minItems": 4,
+    "maxItems": 4,
+    "description": "minx, miny, maxx, maxy; lon/lat by default; the first above the third crosses 180.",
+    "examples": [[150, 65, 151, 65.5]],
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobQuery:
+    """Query parameters, as text."""
+
+    bbox: Annotated[
+        str | None,
+        Query(description="minx,miny,maxx,maxy; lon/lat by default; the first above the third crosses 180."),
+        WithJsonSchema(schemas.BBOX),
+    ] = None
+    bbox_crs: queries.BboxCrs = None
+    properties: Annotated[
+        str | None, Query(description="Bands, between commas."), WithJsonSchema(schemas.BANDS)
+    ] = None
+    bands: queries.Bands = None
+
+    datetime: queries.Datetime = None
+
+    level: Annotated[
+        str | None,
+        Query(description="Level; left out: a seed is of the one that a load reads, others of all cached."),
+        WithJsonSchema(schemas.LEVEL),
+    ] = None
+
+    @property
+    def everything(self) -> bool:
+        """True where the whole collection is asked for in words."""
+        return False
+
+    def given(self) -> dict[str, str]:
+        """Return what is given, by the caller's names."""
+        values = {
+            "bbox": self.bbox,
+            "bbox-crs": self.bbox_crs,
+            "properties": self.properties,
+            "bands": self.bands,
+            "datetime": self.datetime,
+            "level": self.level,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def names(self) -> list[str] | None:
+        """Return the bands that are named."""
+        if self.properties is None:
+            return parsers.parse_bands(self.bands, "bands")
+        if self.bands is not None:
+            raise BadParameterError("bands", "bands: it means the same as properties; give one of them")
+        return parsers.parse_bands(self.properties, "properties")
+
+    def ask(self, spec: CollectionSpec) -> Ask | None:
+        """Return the region, or None where none is given."""
+        query = CoverageQuery(bbox=self.bbox, bbox_crs=self.bbox_crs)
+        return None if self.bbox is None and self.bbox_crs is None else query.ask(spec)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedQuery(JobQuery):
+    """The same, with a word for the whole collection."""
+
+    all_: Annotated[
+        Literal["true", "false"], Query(alias="all", description="true: the whole collection.")
+    ] = "false"
+
+    @property
+    def everything(self) -> bool:
+        """True where the whole collection is asked for in words."""
+        return self.all_ == "true"
+
+
+class JobBody(RegionBody):
+    """A region by JSON body: a bbox, an exact geobox, or a GeoJSON polygon, of which the bbox counts."""
+
+    bbox: Annotated[
+        list[Annotated[float, Field(allow_inf_nan=False)]] | None,
+        Field(min_length=4, max_length=4),
+        nullable(_BOX),
+    ] = None
+    bbox_crs: Annotated[str | None, Field(alias="bbox-crs"), nullable(schemas.CRS)] = None
+    level: Annotated[Whole | None, nullable(schemas.LEVEL)] = None
+
+    @property
+    def everything(self) -> bool:
+        """True where the whole collection is asked for in words."""
+        return False
+
+    def given(self) -> dict[str, Any]:  # Any: JSON
+        """Return what is given, by the caller's names."""
+        return self.model_dump(by_alias=True, exclude_none=True, exclude={"all_"})
+
+    def names(self) -> list[str] | None:
+        """Return the bands that are named."""
+        with in_body():
+            return None if self.bands is None else parsers.check_bands(self.bands)
+
+    async def ask(self, spec: CollectionSpec) -> Ask | None:
+        """Return the region, or None where none is given."""
+        region = {
+            name: value for name, value in self.given().items() if name not in {"bands", "datetime", "level"}
+        }
+        if "bbox" not in region and "bbox-crs" not in region:
+            return await CoverageBody.model_validate(region).ask(spec) if region else None
+        for name in region:
+            if name not in {"bbox", "bbox-crs"}:
+                raise BadBodyError(name, f"{name}: give it or bbox, not both")
+        with in_body():
+            text = None if self.bbox is None else ",".join(map(repr, self.bbox))
+            return CoverageQuery(bbox=text, bbox_crs=self.bbox_crs).ask(spec)
+
+
+class SeedBody(JobBody):
+    """The same, with a word for the whole collection."""
+
+    all_: Annotated[bool, Field(alias="all", description="true: the whole collection.")] = False
+
+    @property
+    def everything(self) -> bool:
+        """True where the whole collection is asked for in words."""
+        return self.all_
+
+
+async def order_of(kind: JobKind, spec: CollectionSpec, query: JobQuery, body: JobBody | None) -> Order:
+    """Return what is asked for.
+
+    Raises:
+        BadParameterError: a parameter can't be used, or a seed names no region.
+        BadBodyError: a member can't be used.
+        OutsideError: the region does not touch the collection.
+    """
+    asked: Mapping[str, Any] = query.given()
+    if body is not None:
+        for name in asked:
+            raise BadParameterError(name, f"{name}: give query parameters or a body, not both")
+        asked = body.given()
+    names = query.names() if body is None else body.names()
+    with nullcontext() if body is None else in_body():
+        times = parsers.parse_datetime((body or query).datetime, spec)
+        level = parsers.parse_level((body or query).level, spec)
+    ask = query.ask(spec) if body is None else await body.ask(spec)
+    everything = query.everything or (body is not None and body.everything)
+    if ask is None and kind is JobKind.SEED and not everything:
+        raise _no_region(in_body=body is not None)
+    if ask is not None and everything:
+        raise BadParameterError("all", "all: a region is given as well; leave one of them out")
+    return Order(
+        kind=kind,
+        collection=spec,
+        bands=_bands(kind, spec, names),
+        times=times,
+        target=None if ask is None else ask.region.target,
+        levels=_levels(kind, level, ask),
+        asked=_shown(asked),
+    )
+
+
+def awaited(region: Region) -> Order:
+    """Return the seed of a region that somebody waits for."""
+    target, crs = region.target, region.target.crs
+    asked = {
+        "proj:code": str(crs),
+        "proj:transform": list(target.affine)[:6],
+        "proj:shape": list(map(int, target.shape)),
+    }
+    return Order(
+        kind=JobKind.SEED,
+        collection=region.collection,
+        bands=region.bands,
+        times=region.times,
+        target=target,
+        levels=(region.level,),
+        asked=asked,
+        priority=Priority.INTERACTIVE,
+    )
+
+
+def _no_region(*, in_body: bool) -> BadParameterError:
+    detail = "bbox: a seed needs a region"
+    hint = "give a bbox, a geobox or a geometry; or all = true for the whole collection"
+    return (
+        BadBodyError("bbox", detail, hint=hint) if in_body else BadParameterError("bbox", detail, hint=hint)
+    )
+
+
+def _bands(kind: JobKind, spec: CollectionSpec, names: list[str] | None) -> tuple[BandSpec, ...]:
+    """Return the bands: where none is named, those that a load takes; of what is cached already, all."""
+    return spec.bands if names is None and kind is not JobKind.SEED else spec.select(names)
+
+
+def _levels(kind: JobKind, level: int | None, ask: Ask | None) -> tuple[int, ...] | None:
+    """Return the levels: where none is named, the one that a load reads; of what is cached already, all."""
+    if level is not None:
+        return (level,)
+    if kind is not JobKind.SEED:
+        return None
+    return (0,) if ask is None else (ask.region.level,)
+
+
+def _shown(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a region as it is kept to be shown: without a polygon that is too long for that."""
+    shown = {name: value for name, value in asked.items() if name not in {"bands", "properties"}}
+    if len(json.dumps(shown.get("geometry"))) > _LONGEST_GEOMETRY:
+        shown["geometry"] = {"type": shown["geometry"].get("type")}
+    return shown

@@ -1,0 +1,1 @@
+"""From values to the bytes and headers of an answer."""

@@ -1,0 +1,257 @@
+"""``/collections/{id}/coverage``: a region as bytes."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from pydantic import WithJsonSchema
+
+from icehouse_server import output
+from icehouse_server.api.middleware.tokens import reads_only
+from icehouse_server.api.observability.request_context import note_of
+from icehouse_server.api.openapi import schemas
+from icehouse_server.api.openapi.schemas import link
+from icehouse_server.api.parameters.conditional import etag_known, only_if_cached
+from icehouse_server.api.parameters.coverage import CoverageBody, CoverageQuery
+from icehouse_server.api.parameters.formats import COVERAGES, choose_format
+from icehouse_server.api.parameters.job import awaited
+from icehouse_server.api.parameters.parsers import crs_uri
+from icehouse_server.api.parameters.prefer import parse_prefer
+from icehouse_server.api.responses.cache_status import cache_status, cache_word, server_timing
+from icehouse_server.api.responses.disconnect import while_connected
+from icehouse_server.api.responses.streaming import PartsResponse
+from icehouse_server.api.routes.jobs import ACCEPTED, status_info
+from icehouse_server.api.state import ApiState, Spec, State, base_url
+from icehouse_server.core.errors import NotAcceptableError
+from icehouse_server.service import Answer, Ask, Trace
+
+router = APIRouter(tags=["coverage"])
+
+_DESCRIPTION = """A region as bytes; what is absent is fetched first. Axis order is x, y (lon, lat) for every
+CRS. Without `width`, `height` or `resolution` the collection's own grid is returned, snapped outward to whole
+pixels. The format comes from `f`, else from `Accept`, else it is NetCDF. 204: the region lies outside."""
+
+_HEADERS: dict[str, object] = {
+    name: {"description": said, "schema": {"type": "string", **more}}
+    for name, said, more in (
+        ("Content-Crs", "CRS of the answer as an OGC URI, where it has a code.", {"pattern": "^<http.*>$"}),
+        ("Content-Bbox", "minx,miny,maxx,maxy of the answer.", {"pattern": "^[^,]+,[^,]+,[^,]+,[^,]+$"}),
+        ("Cache-Status", "How the cache was met (RFC 9211).", {"pattern": "^icehouse; "}),
+        ("Cache-Control", "Ask again by ETag; an answer with holes is not to be kept.", {}),
+        ("Server-Timing", "Milliseconds by stage.", {}),
+        ("ETag", "Of snapshot and request; not where chunks failed.", {"pattern": '^"[0-9a-f]{32}"$'}),
+        ("Icehouse-Snapshot", "The snapshot that was read.", {"pattern": "^[A-Z0-9]+$"}),
+        ("Icehouse-Failed-Chunks", "How many chunks failed.", {"pattern": "^[1-9][0-9]*$"}),
+        ("Icehouse-Failed-List", "The first twenty of them, with their kinds.", {}),
+    )
+}
+_CONTENT = {
+    media.media_type: {"schema": schemas.COVERAGE_JSON if name == "json" else schemas.BINARY}
+    for name, media in output.FORMATS.items()
+}
+_LINKS = {
+    "plan": link(
+        "get_plan",
+        "What this snapshot has of the region: all of it.",
+        collection="$request.path.collection",
+        bbox="$request.query.bbox",
+        bbox_crs="$request.query.bbox-crs",
+        snapshot="$response.header.Icehouse-Snapshot",
+    )
+}
+_STATUSES: dict[int | str, dict[str, object]] = {
+    200: {"description": "The region.", "content": _CONTENT, "headers": _HEADERS},
+    202: ACCEPTED,
+    204: {"description": "The region lies outside the collection."},
+    406: {},
+    **{status: {} for status in schemas.FILLING},
+}
+_GET_STATUSES: dict[int | str, dict[str, object]] = {
+    **_STATUSES,
+    200: {"description": "The region.", "content": _CONTENT, "headers": _HEADERS, "links": _LINKS},
+    206: {"description": "The range of it that was asked for.", "content": _CONTENT, "headers": _HEADERS},
+    304: {"description": "The caller's copy is good."},
+    416: {},
+}
+"""POST knows neither ranges nor copies."""
+
+_REVALIDATE = {"Cache-Control": "no-cache", "Vary": "Accept"}
+
+Format = Annotated[
+    str | None, Query(alias="f", description="Format; overrides Accept."), WithJsonSchema(schemas.FORMAT)
+]
+Accept = Annotated[str | None, Header(include_in_schema=False)]
+
+
+@router.get(
+    "/collections/{collection}/coverage",
+    description=_DESCRIPTION,
+    responses=_GET_STATUSES,
+    response_class=Response,
+)
+async def get_coverage(
+    request: Request,
+    state: State,
+    spec: Spec,
+    query: Annotated[CoverageQuery, Depends()],
+    f: Format = None,
+    accept: Accept = None,
+) -> Response:
+    """A region as bytes."""
+    return await _answer(request, state, query.ask(spec), choose_format(COVERAGES, f, accept))
+
+
+@router.get(
+    "/collections/{collection}/coverage.{suffix}",
+    description="The same with the format fixed by a suffix, for curl: tif, nc, zarr.zip, npy, png, json.",
+    responses=_GET_STATUSES,
+    response_class=Response,
+)
+async def get_coverage_as(
+    request: Request,
+    state: State,
+    spec: Spec,
+    suffix: Annotated[str, Path(description="Of the format."), WithJsonSchema(schemas.SUFFIX)],
+    query: Annotated[CoverageQuery, Depends()],
+) -> Response:
+    """A region as a file."""
+    names = {media.suffix.removeprefix("."): name for name, media in output.FORMATS.items()}
+    if suffix not in names:
+        raise NotAcceptableError(
+            f"no format has the suffix .{suffix[:20]}", hint=f"there are {', '.join(names)}"
+        )
+    return await _answer(request, state, query.ask(spec), names[suffix])
+
+
+@router.post(
+    "/collections/{collection}/coverage",
+    description="The same by JSON body: an exact affine geobox, or a GeoJSON polygon to clip to.",
+    responses=_STATUSES,
+    response_class=Response,
+)
+@reads_only
+async def post_coverage(
+    request: Request,
+    state: State,
+    spec: Spec,
+    body: CoverageBody,
+    f: Format = None,
+    accept: Accept = None,
+) -> Response:
+    """A region as bytes, by an exact geobox or clipped to a polygon."""
+    return await _answer(request, state, await body.ask(spec), choose_format(COVERAGES, f, accept))
+
+
+async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str) -> Response:
+    service = state.service
+    ask = replace(ask, only_if_cached=only_if_cached(request))
+    early = await _not_modified(request, state, ask, format_name)
+    if early is not None:
+        return early
+    later = await _later(request, state, ask)
+    if later is not None:
+        return later
+    note = note_of(request.scope)
+    note.trace = Trace()
+    answer = await while_connected(request, service.coverage(ask, note.trace))
+    incomplete = bool(answer.coverage.failed)
+    note.format, note.cache = format_name, cache_word(answer.trace, incomplete=incomplete)
+    try:
+        encoded = await service.encode(answer, format_name)
+    except BaseException:
+        answer.close()
+        raise
+    headers = {
+        **_place_headers(ask),
+        **_validity_headers(ask, format_name, answer),
+        "Cache-Status": cache_status(answer.trace, incomplete=incomplete),
+        "Server-Timing": server_timing(answer.trace),
+        "Icehouse-Snapshot": answer.coverage.snapshot,
+        "Content-Disposition": f'inline; filename="{ask.region.collection.id}{encoded.suffix}"',
+        **_failure_headers(answer),
+    }
+    return PartsResponse(
+        encoded.parts,
+        length=encoded.length,
+        media_type=encoded.media_type,
+        headers=headers,
+        on_end=answer.close,
+    )
+
+
+async def _later(request: Request, state: ApiState, ask: Ask) -> Response | None:
+    """Answer with a job where the caller prefers that (RFC 7240) to waiting for absent chunks."""
+    preference = parse_prefer(request.headers.getlist("prefer"))
+    if not preference.given or ask.snapshot is not None or ask.only_if_cached:
+        return None
+    plan = await state.service.plan(ask.region)
+    if not plan.absent:
+        return None
+    job = await state.jobs.start(awaited(ask.region))
+    wait = min(preference.wait or 0, state.service.settings.request_timeout)
+    if wait and await while_connected(request, job.wait(wait)):
+        return None
+    document, base = status_info(job, base_url(request)), base_url(request)
+    headers = {
+        "Location": f"{base}/jobs/{job.id}",
+        "Preference-Applied": preference.applied,
+        "Cache-Control": "no-store",
+    }
+    return Response(document.model_dump_json(by_alias=True), 202, headers, "application/json")
+
+
+def _validity_headers(ask: Ask, format_name: str, answer: Answer) -> Mapping[str, str]:
+    """Return how long the answer is good for: an answer with holes is nothing to come back to."""
+    if answer.coverage.failed:
+        return {"Cache-Control": "no-store", "Vary": "Accept"}
+    return {"ETag": _etag(ask, format_name, answer.coverage.snapshot), **_REVALIDATE}
+
+
+async def _not_modified(request: Request, state: ApiState, ask: Ask, format_name: str) -> Response | None:
+    """Answer 304 where the caller holds what would be sent, without reading a pixel."""
+    if "if-none-match" not in request.headers or ask.snapshot is not None or request.method != "GET":
+        return None
+    plan = await state.service.plan(ask.region)
+    if plan.absent or plan.outside:
+        return None
+    etag = _etag(ask, format_name, state.service.collection(ask.region.collection.id).snapshot)
+    if not etag_known(request, etag):
+        return None
+    return Response(status_code=304, headers={"ETag": etag, **_REVALIDATE})
+
+
+def _etag(ask: Ask, format_name: str, snapshot: str) -> str:
+    """Return the entity tag: what was read, and what was asked for."""
+    region = ask.region
+    affine = region.target.affine
+    parts = (
+        snapshot,
+        region.collection.id,
+        format_name,
+        region.target.crs,
+        tuple(affine)[:6],
+        region.shape,
+        region.times,
+        region.level,
+        [(band.name, region.resampling_of(band)) for band in region.bands],
+        None if ask.geometry is None else ask.geometry.wkb_hex,
+        ask.fail_on_error,
+    )
+    return f'"{hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()}"'
+
+
+def _place_headers(ask: Ask) -> Mapping[str, str]:
+    box = ask.region.target.boundingbox
+    uri = crs_uri(ask.region.target.crs)
+    crs = {"Content-Crs": f"<{uri}>"} if uri.startswith("http") else {}
+    return {**crs, "Content-Bbox": ",".join(repr(float(edge)) for edge in box.bbox)}
+
+
+def _failure_headers(answer: Answer) -> Mapping[str, str]:
+    failed = answer.coverage.failed
+    if not failed:
+        return {}
+    listed = ", ".join(f"{failure.chunk};kind={failure.kind}" for failure in failed[:20])
+    return {"Icehouse-Failed-Chunks": str(len(failed)), "Icehouse-Failed-List": listed}

@@ -1,0 +1,190 @@
+"""``icehouse collections``: list what the daemon serves; check, add and show collection files."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from icehouse_server.cli.options import AsJson, Url
+
+if TYPE_CHECKING:
+    from icehouse_server.cli.collection_check import Trial
+    from icehouse_server.core.collection import CollectionSpec
+
+app = typer.Typer(help="Collections: list, check, add.")
+
+_SHOWN = 5
+"""Items that are named."""
+
+Config = Annotated[Path | None, typer.Option(help="Settings file.")]
+
+
+@app.callback(invoke_without_command=True)
+def collections(context: typer.Context, url: Url = None, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """List the collections that the daemon serves."""
+    if context.invoked_subcommand is not None:
+        return
+    from icehouse_server.cli.daemon import Daemon
+
+    found = Daemon(url).get("/collections")["collections"]
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table("id", "title", "CRS", "bands", box=None)
+    for entry in found:
+        table.add_row(entry["id"], entry["title"], entry["proj:code"], ", ".join(entry["cube:variables"]))
+    Console().print(table)
+
+
+@app.command("check")
+def check(
+    file: Annotated[Path, typer.Argument(help="Collection file.")],
+    at: Annotated[
+        str | None, typer.Option(help="lon,lat of the chunk to try; the middle by default.")
+    ] = None,
+    datetime: Annotated[str | None, typer.Option(help="Step of time to try; the last by default.")] = None,
+    config: Config = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Validate a collection file, and try one chunk through its source. No daemon is needed."""
+    from icehouse_server.cli.collection_check import try_chunk
+    from icehouse_server.collections.loader import parse_collection
+    from icehouse_server.core.errors import ConfigurationError
+    from icehouse_server.settings import load_settings
+
+    _quiet()
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the collection file {file} can't be read: {error}") from None
+    settings = load_settings(config=config).settings
+    spec = parse_collection(text, str(file), home=file.resolve().parent)
+    trial = try_chunk(spec, settings, at, datetime)
+    if as_json:
+        print(json.dumps(_document(spec, trial)))
+        return
+    _tell(spec, trial, file)
+
+
+@app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="Template, such as sentinel-2-l2a-monthly.")],
+    crs: Annotated[str, typer.Option(help="CRS of the grid, such as EPSG:32633.")],
+    bbox: Annotated[str, typer.Option(help="minx,miny,maxx,maxy, in lon/lat by default.")],
+    resolution: Annotated[float, typer.Option(help="Pixel size in units of the CRS.", min=1e-12, max=1e9)],
+    bbox_crs: Annotated[str, typer.Option(help="CRS of --bbox, such as that of the grid.")] = "OGC:CRS84",
+    chunk: Annotated[int, typer.Option(help="Side of a chunk in pixels.", min=16, max=8192)] = 512,
+    id_: Annotated[str | None, typer.Option("--id", help="Id of the collection; NAME by default.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,  # noqa: FBT002
+    config: Config = None,
+) -> None:
+    """Make a collection of a built-in template, on a grid of your own."""
+    from odc.geo.geobox import GeoBox
+
+    from icehouse_server.collections import template_files
+    from icehouse_server.collections.loader import parse_collection
+    from icehouse_server.core.errors import BadParameterError
+    from icehouse_server.settings import load_settings, own_collections_dir
+    from icehouse_server.sources.stac.search_boxes import search_boxes
+
+    grid_crs, box = template_files.parse_crs("--crs", crs), template_files.parse_bbox(bbox)
+    bounds = template_files.snapped(
+        box, template_files.parse_crs("--bbox-crs", bbox_crs), grid_crs, resolution
+    )
+    boxes = search_boxes(GeoBox.from_bbox(bounds, crs=grid_crs, resolution=resolution, tight=True))
+    text = template_files.filled(
+        template_files.template_text(name),
+        id_=id_,
+        crs=crs,
+        resolution=resolution,
+        bounds=bounds,
+        chunk=chunk,
+        bbox=(boxes[0][0], boxes[0][1], boxes[-1][2], boxes[-1][3]),
+    )
+    spec = parse_collection(text, f"{name}.toml")
+    folder = own_collections_dir(load_settings(config=config).settings.collections_dir)
+    path = folder / f"{spec.id}.toml"
+    if path.exists() and not force:
+        raise BadParameterError(
+            "--id", f"there is a file {path}", hint="give another --id, or --force to replace it"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    rows, cols = spec.grid.shape
+    print(
+        f"wrote {path}: {cols} x {rows} pixels, bounds "
+        f"{', '.join(f'{edge:.15g}' for edge in bounds)} in {crs}"
+    )
+    print(f"Try it: icehouse collections check {path}")
+    print("A daemon that runs serves it once it is started again.")
+
+
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="Id of a collection, or name of a template.")],
+    config: Config = None,
+) -> None:
+    """Print a collection file: your own, a built-in one, or a template."""
+    from icehouse_server.collections.loader import collection_text
+    from icehouse_server.settings import load_settings, user_collections_dir
+
+    own = user_collections_dir(load_settings(config=config).settings.collections_dir)
+    sys.stdout.write(collection_text(name, own))
+
+
+def _quiet() -> None:
+    """Leave the log to the daemon: what a user needs stands in the answer."""
+    import logging
+
+    import structlog
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+def _tell(spec: "CollectionSpec", trial: "Trial", file: Path) -> None:
+    grid, window = spec.grid, trial.window
+    rows, cols = grid.shape
+    print(f"{file}: the file is right")
+    print(f"  {spec.id}: {cols} x {rows} pixels in {grid.crs}, {len(spec.bands)} bands")
+    when = "" if trial.step is None else f", step {trial.step}"
+    print(
+        f"tried the chunk at longitude {trial.place[0]:.5f}, latitude {trial.place[1]:.5f}: "
+        f"{window.width} x {window.height} pixels{when}"
+    )
+    print(f"  {trial.requests} requests, {trial.bytes / 1e6:.2f} MB, {trial.seconds:.1f} s")
+    items = list(dict.fromkeys(origin.item for origin in trial.block.provenance))
+    named = [*items[:_SHOWN], "..."] if len(items) > _SHOWN else items
+    print(f"  from {len(items)} items{': ' if items else ''}{', '.join(named)}")
+    table = Table("band", "dtype", "valid", "values", box=None)
+    shares = trial.shares()
+    for name, limits in trial.ranges().items():
+        values = "none" if limits is None else f"{limits[0]:g} to {limits[1]:g}"
+        table.add_row(name, str(spec.band(name).dtype), f"{shares[name]:.1%}", values)
+    Console(soft_wrap=True).print(table)
+    if not any(shares.values()):
+        print("Nothing is valid there: it may be void. Try a place where there are data: --at lon,lat")
+    print("A daemon that runs serves the file once it is started again, if it lies in collections_dir.")
+
+
+def _document(spec: "CollectionSpec", trial: "Trial") -> dict[str, object]:
+    shares, ranges = trial.shares(), trial.ranges()
+    return {
+        "id": spec.id,
+        "lon": trial.place[0],
+        "lat": trial.place[1],
+        "width": trial.window.width,
+        "height": trial.window.height,
+        "step": None if trial.step is None else str(trial.step),
+        "requests": trial.requests,
+        "bytes": trial.bytes,
+        "seconds": trial.seconds,
+        "items": sorted({origin.item for origin in trial.block.provenance}),
+        "bands": {
+            name: {"valid": shares[name], "min": limits and limits[0], "max": limits and limits[1]}
+            for name, limits in ranges.items()
+        },
+    }

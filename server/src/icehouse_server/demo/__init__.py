@@ -1,0 +1,1 @@
+"""Stand-ins of remote services that `icehouse demo` runs against."""

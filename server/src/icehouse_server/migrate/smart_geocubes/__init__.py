@@ -1,0 +1,1 @@
+"""Cubes of smart-geocubes: reading them, and taking over their chunks."""

@@ -1,0 +1,203 @@
+"""The collections as Zarr stores: what is under a key, fetched first where it is an absent chunk."""
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.core.errors import NotCachedError, StoreError, UnknownKeyError
+from icehouse_server.core.grid import ChunkKey
+from icehouse_server.service.coverage import REFILLS, CoverageService, deadline, error_of
+from icehouse_server.service.fetch_budget import FetchBudget
+from icehouse_server.service.trace import Trace
+from icehouse_server.store import AxisChunk, Cube, DamagedChunksError, frame_of, make_cube
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CubeSettings:
+    """Limits of the cubes."""
+
+    fetches: int = 4096
+    """Chunks that reading cubes has fetched for one client within ``window``."""
+    window: float = 3600.0
+    """Seconds."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Entry:
+    """The bytes under a key. Their memory counts against the budget until ``close``."""
+
+    data: bytes | memoryview
+    tag: str
+    """Of the content alone: the same bytes have the same tag, whatever the snapshot."""
+    is_document: bool = False
+    """JSON: metadata."""
+    trace: Trace | None = None
+    """How a chunk was come by."""
+    on_close: Callable[[], None] = field(default=lambda: None)
+
+    def close(self) -> None:
+        """Give the memory back, when the last byte has left. To be called once."""
+        self.on_close()
+
+
+class CubeService:
+    """Answers requests for keys of the collections' Zarr stores. Runs on one event loop."""
+
+    def __init__(self, coverages: CoverageService, settings: CubeSettings, *, pool: Executor) -> None:
+        self._coverages = coverages
+        self._pool = pool
+        self._budget = FetchBudget(settings.fetches, settings.window)
+        self._cubes: dict[str, Cube] = {}
+        self._making = asyncio.Lock()
+        self._fetching: Counter[ChunkKey] = Counter()
+
+    async def entry(
+        self, spec: CollectionSpec, key: str, *, client: str, trace: Trace, only_if_cached: bool = False
+    ) -> Entry:
+        """Return what is under a key of a collection's store; an absent chunk is fetched first.
+
+        Args:
+            spec: the collection.
+            key: such as ``zarr.json`` or ``dem/c/120/7``.
+            client: who asks, for the budget of fetches.
+            trace: filled in on the way.
+            only_if_cached: fetch nothing.
+
+        Raises:
+            UnknownKeyError: the store has no such key.
+            NotCachedError: the chunk is absent and may not be fetched.
+            FetchBudgetError: the client has had enough fetched for a while.
+            ChunksFailedError: the chunk could not be fetched.
+            BusyError: a queue or the memory budget is full.
+            DiskFullError: there is no room to keep what would be fetched.
+            ShuttingDownError: the daemon is stopping.
+        """
+        with trace.stage("plan"):
+            found = (await self._cube(spec)).find(key)
+        if isinstance(found, ChunkKey):
+            async with deadline(self._coverages.settings.request_timeout * 2):
+                return await self._chunk(spec, found, client, trace, only_if_cached=only_if_cached)
+        if isinstance(found, AxisChunk):
+            loop = asyncio.get_running_loop()
+            data = await loop.run_in_executor(self._pool, found.encoded)
+            return Entry(data=data, tag=_tag(data))
+        return Entry(data=found, tag=_tag(found), is_document=key.endswith("zarr.json"))
+
+    async def cached_entry(self, spec: CollectionSpec, key: str, *, trace: Trace) -> Entry:
+        """The same of the store that has cached chunks alone.
+
+        Raises:
+            UnknownKeyError: the store has no such key; a chunk that is absent is none of it.
+        """
+        try:
+            return await self.entry(spec, key, client="", trace=trace, only_if_cached=True)
+        except NotCachedError:
+            raise UnknownKeyError(
+                f"chunk {key} of collection {spec.id!r} is not cached",
+                hint="the same key of cube.zarr fetches it",
+            ) from None
+
+    async def file(self, spec: CollectionSpec, path: str) -> Entry:
+        """Return one of the files of a collection's repository; what its reader reads stays for a while.
+
+        Raises:
+            UnknownKeyError: there is no such file.
+            BusyError: the memory budget is full.
+            StoreError: it can't be read.
+        """
+        store = self._coverages.collection(spec.id)
+        size = await store.file_size(path)
+        budget = self._coverages.budget
+        await budget.acquire(size, self._coverages.settings.request_timeout)
+        try:
+            data = await store.file(path)
+        except BaseException:
+            budget.release(size)
+            raise
+        loop = asyncio.get_running_loop()
+        tag = await loop.run_in_executor(self._pool, _tag, data)
+        return Entry(data=data, tag=tag, on_close=lambda: budget.release(size))
+
+    async def _cube(self, spec: CollectionSpec) -> Cube:
+        """Return the store of a collection with the time steps of now."""
+        steps = 0 if spec.time is None else spec.time.count(datetime.now(UTC))
+        async with self._making:
+            cube = self._cubes.get(spec.id)
+            if cube is None or cube.steps != steps:
+                loop = asyncio.get_running_loop()
+                cube = await loop.run_in_executor(self._pool, make_cube, spec, steps)
+                self._cubes[spec.id] = cube
+        return cube
+
+    async def _chunk(
+        self, spec: CollectionSpec, key: ChunkKey, client: str, trace: Trace, *, only_if_cached: bool
+    ) -> Entry:
+        """Fetch a chunk where it is absent, then read it as it is stored."""
+        store = self._coverages.collection(spec.id)
+        budget = self._coverages.budget
+        size = spec.grid.chunk**2 * spec.band(key.band).dtype.itemsize
+        budget.check(size)
+        trace.chunks += 1
+        for _ in range(REFILLS + 1):
+            if not store.index.has(key):
+                if only_if_cached:
+                    raise NotCachedError(
+                        f"chunk {key.path} is not cached",
+                        hint="ask without only-if-cached to have it fetched",
+                    )
+                await self._fetch(spec, key, client, trace)
+            with trace.stage("queue"):
+                await budget.acquire(size, self._coverages.settings.request_timeout)
+            entry = None
+            try:
+                async with store.lease() as lease:
+                    try:
+                        with trace.stage("read"):
+                            data = await store.stored(lease, key)
+                        entry = Entry(
+                            data=frame_of(data),
+                            tag=_chunk_tag(data),
+                            trace=trace,
+                            on_close=lambda: budget.release(size),
+                        )
+                    except DamagedChunksError as error:
+                        if lease.snapshot == store.snapshot:  # else it may have been written anew
+                            store.forget(error.keys)
+            finally:
+                if entry is None:
+                    budget.release(size)
+            if entry is not None:
+                return entry
+        raise StoreError(
+            f"the stored chunk {key.path} can't be read back, even after it was fetched again",
+            hint="look at the disk of the cache folder; where max_cache_bytes is set, it may be too small",
+        )
+
+    async def _fetch(self, spec: CollectionSpec, key: ChunkKey, client: str, trace: Trace) -> None:
+        """Have a chunk fetched. Who joins a fetch that is under way pays nothing for it."""
+        trace.absent += 1
+        # The fetches of our own as well: a look at the disk comes before a chunk is in flight.
+        if key not in self._fetching and not self._coverages.downloads.in_flight(key):
+            self._budget.spend(client)
+        self._fetching[key] += 1
+        try:
+            failed = await self._coverages.fetch(spec, [key], trace)
+        finally:
+            self._fetching[key] -= 1
+            self._fetching += Counter()  # drops the zeros
+        if failed:
+            raise error_of(failed, holes=False)
+
+
+def _tag(data: bytes) -> str:
+    return f'"{hashlib.blake2b(data, digest_size=16).hexdigest()}"'
+
+
+def _chunk_tag(data: memoryview) -> str:
+    """Return the entity tag of a chunk: its length and the CRC-32C at its end, which was just checked."""
+    return f'"{len(data):x}-{bytes(data[-4:]).hex()}"'

@@ -1,0 +1,1 @@
+"""Cloud-Optimised GeoTIFF: headers that are checked, and only the blocks under a window."""

@@ -1,0 +1,205 @@
+"""A remote file is not trusted: its header is held against the collection before pixels are read."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from async_geotiff import GeoTIFF
+from async_tiff import ImageFileDirectory
+from async_tiff.enums import Compression, PhotometricInterpretation, PlanarConfiguration
+from odc.geo.geobox import GeoBox
+from pyproj import CRS
+
+from icehouse_server.core.collection import BandSpec
+from icehouse_server.core.errors import SourceCorruptError
+from icehouse_server.core.grid import Window
+from icehouse_server.sources.cog.georeference import place, same_crs
+
+MAX_BLOCK = 64 * 1024 * 1024
+"""Bytes of one decoded block at most: 4096 x 4096 float32. A header may claim any size."""
+
+_MAX_BLOCKS = 4_000_000
+_SLACK = 64 * 1024
+"""Bytes by which a compressed block may exceed its pixels, for headers and tables of the codec."""
+
+_NATIVE = frozenset({Compression.Uncompressed, Compression.LZW, Compression.Deflate, Compression.ZSTD})
+_PLAIN = frozenset(
+    {
+        PhotometricInterpretation.BlackIsZero,
+        PhotometricInterpretation.RGB,
+        PhotometricInterpretation.TransparencyMask,
+    }
+)
+_BYTE = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What the collection and the item document promise of a file."""
+
+    item: str
+    href: str
+    grid: GeoBox | None
+    """Whose CRS and lattice it must have; None where the file itself says where it lies."""
+    band: BandSpec
+    index: int
+    """Band of the file, from 1."""
+    extent: Window | None
+    """Where the item document places the file on the grid, if it does."""
+    place: Window | None = None
+    """Where the tiling puts the item, if there is one: the file lies within."""
+
+    def corrupt(self, detail: str, *, hint: str = "") -> SourceCorruptError:
+        """Return the error that names item and file."""
+        return SourceCorruptError(f"item {self.item!r}: {detail}", item=self.item, href=self.href, hint=hint)
+
+
+def check_file(geotiff: GeoTIFF, crs: str, expected: Expectation) -> Window:
+    """Check a header and return where the file lies on the grid.
+
+    Args:
+        geotiff: the open file.
+        crs: its CRS as WKT.
+        expected: what it must be.
+
+    Raises:
+        SourceCorruptError: CRS, lattice, dtype, number of bands, size or block sizes are not as promised.
+    """
+    if expected.grid is not None and not same_crs(str(expected.grid.crs), crs):
+        raise expected.corrupt(
+            f"its CRS is {CRS.from_wkt(crs).name!r}, the collection's is {expected.grid.crs}"
+        )
+    if geotiff.dtype != expected.band.dtype:
+        raise expected.corrupt(
+            f"its data type is {geotiff.dtype}, band {expected.band.name!r} has {expected.band.dtype}",
+            hint=f'write dtype = "{geotiff.dtype}" for the band',
+        )
+    if not 1 <= expected.index <= geotiff.count:
+        raise expected.corrupt(f"it has {geotiff.count} band(s), band {expected.index} was asked for")
+    extent = _extent(geotiff, expected)
+    if expected.extent is not None and extent != expected.extent:
+        raise expected.corrupt(
+            f"it covers {extent}, but its document says {expected.extent}",
+        )
+    if expected.place is not None and extent.union(expected.place) != expected.place:
+        raise expected.corrupt(f"it covers {extent}, but its place in the tiling is {expected.place}")
+    for ifd in (geotiff.ifd, geotiff.mask_ifd):
+        if ifd is not None:
+            check_blocks(ifd, expected)
+    return extent
+
+
+def _extent(geotiff: GeoTIFF, expected: Expectation) -> Window:
+    if expected.grid is None:
+        rows, cols = geotiff.shape
+        return Window(row=0, col=0, height=rows, width=cols)
+    extent = place(expected.grid, geotiff.transform, geotiff.shape)
+    if extent is None:
+        raise expected.corrupt(
+            f"its pixels (transform {tuple(geotiff.transform)[:6]}) do not lie on the collection's grid",
+            hint=f"write resolution = {geotiff.transform.a:.15g}, and bounds that are whole pixels away "
+            f"from x {geotiff.transform.c:.15g}, y {geotiff.transform.f:.15g}",
+        )
+    return extent
+
+
+def check_overview(main: ImageFileDirectory, overview: ImageFileDirectory, expected: Expectation) -> None:
+    """Check that an overview holds pixels of the same kind as the full resolution.
+
+    Raises:
+        SourceCorruptError: it does not, or its blocks are not as promised.
+    """
+    for name in ("samples_per_pixel", "bits_per_sample", "sample_format", "planar_configuration"):
+        if getattr(main, name) != getattr(overview, name):
+            raise expected.corrupt(f"an overview has another {name} than the full resolution")
+    check_blocks(overview, expected)
+
+
+def check_blocks(ifd: ImageFileDirectory, expected: Expectation) -> None:
+    """Hold the sizes that a header claims against each other and against what a block may need.
+
+    The decoders stop at a block's size, but for LZW: there the bound on compressed bytes is what limits a
+    hostile block, which may inflate 1,300-fold.
+    """
+    rows, cols = block_shape(ifd)
+    size = block_bytes(ifd)
+    across = block_grid(ifd)
+    count = across[0] * across[1] * (ifd.samples_per_pixel if planar(ifd) else 1)
+    offsets, counts = block_table(ifd)
+    if not 0 < size <= MAX_BLOCK or count > _MAX_BLOCKS:
+        raise expected.corrupt(f"its blocks of {rows} x {cols} pixels are absurdly large or many")
+    if len(offsets) != count or len(counts) != count:
+        raise expected.corrupt(f"its header lists {len(offsets)} blocks, its size needs {count}")
+    if max(counts, default=0) > 2 * size + _SLACK:
+        raise expected.corrupt("a block claims far more bytes than its pixels need")
+
+
+def block_shape(ifd: ImageFileDirectory) -> tuple[int, int]:
+    """Return (rows, columns) of a block: a tile, or a strip."""
+    if ifd.tile_width and ifd.tile_height:
+        return ifd.tile_height, ifd.tile_width
+    return min(ifd.rows_per_strip or ifd.image_height, ifd.image_height), ifd.image_width
+
+
+def block_bytes(ifd: ImageFileDirectory) -> int:
+    """Return the bytes of one block, decompressed."""
+    rows, cols = block_shape(ifd)
+    samples = 1 if planar(ifd) else ifd.samples_per_pixel
+    row = math.ceil(cols * samples * max(ifd.bits_per_sample) / _BYTE)  # rows begin at a byte
+    return rows * row
+
+
+def block_grid(ifd: ImageFileDirectory) -> tuple[int, int]:
+    """Return (rows, columns) of blocks."""
+    rows, cols = block_shape(ifd)
+    if rows <= 0 or cols <= 0:
+        return 0, 0
+    return math.ceil(ifd.image_height / rows), math.ceil(ifd.image_width / cols)
+
+
+def block_table(ifd: ImageFileDirectory) -> tuple[list[int], list[int]]:
+    """Return offsets and byte counts of the blocks, row by row (and plane by plane)."""
+    if ifd.tile_width:
+        return ifd.tile_offsets or [], ifd.tile_byte_counts or []
+    return ifd.strip_offsets or [], ifd.strip_byte_counts or []
+
+
+def planar(ifd: ImageFileDirectory) -> bool:
+    """Return whether the bands of a file lie in planes of their own."""
+    return ifd.samples_per_pixel > 1 and ifd.planar_configuration == PlanarConfiguration.Planar
+
+
+def is_native(ifd: ImageFileDirectory) -> bool:
+    """Return whether async-tiff reads this image as GDAL does; decided by type, never by trial.
+
+    What is left to GDAL: strips, planes, palettes, JPEG and the other codecs.
+    """
+    return (
+        bool(ifd.tile_width)
+        and not planar(ifd)
+        and ifd.compression in _NATIVE
+        and ifd.photometric_interpretation in _PLAIN
+    )
+
+
+def nodata_of(geotiff: GeoTIFF, expected: Expectation) -> np.generic | None:
+    """Return the value of invalid pixels: the file's own, the band's where the file declares none.
+
+    Raises:
+        SourceCorruptError: the file declares something that is no number.
+    """
+    text = geotiff.ifd.gdal_nodata
+    dtype = expected.band.dtype
+    if text is None:
+        return None if expected.band.nodata is None else dtype.type(expected.band.nodata)
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise expected.corrupt(f"its nodata {text!r} is no number") from error
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return dtype.type(value)
+    limits = np.iinfo(dtype.name)
+    # A value that the type can't hold marks no pixel, as GDAL has it.
+    fits = math.isfinite(value) and value == int(value) and limits.min <= value <= limits.max
+    return dtype.type(int(value)) if fits else None

@@ -1,0 +1,243 @@
+"""Reading windows of one GeoTIFF over HTTP: checked header, only the blocks under the window."""
+
+import asyncio
+import itertools
+import warnings
+from collections.abc import Awaitable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+from async_geotiff import GeoTIFF
+from async_tiff import TIFF, DecoderRegistry, ImageFileDirectory, Tile
+from odc.geo.geobox import GeoBox
+from pyproj.exceptions import CRSError
+
+from icehouse_server.aio.gather import together
+from icehouse_server.core.grid import Window
+from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.sources.cog.checks import (
+    Expectation,
+    block_bytes,
+    block_shape,
+    block_table,
+    check_blocks,
+    check_file,
+    check_overview,
+    is_native,
+    nodata_of,
+)
+from icehouse_server.sources.cog.codecs import bounded
+from icehouse_server.sources.cog.gdal_fallback import crs_with_gdal, read_with_gdal
+from icehouse_server.sources.http.ranges import RangeReader
+from icehouse_server.sources.stac.merge import Piece
+
+_BATCH = 64 * 1024 * 1024
+"""Decoded bytes that one read holds beside its outcome: large windows are fetched in turns."""
+
+
+async def decoded[T](work: Awaitable[T], reader: RangeReader, expected: Expectation) -> T:
+    """Await async-tiff and give its failures their type back.
+
+    Our own errors arrive as ``TypeError`` or ``AsyncTiffException``, damaged blocks as ``RustPanic`` or, by
+    the version, as pyo3's ``PanicException``, which is no ``Exception``.
+
+    Raises:
+        SourceError: what the reader recorded.
+        SourceCorruptError: anything else: then it was the bytes.
+    """
+    try:
+        return await work
+    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
+        raise
+    except BaseException as error:
+        if reader.failure is not None:
+            raise reader.failure from error
+        first = str(error).partition("\n")[0][:200]
+        raise expected.corrupt(f"it does not decode: {first}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cog:
+    """An open file whose header fits the collection. Serves one block request."""
+
+    reader: RangeReader
+    geotiff: GeoTIFF
+    expected: Expectation
+    extent: Window
+    """Where the file lies on the grid that was expected of it; all of it where none was."""
+    geobox: GeoBox
+    """The file's own grid, at full resolution."""
+    version: str
+    """ETag, or date and size."""
+    pool: Executor
+
+    async def read(self, window: Window) -> Piece:
+        """Read the part of a window that the file covers, at full resolution.
+
+        Args:
+            window: pixels of the collection's grid; must touch ``extent``.
+
+        Raises:
+            SourceError: by what happened.
+        """
+        inside = window.intersection(self.extent)
+        if inside is None:
+            raise ValueError(f"{window} does not touch {self.extent}")
+        rows, cols = inside.slices(self.extent)
+        local = Window.from_bounds(rows.start, cols.start, rows.stop, cols.stop)
+        values, valid = await self.read_level(0, local)
+        return Piece(window=inside, values=values, valid=valid)
+
+    @property
+    def levels(self) -> tuple[tuple[int, int], ...]:
+        """(rows, columns) of the full resolution and of each overview, from fine to coarse."""
+        overviews = self.geotiff.overviews
+        return (self.geotiff.shape, *((int(level.height), int(level.width)) for level in overviews))
+
+    async def read_level(self, level: int, local: Window) -> tuple[Pixels, Mask]:
+        """Read a window in the file's own pixels.
+
+        Args:
+            level: 0 for the full resolution, 1 for the first overview.
+            local: pixels of that level; inside it.
+
+        Returns:
+            Values (rows, columns) of the file's dtype, and True = valid.
+
+        Raises:
+            SourceError: by what happened.
+        """
+        data, mask = self.geotiff.ifd, self.geotiff.mask_ifd
+        if level:
+            overview = self.geotiff.overviews[level - 1]
+            data, mask = overview.ifd, overview.mask_ifd
+            check_overview(self.geotiff.ifd, data, self.expected)
+            if mask is not None:
+                check_blocks(mask, self.expected)
+        if is_native(data) and (mask is None or is_native(mask)):
+            values, valid = await self._native(data, mask, local)
+        else:
+            values, valid = await read_with_gdal(
+                self.reader, data, local, self.expected, self.pool, has_mask=mask is not None, level=level
+            )
+        loop = asyncio.get_running_loop()
+        return values, await loop.run_in_executor(self.pool, self._judge, values, valid)
+
+    async def _native(
+        self, data: ImageFileDirectory, mask: ImageFileDirectory | None, local: Window
+    ) -> tuple[Pixels, Mask]:
+        shape = (local.height, local.width)
+        values = np.zeros(shape, dtype=self.expected.band.dtype)
+        present = np.zeros(shape, dtype=np.bool_)
+        works = [self._blocks(data, local, values, present, self.expected.index - 1)]
+        if mask is None:
+            await together(works)
+            return values, present
+        shown, unused = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_)
+        works.append(self._blocks(mask, local, shown, unused, 0))
+        await together(works)
+        return values, present & shown
+
+    async def _blocks(
+        self, ifd: ImageFileDirectory, local: Window, values: Pixels, present: Mask, sample: int
+    ) -> None:
+        """Copy the blocks under a window into ``values``; ``present`` gets True where a block exists."""
+        decoders = bounded(block_bytes(ifd))
+        for batch in _batches(ifd, local):
+            tiles = await decoded(ifd.fetch_tiles(batch), self.reader, self.expected)
+            await together(self._place(tile, decoders, ifd, local, values, present, sample) for tile in tiles)
+
+    async def _place(
+        self,
+        tile: Tile,
+        decoders: DecoderRegistry,
+        ifd: ImageFileDirectory,
+        local: Window,
+        values: Pixels,
+        present: Mask,
+        sample: int,
+    ) -> None:
+        rows, cols = block_shape(ifd)
+        # Asked before decoding: a tile that was decoded answers nothing any more.
+        block = Window(row=tile.y * rows, col=tile.x * cols, height=rows, width=cols)
+        pixels = np.asarray(await decoded(tile.decode(decoder_registry=decoders), self.reader, self.expected))
+        if pixels.shape != (rows, cols, ifd.samples_per_pixel):
+            raise self.expected.corrupt(f"a block of it has {pixels.shape} pixels, not {rows} x {cols}")
+        common = block.intersection(local)
+        if common is not None:
+            values[common.slices(local)] = pixels[(*common.slices(block), sample)]
+            present[common.slices(local)] = True
+
+    def _judge(self, values: Pixels, present: Mask) -> Mask:
+        """Return which pixels are valid: present, not masked, not nodata and, for floats, not NaN."""
+        nodata = nodata_of(self.geotiff, self.expected)
+        valid = present
+        if nodata is not None and nodata == nodata:  # noqa: PLR0124 - NaN equals nothing, and is seen to below
+            valid = valid & (values != nodata)
+        if values.dtype.kind == "f":
+            valid = valid & ~np.isnan(values)
+        band = self.expected.band
+        if band.nodata is not None and (nodata is None or nodata != band.fill):
+            taken = valid & (values == band.fill)
+            if taken.any():
+                raise self.expected.corrupt(
+                    f"{int(taken.sum())} valid pixel(s) hold {band.nodata}, which band {band.name!r} "
+                    f"uses for nodata; the file's own nodata is {nodata}"
+                )
+        return valid
+
+
+async def open_cog(reader: RangeReader, expected: Expectation, pool: Executor) -> Cog:
+    """Open a file by one request, or by none where its header is remembered.
+
+    Raises:
+        SourceError: by what happened; ``SourceCorruptError`` where the header does not fit the collection.
+    """
+    header = await reader.open()
+    tiff = await decoded(TIFF.open("", store=reader, prefetch=len(header.prefix)), reader, expected)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "striped": those are read by GDAL
+            geotiff = GeoTIFF(tiff)
+        crs = _crs_of(geotiff) or await crs_with_gdal(reader, expected, pool)
+        extent = check_file(geotiff, crs, expected)
+        geobox = GeoBox(geotiff.shape, geotiff.transform, crs)
+    except (ValueError, IndexError, TypeError, AttributeError, KeyError, ArithmeticError, CRSError) as error:
+        raise expected.corrupt(f"its header can't be understood: {error}") from error
+    return Cog(
+        reader=reader,
+        geotiff=geotiff,
+        expected=expected,
+        extent=extent,
+        geobox=geobox,
+        version=header.version,
+        pool=pool,
+    )
+
+
+def _crs_of(geotiff: GeoTIFF) -> str | None:
+    """Return a file's CRS as WKT, or None where async-geotiff can't make one of the keys.
+
+    0.5.1 stumbles over CRS without an authority code, such as a PROJ string's.
+    """
+    try:
+        return str(geotiff.crs.to_wkt())
+    except (CRSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _batches(ifd: ImageFileDirectory, local: Window) -> Iterator[list[tuple[int, int]]]:
+    """Yield the (column, row) of blocks under a window in turns of bounded size, sparse ones left out."""
+    rows, cols = block_shape(ifd)
+    across = -(-ifd.image_width // cols)
+    _, counts = block_table(ifd)
+    wanted = (
+        (col, row)
+        for row in range(local.row // rows, -(-local.stop_row // rows))
+        for col in range(local.col // cols, -(-local.stop_col // cols))
+        if counts[row * across + col] > 0
+    )
+    size = rows * cols * ifd.samples_per_pixel * max(1, max(ifd.bits_per_sample) // 8)
+    while batch := list(itertools.islice(wanted, max(1, _BATCH // size))):
+        yield batch

@@ -1,0 +1,239 @@
+"""Opening local GeoTIFFs: header and pixels, by GDAL's GTiff driver alone. Runs in threads."""
+
+import math
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RasterWindow
+
+from icehouse_server.core.collection import BandSpec
+from icehouse_server.core.errors import SourceCorruptError, SourceRefusedError, SourceUnavailableError
+from icehouse_server.core.grid import Grid, Window
+from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.sources.cog.georeference import same_crs
+from icehouse_server.sources.raster.warping import Scaled, scaled
+
+_GDAL_OPTIONS = {
+    # Nothing beside a file is looked at: .ovr, .msk and .aux.xml may be of any format and name other files.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_GEOREF_SOURCES": "INTERNAL",
+    "GDAL_SKIP": "VRT",
+}
+
+_MAX_PIXELS = 128 * 1024 * 1024
+"""Pixels of a file that one tile may be made from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Entry:
+    """One file as the folder lists it."""
+
+    name: str
+    """Path relative to the folder, with slashes. The order of names is the order of precedence."""
+    size: int
+    changed: int
+    """Nanoseconds since 1970."""
+
+    @property
+    def version(self) -> str:
+        """What identifies the content."""
+        return f"{self.changed}-{self.size}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a file says of itself."""
+
+    entry: Entry
+    dtypes: tuple[str, ...]
+    """Of the bands, by numpy's names."""
+    geobox: GeoBox
+    """Where it lies, at full resolution."""
+    shapes: tuple[tuple[int, int], ...]
+    """(rows, columns) of full resolution and of each overview."""
+    tag: str | None
+    """TIFFTAG_DATETIME."""
+
+    def at(self, grid: Grid) -> Scaled:
+        """Return the file at the level that suits a grid."""
+        return _scaled(self.shapes, self.geobox, grid)
+
+
+@lru_cache(maxsize=4096)
+def _scaled(shapes: tuple[tuple[int, int], ...], geobox: GeoBox, grid: Grid) -> Scaled:
+    """Do once for a file what every tile asks for."""
+    return scaled(shapes, geobox, grid)
+
+
+def list_folder(root: Path, pattern: str) -> list[Entry]:
+    """Return the files of a folder that match a pattern, by name. Links are not followed: they are no files.
+
+    Raises:
+        SourceRefusedError: the folder is not there, or holds no such file.
+        SourceUnavailableError: it can't be listed.
+    """
+    if not root.is_dir() or str(root.resolve()).startswith("/vsi"):  # which GDAL takes for a file system
+        raise SourceRefusedError(f"there is no folder {root}", hint="correct folder under [source]")
+    real = root.resolve()
+    found, plain = [], {real: True}
+    try:
+        for path in real.glob(pattern):
+            state, parent = path.lstat(), path.parent
+            # A link may also stand above the file, where the pattern names a folder.
+            if parent not in plain:
+                plain[parent] = parent.resolve() == parent
+            if stat.S_ISREG(state.st_mode) and plain[parent]:
+                name = path.relative_to(real).as_posix()
+                found.append(Entry(name=name, size=state.st_size, changed=state.st_mtime_ns))
+    except OSError as error:
+        raise SourceUnavailableError(f"the folder {root} can't be listed: {error.strerror}") from error
+    if not found:  # a disk that is not mounted looks like this: nothing must be taken for void
+        raise SourceRefusedError(
+            f"no file of the folder {root} matches {pattern!r}", hint="correct pattern under [source]"
+        )
+    return sorted(found)
+
+
+def read_header(root: Path, entry: Entry, grid: Grid) -> Header:
+    """Read where a file lies and what it holds.
+
+    Raises:
+        SourceCorruptError: it is no GeoTIFF, or does not say where it lies.
+        SourceUnavailableError: it changed, or can't be opened.
+    """
+    with _opened(root, entry) as dataset:
+        if dataset.crs is None:
+            raise corrupt(entry, "it has no CRS", hint="set one, for example with gdal_edit -a_srs")
+        affine = dataset.transform
+        if affine.b or affine.d or affine.a <= 0 or affine.e >= 0:
+            raise corrupt(entry, "its pixels are not north up", hint="warp it once with gdalwarp")
+        crs = CRS(dataset.crs.to_wkt())
+        geobox = GeoBox(dataset.shape, affine, grid.crs if same_crs(str(grid.crs), str(crs)) else crs)
+        factors = dataset.overviews(1)
+        shapes = [
+            dataset.shape,
+            *((math.ceil(dataset.height / k), math.ceil(dataset.width / k)) for k in factors),
+        ]
+        return Header(
+            entry=entry,
+            dtypes=dataset.dtypes,
+            geobox=geobox,
+            shapes=tuple(shapes),
+            tag=dataset.tags().get("TIFFTAG_DATETIME"),
+        )
+
+
+def read_bands(
+    root: Path, header: Header, file: Scaled, window: Window, wanted: Sequence[tuple[BandSpec, int]]
+) -> list[tuple[Pixels, Mask]]:
+    """Read a window of some bands.
+
+    Args:
+        root: the folder.
+        header: of the file.
+        file: the same at the level that suits the grid.
+        window: pixels of the file at its level.
+        wanted: bands of the collection, and the file's band of each, from 1.
+
+    Returns:
+        For each band values (rows, columns) and True = valid: not masked, not nodata, not NaN.
+
+    Raises:
+        SourceCorruptError: it does not decode, or a band is not as the collection says.
+        SourceUnavailableError: it changed, or can't be opened.
+    """
+    entry = header.entry
+    for band, index in wanted:
+        _check(header, band, index)
+    if window.pixels > _MAX_PIXELS:
+        raise corrupt(
+            entry,
+            f"{window.height} x {window.width} of its pixels are needed at once, which is too much",
+            hint="give it overviews (gdaladdo), or let the collection have finer pixels",
+        )
+    level = file.level
+    with _opened(root, entry, level=level) as dataset:
+        if dataset.shape != tuple(file.geobox.shape):
+            raise corrupt(entry, f"its overview {level} has not the size that it should have")
+        area = RasterWindow(window.col, window.row, window.width, window.height)
+        return [_read(dataset, area, band, index, entry) for band, index in wanted]
+
+
+def corrupt(entry: Entry, detail: str, hint: str = "") -> SourceCorruptError:
+    """Return the error that names a file."""
+    return SourceCorruptError(f"file {entry.name!r}: {detail}", item=entry.name, hint=hint)
+
+
+def _check(header: Header, band: BandSpec, index: int) -> None:
+    if index > len(header.dtypes):
+        raise corrupt(header.entry, f"it has {len(header.dtypes)} band(s), band {index} was asked for")
+    found = header.dtypes[index - 1]
+    if found != band.dtype.name:
+        raise corrupt(
+            header.entry,
+            f"its data type is {found}, band {band.name!r} has {band.dtype.name}",
+            hint=f'write dtype = "{found}" if all files have that',
+        )
+
+
+def _read(
+    dataset: rasterio.DatasetReader, area: RasterWindow, band: BandSpec, index: int, entry: Entry
+) -> tuple[Pixels, Mask]:
+    values: Pixels = dataset.read(index, window=area)
+    valid: Mask = dataset.read_masks(index, window=area) != 0
+    if values.dtype.kind == "f":
+        valid &= ~np.isnan(values)
+    own = dataset.nodatavals[index - 1]
+    if band.nodata is not None and (own is None or own != band.fill.item()):
+        clash = values == band.fill
+        if own is None:
+            valid &= ~clash
+        elif (clash & valid).any():
+            raise corrupt(
+                entry,
+                f"valid pixels hold {band.nodata}, which band {band.name!r} uses for nodata; "
+                f"the file's own nodata is {own}",
+            )
+    return values, valid
+
+
+@contextmanager
+def _opened(root: Path, entry: Entry, level: int = 0) -> Iterator[rasterio.DatasetReader]:
+    """Open a file, unchanged since it was listed and until the end of the block."""
+    path = root.resolve() / entry.name
+    options = {"overview_level": level - 1} if level else {}
+    _check_unchanged(path, entry)
+    try:
+        with (
+            rasterio.Env(**_GDAL_OPTIONS),
+            rasterio.open(path, driver="GTiff", sharing=False, **options) as dataset,
+        ):
+            yield dataset
+    except (RasterioError, OSError, NotGeoreferencedWarning) as error:
+        _check_unchanged(path, entry)
+        raise corrupt(entry, f"GDAL can't read it: {str(error)[:200]}") from error
+    _check_unchanged(path, entry)
+
+
+def _check_unchanged(path: Path, entry: Entry) -> None:
+    """Hold a file against the list: it may be written while it is read."""
+    try:
+        state = path.lstat()
+    except OSError:
+        state = None
+    same = state is not None and stat.S_ISREG(state.st_mode)
+    if state is None or not same or (state.st_size, state.st_mtime_ns) != (entry.size, entry.changed):
+        raise SourceUnavailableError(f"file {entry.name!r} was changed while it was read", item=entry.name)
+    if not os.access(path, os.R_OK):
+        raise corrupt(entry, "the daemon may not read it")

@@ -1,0 +1,168 @@
+"""The source for a folder of local GeoTIFFs, of any CRS and resolution."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from icehouse_server.aio.gather import together
+from icehouse_server.aio.task_set import Reads
+from icehouse_server.core.collection import BandSpec, CollectionSpec
+from icehouse_server.core.errors import SourceError
+from icehouse_server.core.grid import Grid, Window
+from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Mask, Pixels, Provenance, Source
+from icehouse_server.sources.context import SourceContext
+from icehouse_server.sources.files.folder_index import FolderIndex
+from icehouse_server.sources.files.reading import Entry, Header, read_bands
+from icehouse_server.sources.files.settings import parse_band, parse_source
+from icehouse_server.sources.raster.reducers import fitted
+from icehouse_server.sources.raster.warping import Part, Scaled, parts_of, tiles_under, warped
+
+type Layers = dict[str, tuple[Pixels, Mask]]
+"""Name of a band to values and True = valid."""
+
+
+def create(spec: CollectionSpec, context: SourceContext) -> Source:
+    """Make the source of a collection file with ``type = "files"``. Opens no file.
+
+    Raises:
+        ConfigurationError: ``[source]`` or a ``[bands.source]`` can't be used.
+    """
+    table = parse_source(spec)
+    return FilesSource(
+        indexes={band.name: parse_band(spec, band).index for band in spec.bands},
+        context=context,
+        folder=FolderIndex(table=table, root=table.root(spec.home), grid=spec.grid, context=context),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class FilesSource:
+    """Reads blocks from the files of one folder. Used from one event loop; files are read in the pool.
+
+    Where files overlap, the first by name that is valid at a pixel wins. A file that lies on the collection's
+    grid is copied, any other is warped once, tile by tile of the grid, so no block's cut can be seen.
+    """
+
+    indexes: Mapping[str, int]
+    """Name of a band to the file's band, from 1."""
+    context: SourceContext
+    folder: FolderIndex
+    _reads: Reads = field(default_factory=Reads)
+
+    @property
+    def block_side(self) -> int | None:
+        """Any will do: what is read does not depend on how it is cut."""
+        return None
+
+    async def read(self, request: BlockRequest) -> Block:
+        """Read a block; see ``Source.read``."""
+        try:
+            return await self._reads.run(lambda: self._block(request))
+        except SourceError:
+            self.folder.doubt()  # the next try sees the folder as it is then
+            raise
+
+    async def close(self) -> None:
+        """End reads that are under way."""
+        await self._reads.close()
+        await self.folder.close()
+
+    async def _block(self, request: BlockRequest) -> Block:
+        files = await self.folder.files(request.geobox, request.step, request.not_before)
+        loop = asyncio.get_running_loop()
+        bands = [(band, self.indexes[band.name]) for band in request.bands]
+        shape = (request.window.height, request.window.width)
+        found: Layers = {
+            band.name: (np.full(shape, band.fill, dtype=band.dtype), np.zeros(shape, dtype=np.bool_))
+            for band, _ in bands
+        }
+
+        async def fill(tile: Window) -> set[Entry]:
+            return await loop.run_in_executor(
+                self.context.pool,
+                self._fill,
+                tile,
+                files,
+                bands,
+                request.window,
+                request.grid,
+                found,
+            )
+
+        used = await together(fill(tile) for tile in tiles_under(request.grid, request.window))
+        return Block(
+            bands={name: BandBlock(values=values, valid=valid) for name, (values, valid) in found.items()},
+            provenance=tuple(
+                Provenance(item=entry.name, href=entry.name, version=entry.version)
+                for entry in sorted(set[Entry]().union(*used))
+            ),
+        )
+
+    def _fill(
+        self,
+        tile: Window,
+        files: Sequence[Header],
+        bands: Sequence[tuple[BandSpec, int]],
+        window: Window,
+        grid: Grid,
+        found: Layers,
+    ) -> set[Entry]:
+        """Write what files say of a tile into the part of ``found`` under it. Returns those that were read.
+
+        Runs in a thread of the pool; tiles do not overlap, so no two threads write one pixel.
+        """
+        used: set[Entry] = set()
+        for header in files:
+            file = header.at(grid)
+            missing = [(band, index) for band, index in bands if not _settled(found[band.name], tile, window)]
+            for method in sorted({band.resampling for band, _ in missing}):
+                some = [(band, index) for band, index in missing if band.resampling == method]
+                for part in parts_of(file, grid, [tile], method):
+                    if _target(part).intersection(window) is not None:
+                        self._add(header, file, part, some, method, window, grid, found)
+                        used.add(header.entry)
+        return used
+
+    def _add(
+        self,
+        header: Header,
+        file: Scaled,
+        part: Part,
+        bands: Sequence[tuple[BandSpec, int]],
+        method: str,
+        window: Window,
+        grid: Grid,
+        found: Layers,
+    ) -> None:
+        """Add one part of one file: what is valid in it goes where nothing was valid yet."""
+        target = _target(part)
+        common = target.intersection(window)
+        if common is None:
+            return
+        read = read_bands(self.folder.root, header, file, part.piece.source, bands)
+        for (band, _), (values, valid) in zip(bands, read, strict=True):
+            made, shown = warped(values, valid, part, file=file, grid=grid, method=method)
+            if not file.exact:
+                block = fitted(made.astype(np.float64), shown, band)  # a result may equal nodata by chance
+                made, shown = block.values, block.valid
+            all_values, all_valid = found[band.name]
+            here, there = common.slices(target), common.slices(window)
+            new = shown[here] & ~all_valid[there]
+            np.copyto(all_values[there], made[here], where=new)
+            all_valid[there] |= new
+
+
+def _target(part: Part) -> Window:
+    """Return the pixels of the grid that a part makes."""
+    piece = part.piece.target
+    return Window(
+        row=part.tile.row + piece.row, col=part.tile.col + piece.col, height=piece.height, width=piece.width
+    )
+
+
+def _settled(layer: tuple[Pixels, Mask], tile: Window, window: Window) -> bool:
+    """Return whether every pixel of a window that lies in a tile is valid."""
+    inside = tile.intersection(window)
+    return inside is None or bool(layer[1][inside.slices(window)].all())

@@ -1,0 +1,1 @@
+"""Bytes of remote files: connections, limits, deadlines, allowed hosts and counters."""

@@ -1,0 +1,217 @@
+"""Layers: the pixels of one file, warped to a part of the collection's grid."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+import numpy as np
+from odc.geo.geobox import GeoBox
+
+from icehouse_server.aio.byte_semaphore import Room
+from icehouse_server.core.collection import BandSpec
+from icehouse_server.core.errors import SourceRefusedError
+from icehouse_server.core.grid import Grid, Window
+from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.sources.cog.checks import Expectation
+from icehouse_server.sources.cog.georeference import same_crs
+from icehouse_server.sources.cog.reader import Cog
+from icehouse_server.sources.cog.remote_files import RemoteFiles
+from icehouse_server.sources.http.urls import public
+from icehouse_server.sources.raster.warping import Part, Scaled, parts_of, scaled, tiles_under, warped
+from icehouse_server.sources.stac.raster_assets import RasterAsset
+
+_READ = 32 * 1024 * 1024
+"""Bytes of a window of a file, its mask included, up to which several tiles share one read."""
+
+MAX_READ = 512 * 1024 * 1024
+"""Bytes of the window of a file under one tile at most."""
+
+_WASTE = 2
+"""How much more than its tiles need a shared window may hold."""
+
+_ROOM = 3
+"""Bytes held in room for a byte of a window: what is decoded, what is converted, blocks on their way."""
+
+type Convert = Callable[[Pixels, Mask], tuple[Pixels, Mask]]
+"""From a file's values to a band's; (values, valid) of a window."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Layer:
+    """One band of one file, to be seen on the collection's grid. Serves one block request."""
+
+    asset: RasterAsset
+    files: RemoteFiles
+    room: Room
+    """For windows of files."""
+    pool: Executor
+    grid: Grid
+    band: BandSpec
+    """What comes out: its dtype and its fill."""
+    own: BandSpec
+    """What the file holds."""
+    index: int
+    """Band of the file, from 1."""
+    method: str
+    """Resampling by GDAL's name."""
+    convert: Convert | None
+    """None where values stay as they are."""
+    not_before: float
+    _cog: Cog | None = None
+    _scaled: Scaled | None = None
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def version(self) -> str:
+        """What identifies the file's content; empty before it was opened."""
+        return "" if self._cog is None else self._cog.version
+
+    async def areas(self, window: Window) -> list[Window]:
+        """Return rectangles inside a window of the grid that hold all pixels which the file may touch.
+
+        The file itself is asked only where its document does not say.
+
+        Raises:
+            SourceError: the file had to be opened and could not be.
+        """
+        if self.asset.geobox is None:
+            file = (await self._opened())[1]
+        else:
+            geobox = self._on_grid(self.asset.geobox)
+            file = scaled([(int(geobox.shape[0]), int(geobox.shape[1]))], geobox, self.grid)
+        parts = await self._in_pool(lambda: self._parts(file, window))
+        targets = (_target(part) for part in parts)
+        return [inside for target in targets if (inside := target.intersection(window)) is not None]
+
+    async def read(self, window: Window) -> tuple[Pixels, Mask]:
+        """Return values (rows, columns) of a window of the grid, of the band's dtype, and True = valid.
+
+        Raises:
+            SourceError: by what happened.
+        """
+        shape = (window.height, window.width)
+        values, valid = np.full(shape, self.band.fill, dtype=self.band.dtype), np.zeros(shape, dtype=np.bool_)
+        cog, file = await self._opened()
+        parts = await self._in_pool(lambda: self._parts(file, window))
+        for group in _groups(parts, self._bytes_per_pixel):
+            await self._fill(cog, file, group, window, values, valid)
+        return values, valid
+
+    @property
+    def _bytes_per_pixel(self) -> int:
+        return self.own.dtype.itemsize + 1
+
+    async def _fill(
+        self, cog: Cog, file: Scaled, group: Sequence[Part], window: Window, values: Pixels, valid: Mask
+    ) -> None:
+        """Read the window of the file under some parts, and put what becomes of it into its place."""
+        under = _union(group)
+        size = under.pixels * self._bytes_per_pixel
+        if size > MAX_READ:
+            raise SourceRefusedError(
+                f"item {self.asset.item!r}: {under.height} x {under.width} pixels of its file lie under "
+                "one tile of the collection's grid",
+                item=self.asset.item,
+                href=public(self.asset.href),
+                hint="its overviews are too fine for so coarse a grid; use a finer grid, or smaller chunks",
+            )
+        async with self.room.take(size * _ROOM):
+            found, shown = await cog.read_level(file.level, under)
+
+            def work() -> None:
+                own, known = found, shown
+                if self.convert is not None:
+                    own, known = self.convert(own, known)
+                for part in group:
+                    self._put(part, under, file, (own, known), window, (values, valid))
+
+            await self._in_pool(work)
+
+    def _put(
+        self,
+        part: Part,
+        under: Window,
+        file: Scaled,
+        own: tuple[Pixels, Mask],
+        window: Window,
+        out: tuple[Pixels, Mask],
+    ) -> None:
+        inside = part.piece.source.slices(under)
+        made, shown = warped(
+            own[0][inside], own[1][inside], part, file=file, grid=self.grid, method=self.method
+        )
+        target = _target(part)
+        common = target.intersection(window)
+        if common is None:
+            return
+        made, shown = made[common.slices(target)], shown[common.slices(target)]
+        values, valid = out[0][common.slices(window)], out[1][common.slices(window)]
+        taken = shown & ~valid
+        np.copyto(values, made, where=taken)
+        valid |= taken
+
+    def _parts(self, file: Scaled, window: Window) -> list[Part]:
+        return parts_of(file, self.grid, list(tiles_under(self.grid, window)), self.method)
+
+    async def _opened(self) -> tuple[Cog, Scaled]:
+        async with self._opening:
+            if self._cog is None or self._scaled is None:
+                geobox = self.asset.geobox
+                expected = Expectation(
+                    item=self.asset.item,
+                    href=public(self.asset.href),
+                    grid=geobox,
+                    band=self.own,
+                    index=self.index,
+                    extent=None
+                    if geobox is None
+                    else Window(row=0, col=0, height=int(geobox.shape[0]), width=int(geobox.shape[1])),
+                )
+                cog = await self.files.open(self.asset.url, expected, self.not_before)
+                if geobox is None:
+                    affine = cog.geobox.affine
+                    if affine.b or affine.d or affine.a <= 0 or affine.e >= 0:
+                        raise expected.corrupt(
+                            "its raster is turned or mirrored; only north-up rasters are read"
+                        )
+                    geobox = cog.geobox
+                self._cog, self._scaled = cog, scaled(cog.levels, self._on_grid(geobox), self.grid)
+            return self._cog, self._scaled
+
+    def _on_grid(self, geobox: GeoBox) -> GeoBox:
+        """Return a geobox with the grid's own CRS where it has the same one in other words."""
+        same = same_crs(str(self.grid.crs), str(geobox.crs))
+        return GeoBox(geobox.shape, geobox.affine, self.grid.crs) if same else geobox
+
+    async def _in_pool[T](self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.pool, work)
+
+
+def _target(part: Part) -> Window:
+    """Return where a part lies on the collection's grid."""
+    target, tile = part.piece.target, part.tile
+    return Window(
+        row=tile.row + target.row, col=tile.col + target.col, height=target.height, width=target.width
+    )
+
+
+def _union(parts: Sequence[Part]) -> Window:
+    window = parts[0].piece.source
+    for part in parts[1:]:
+        window = window.union(part.piece.source)
+    return window
+
+
+def _groups(parts: Sequence[Part], bytes_per_pixel: int) -> Iterator[list[Part]]:
+    """Yield parts that are read together, because their windows of the file lie together."""
+    group: list[Part] = []
+    for part in parts:
+        joined = _union([*group, part])
+        needed = sum(member.piece.source.pixels for member in [*group, part])
+        if group and (joined.pixels > _WASTE * needed or joined.pixels * bytes_per_pixel > _READ):
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group

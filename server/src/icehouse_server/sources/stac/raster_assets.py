@@ -1,0 +1,178 @@
+"""What an item says of a file on a grid of its own: where it lies, and in which units its values are."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pystac
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+from pyproj.exceptions import CRSError
+
+from icehouse_server.core.collection import BandSpec
+from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.sources.http.allowed_hosts import Trust
+from icehouse_server.sources.raster.reducers import fitted
+from icehouse_server.sources.stac.items import Item
+from icehouse_server.sources.stac.settings import BandTable, StacTable
+
+_ALIKE = 1e-6
+"""Share by which scales, and offsets in units of the scale, may differ: documents round them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Units:
+    """How values of a file become quantities: ``value * scale + offset``."""
+
+    scale: float
+    offset: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RasterAsset:
+    """The file of one item and one band, on its own grid."""
+
+    item: str
+    href: str
+    """As the document gives it, made absolute."""
+    url: str
+    """What to ask for: mirrors applied."""
+    geobox: GeoBox | None
+    """Where it lies, as far as the document says."""
+    units: Units | None
+    """None where the document does not say."""
+    nodata: float | None
+    """As the document says; the file's own goes first."""
+
+
+def raster_asset(
+    item: Item, name: str, index: int, *, optional: bool, settings: StacTable, trust: Trust
+) -> RasterAsset | None:
+    """Return the file of an asset, or None where the item may lack it and does.
+
+    Args:
+        item: the item.
+        name: key of the asset.
+        index: band of the file, from 1.
+        optional: whether the item may lack it.
+        settings: says which property tells that offsets are in the pixels already.
+        trust: which hosts may be asked.
+
+    Raises:
+        SourceCorruptError: the asset is missing, or what the document says of it is malformed.
+        SourceRefusedError: its href points to a host that nothing vouches for.
+    """
+    asset = item.found(name, optional=optional)
+    if asset is None:
+        return None
+    href = item.href(asset, name)
+    facts = _facts(asset, index)
+    return RasterAsset(
+        item=item.id,
+        href=href,
+        url=trust.url_of(href, item=item.id),
+        geobox=_geobox(item, asset),
+        units=_units(item, facts, settings.offset_applied),
+        nodata=_nodata(item, facts),
+    )
+
+
+def _geobox(item: Item, asset: pystac.Asset) -> GeoBox | None:
+    codes, raster = item.codes(asset), item.raster(asset)
+    if not codes or raster is None:
+        return None
+    affine, shape = raster
+    if affine.b or affine.d or affine.a <= 0 or affine.e >= 0:
+        raise item.corrupt("its raster is turned or mirrored; only north-up rasters are read")
+    try:
+        return GeoBox(shape, affine, CRS(codes[0]))
+    except (CRSError, ValueError) as error:
+        raise item.corrupt(f"its CRS {codes[0]!r} is unknown") from error
+
+
+def _facts(asset: pystac.Asset, index: int) -> Mapping[str, object]:
+    """Return what an asset says of one of its bands: by ``raster:bands``, or ``bands`` of STAC 1.1."""
+    found: dict[str, object] = dict(asset.extra_fields)
+    for key in ("raster:bands", "bands"):
+        tables = asset.extra_fields.get(key)
+        if isinstance(tables, list) and len(tables) >= index and isinstance(tables[index - 1], dict):
+            found.update(tables[index - 1])
+    for name in ("scale", "offset"):
+        if f"raster:{name}" in found:
+            found[name] = found[f"raster:{name}"]
+    return found
+
+
+def _units(item: Item, facts: Mapping[str, object], offset_applied: str | None) -> Units | None:
+    if facts.get("scale") is None and facts.get("offset") is None:
+        return None
+    scale = _number(item, facts.get("scale"), 1.0, "scale")
+    offset = _number(item, facts.get("offset"), 0.0, "offset")
+    if scale == 0:
+        raise item.corrupt("its scale is 0")
+    if offset_applied is not None and item.document.properties.get(offset_applied) is True:
+        offset = 0.0
+    return Units(scale=scale, offset=offset)
+
+
+def _nodata(item: Item, facts: Mapping[str, object]) -> float | None:
+    value = facts.get("nodata")
+    if value is None:
+        return None
+    if isinstance(value, str) and value in {"nan", "inf", "-inf"}:  # as the raster extension writes them
+        return float(value)
+    return _number(item, value, 0.0, "nodata")
+
+
+def _number(item: Item, value: object, default: float, name: str) -> float:
+    if value is None:
+        return default
+    if type(value) not in {int, float} or not math.isfinite(value):  # type: ignore[arg-type]  # a number, seen here
+        raise item.corrupt(f"its {name} is no number")
+    return float(value)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversion:
+    """From a file's values to a band's, before they are warped."""
+
+    band: BandSpec
+    units: Units | None
+    """The file's, where they are to be changed into the band's; None where only the dtype changes."""
+
+    def apply(self, values: Pixels, valid: Mask) -> tuple[Pixels, Mask]:
+        """Return values of the band's dtype; see ``composite.fitted`` for how they are rounded."""
+        numbers = values.astype(np.float64)
+        if self.units is not None:
+            quantity = numbers * self.units.scale + self.units.offset
+            numbers = (quantity - self.band.offset) / self.band.scale
+        block = fitted(numbers, valid, self.band)
+        return block.values, valid
+
+
+def conversion(asset: RasterAsset, table: BandTable, band: BandSpec, item: Item) -> Conversion | None:
+    """Return what must be done to a file's values, or None where they are the band's as they are.
+
+    Raises:
+        SourceCorruptError: the document gives another scale or offset than the collection has, and the file
+            does not say what to do then; or it gives none where they are to be applied.
+    """
+    if table.apply_scale:
+        if asset.units is None:
+            raise item.corrupt(f"asset {table.asset!r} has no scale to apply")
+        return Conversion(band=band, units=asset.units)
+    if asset.units is None or _alike(asset.units, band):
+        return None if table.dtype is None else Conversion(band=band, units=None)
+    if table.harmonise:
+        return Conversion(band=band, units=asset.units)
+    raise item.corrupt(
+        f"asset {table.asset!r} has scale {asset.units.scale} and offset {asset.units.offset}, "
+        f"band {band.name!r} has {band.scale} and {band.offset}; harmonise = true brings them together"
+    )
+
+
+def _alike(units: Units, band: BandSpec) -> bool:
+    return abs(units.scale - band.scale) <= _ALIKE * abs(band.scale) and abs(
+        units.offset - band.offset
+    ) <= _ALIKE * max(abs(band.scale), abs(band.offset))

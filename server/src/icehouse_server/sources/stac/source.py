@@ -1,0 +1,222 @@
+"""The source for STAC APIs whose items are GeoTIFFs: on the collection's own grid, or warped to it."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from icehouse_server.aio.gather import together
+from icehouse_server.aio.task_set import Reads
+from icehouse_server.core.collection import BandSpec, CollectionSpec
+from icehouse_server.core.errors import (
+    SourceCorruptError,
+    SourceError,
+    SourceRefusedError,
+)
+from icehouse_server.core.grid import Window
+from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Provenance, Source
+from icehouse_server.sources.cog.checks import Expectation
+from icehouse_server.sources.cog.reader import Cog
+from icehouse_server.sources.cog.remote_files import RemoteFiles
+from icehouse_server.sources.context import SourceContext
+from icehouse_server.sources.http.failures import LinkExpiredError
+from icehouse_server.sources.http.urls import public
+from icehouse_server.sources.stac.api import StacApi
+from icehouse_server.sources.stac.composite import Composite
+from icehouse_server.sources.stac.item_finder import Finder
+from icehouse_server.sources.stac.items import Asset
+from icehouse_server.sources.stac.merge import Piece, merge
+from icehouse_server.sources.stac.settings import (
+    BandTable,
+    CompositeTable,
+    StacTable,
+    parse_band,
+    parse_source,
+)
+
+_OWN_GRID = CompositeTable(rule="first", order_by="id")
+"""How items that overlap become one where the collection file has no ``[source.composite]``."""
+
+
+def create(spec: CollectionSpec, context: SourceContext) -> Source:
+    """Make the source of a collection file with ``type = "stac"``. Opens no connection.
+
+    Raises:
+        ConfigurationError: ``[source]`` or a ``[bands.source]`` can't be used.
+    """
+    settings = parse_source(spec)
+    api = StacApi(settings=settings, context=context)
+    bands = {band.name: parse_band(spec, band) for band in spec.bands}
+    files = RemoteFiles(context=context, trust=api.trust)
+    return StacSource(
+        settings=settings,
+        bands=bands,
+        context=context,
+        finder=Finder(settings=settings, context=context, grid=spec.grid, api=api),
+        api=api,
+        files=files,
+        composite=Composite(
+            settings=settings, table=settings.composite or _OWN_GRID, bands=bands, files=files
+        ),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class StacSource:
+    """Reads blocks from the items of one STAC collection. Used from one event loop.
+
+    Overlaps merge by item id, first valid pixel wins, unless the collection file has ``[source.composite]``.
+    One attempt a call: the layer above retries.
+    """
+
+    settings: StacTable
+    bands: Mapping[str, BandTable]
+    context: SourceContext
+    finder: Finder
+    api: StacApi
+    files: RemoteFiles
+    composite: Composite
+    """Makes what is not on the collection's own grid: all, or what lies above level 0."""
+    _reads: Reads = field(default_factory=Reads)
+
+    @property
+    def block_side(self) -> int | None:
+        """Any will do: what is read does not depend on how it is cut."""
+        return None
+
+    async def read(self, request: BlockRequest) -> Block:
+        """Read a block; see ``Source.read``."""
+        return await self._reads.run(lambda: self._read(request))
+
+    async def _read(self, request: BlockRequest) -> Block:
+        self.context.hosts.enter(self)
+        try:
+            return await self._block(request)
+        except (SourceCorruptError, SourceRefusedError) as error:
+            # A remembered document may be the cause.
+            self.finder.doubt(request.window, error.item, request.step, request.level)
+            raise
+        except LinkExpiredError as error:
+            self.finder.doubt(request.window, error.item, request.step, request.level, at_once=True)
+            raise
+
+    async def _block(self, request: BlockRequest) -> Block:
+        items = await self.finder.items(request.window, request.not_before, request.step, request.level)
+        # The overviews of a file begin at its own corner, so above level 0 there is always something to warp.
+        if request.level or self.settings.composite is not None:
+            return await self.composite.block(request, items)
+        grid = request.collection.grid.geobox
+        readers = [
+            _BandReader(
+                source=self,
+                request=request,
+                band=band,
+                assets=[
+                    asset
+                    for item in items
+                    if (asset := item.asset(self.bands[band.name], grid, self.files.trust)) is not None
+                ],
+            )
+            for band in request.bands
+        ]
+        blocks = await together(reader.read() for reader in readers)
+        origins = {origin for reader in readers for origin in reader.provenance()}
+        return Block(
+            bands={band.name: block for band, block in zip(request.bands, blocks, strict=True)},
+            provenance=tuple(sorted(origins)),
+        )
+
+    async def close(self) -> None:
+        """Cancel reads, and let connections go."""
+        await self._reads.close()
+        await self.finder.close()
+        await self.files.close()
+        self.api.close()
+        await self.context.hosts.leave(self)
+
+
+@dataclass(slots=True, kw_only=True)
+class _BandReader:
+    """Reads one band of one block from several overlapping files."""
+
+    source: StacSource
+    request: BlockRequest
+    band: BandSpec
+    assets: Sequence[Asset]
+    """In the order of precedence."""
+    cogs: dict[int, Cog] = field(default_factory=dict)
+    used: set[int] = field(default_factory=set)
+
+    async def read(self) -> BandBlock:
+        """Read what is needed, in as few passes as the holes allow.
+
+        Raises:
+            SourceError: by what happened; the next try then asks for everything afresh, as what is remembered
+                may be the cause.
+        """
+        try:
+            return await self._passes()
+        except SourceError:
+            for asset in self.assets:
+                self.source.files.forget(asset.url)
+            raise
+
+    async def _passes(self) -> BandBlock:
+        await together(self._cog(n) for n, asset in enumerate(self.assets) if self._must_open(asset))
+        extents = [self._extent(n) for n in range(len(self.assets))]
+        pieces: dict[int, list[Piece]] = defaultdict(list)
+        loop = asyncio.get_running_loop()
+        pool = self.source.context.pool
+        while True:
+            window = self.request.window
+            merged = await loop.run_in_executor(pool, merge, window, self.band, extents, pieces)
+            if not merged.needed:
+                return merged.block
+            read = await together(self._piece(n, part) for n, part in merged.needed.items())
+            for number, piece in zip(merged.needed, read, strict=True):
+                pieces[number].append(piece)
+
+    def provenance(self) -> list[Provenance]:
+        """Return where the pixels came from: the files that were read."""
+        return [
+            Provenance(
+                item=self.assets[number].item,
+                href=public(self.assets[number].href),
+                version=self.cogs[number].version,
+            )
+            for number in sorted(self.used)
+        ]
+
+    def _must_open(self, asset: Asset) -> bool:
+        """Return whether only the file can tell if it touches the window.
+
+        So it is where the document does not say, and where it says no although the tiling says yes: a
+        document that is wrong there would leave a hole that nobody sees.
+        """
+        if asset.extent is None:
+            return True
+        window, place = self.request.window, asset.place
+        expected = place is not None and place.intersection(window) is not None
+        return expected and asset.extent.intersection(window) is None
+
+    def _extent(self, number: int) -> Window:
+        return self.assets[number].extent or self.cogs[number].extent
+
+    async def _piece(self, number: int, window: Window) -> Piece:
+        self.used.add(number)
+        return await (await self._cog(number)).read(window)
+
+    async def _cog(self, number: int) -> Cog:
+        if number not in self.cogs:
+            asset = self.assets[number]
+            expected = Expectation(
+                item=asset.item,
+                href=public(asset.href),
+                grid=self.request.collection.grid.geobox,
+                band=self.band,
+                index=self.source.bands[self.band.name].index,
+                extent=asset.extent,
+                place=asset.place,
+            )
+            self.cogs[number] = await self.source.files.open(asset.url, expected, self.request.not_before)
+        return self.cogs[number]

@@ -1,0 +1,1 @@
+"""How a collection lies in its repository: groups, arrays, codec, metadata documents."""
