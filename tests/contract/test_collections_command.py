@@ -300,7 +300,7 @@ def test_built_in_files_and_templates_are_shown(ask):
 )  # fmt: skip
 def test_bounds_are_whole_pixels_and_hold_the_box(west, south, width, height, target):
     name, resolution = target
-    crs, box = CRS(name), template_files.Bounds(west, south, west + width, south + height)
+    crs, box = CRS(name), template_files.GridBounds(west, south, west + width, south + height)
     bounds = template_files.snapped(box, CRS("OGC:CRS84"), crs, resolution)
     for edge in bounds:
         assert abs(edge / resolution - round(edge / resolution)) < 1e-4

@@ -28,19 +28,19 @@ from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import FetchBudgetError, SourceTimeoutError, SourceUnavailableError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.time import TimeAxis, TimeStep
-from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
+from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
 from icehouse_server.service import (
-    Amounts,
+    CacheFolderProbe,
     CoverageService,
     CubeService,
     CubeSettings,
-    FolderWatch,
     Inventory,
-    LoopWatch,
-    Pulse,
+    LoopLagMonitor,
     ServiceSettings,
+    ThroughputMonitor,
     TileService,
     TileSettings,
+    Totals,
 )
 from icehouse_server.service.fetch_budget import FetchBudget
 from icehouse_server.store import StoreSettings, make_cube
@@ -80,11 +80,11 @@ async def served(folder, spec=SPEC, *, fetches=4096, void=()):
             folder, [spec], StoreSettings(decoded_bytes=10**6, write_timeout=30), pool=pool
         ) as store:
             held = store.collections[spec.id]
-            supply = Supply(source=source, presence=held.index, sink=held)
+            supply = CollectionPipeline(source=source, presence=held.index, sink=held)
             limits = DownloadSettings(block_side=32, failure_ttl=0.0, retry=RetryPolicy(attempts=1))
             downloads = Downloads({spec.id: supply}, limits, pool=pool)
             service = CoverageService(store, downloads, ServiceSettings(disk_floor=0), pool=pool)
-            loop, watch = LoopWatch(), FolderWatch(folder)
+            loop, watch = LoopLagMonitor(), CacheFolderProbe(folder)
             jobs = SimpleNamespace(by_state={})
             app = create_api(version="0", max_body_bytes=10**6, allowed_hosts=["cube"], lifespan=None)
             app.state.icehouse = ApiState(
@@ -95,7 +95,7 @@ async def served(folder, spec=SPEC, *, fetches=4096, void=()):
                 tiles=TileService(service, TileSettings(), pool=pool),
                 inventory=Inventory(service, pool=pool),
                 streams=Streams(9),
-                pulse=Pulse(lambda: Amounts(blocks=0, bytes=0)),
+                pulse=ThroughputMonitor(lambda: Totals(blocks=0, bytes=0)),
                 loop=loop,
                 folder=watch,
                 version="0",

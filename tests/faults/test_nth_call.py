@@ -36,9 +36,9 @@ from icehouse_server.core.errors import (
 )
 from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
-from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
-from icehouse_server.service import Ask, CoverageService, ServiceSettings
-from icehouse_server.store import MaintenanceSettings, Notes, SqliteDocuments, Store, StoreSettings
+from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
+from icehouse_server.service import CoverageRequest, CoverageService, ServiceSettings
+from icehouse_server.store import MaintenanceSettings, SidecarDb, SqliteDocuments, Store, StoreSettings
 from icehouse_server.store.repository.index import Index
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec
 from support.faulty import Calls, Failing, Panic, disk_error, storage_error
@@ -90,7 +90,7 @@ class Life:
 
     async def __aenter__(self):
         self.stack = AsyncExitStack()
-        notes = Notes(self.folder / "notes.sqlite", self.pool)
+        notes = SidecarDb(self.folder / "notes.sqlite", self.pool)
         self.stack.callback(notes.close)
         self.documents = SqliteDocuments(notes)
         settings = StoreSettings(
@@ -103,7 +103,11 @@ class Life:
         self.stack.push_async_callback(self.store.close)
         self.collection = self.store.collections["tiny"]
         self.downloads = Downloads(
-            {"tiny": Supply(source=self.source, presence=self.collection.index, sink=self.collection)},
+            {
+                "tiny": CollectionPipeline(
+                    source=self.source, presence=self.collection.index, sink=self.collection
+                )
+            },
             DownloadSettings(
                 block_side=SPEC.grid.chunk, failure_ttl=0, unwanted=0, retry=RetryPolicy(attempts=1)
             ),
@@ -121,7 +125,7 @@ class Life:
         """A request: its answer is checked; its error is noted and returned."""
         region = Region(collection=SPEC, bands=SPEC.select(bands), target=SPEC.grid.geobox_of(window))
         try:
-            answer = await self.service.coverage(Ask(region=region, **options))
+            answer = await self.service.coverage(CoverageRequest(region=region, **options))
         except IcehouseError as error:
             self.note(error, keys_of(window, bands))
             return error

@@ -23,8 +23,8 @@ import structlog
 from icehouse_server.core.errors import ConfigurationError, IcehouseError, StoreError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
-from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
-from icehouse_server.service import Ask, CoverageService, ServiceSettings
+from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
+from icehouse_server.service import CoverageRequest, CoverageService, ServiceSettings
 from icehouse_server.store import FolderLock, Store, StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec
 from support.stores import open_store
@@ -53,7 +53,7 @@ class Daemon:
         region = Region(collection=spec, bands=spec.select(BANDS), target=spec.grid.geobox_of(window))
         try:
             async with asyncio.timeout(SECONDS):
-                answer = await self.service.coverage(Ask(region=region, **options))
+                answer = await self.service.coverage(CoverageRequest(region=region, **options))
         except IcehouseError as error:
             return error
         answer.close()
@@ -72,7 +72,7 @@ async def daemon(folder, pool):
         async with open_store(folder, SPECS.values(), kept, pool=pool) as store:
             sources = {name: ScriptedSource(truth=TRUTHS[name]) for name in SPECS}
             supplies = {
-                name: Supply(source=sources[name], presence=collection.index, sink=collection)
+                name: CollectionPipeline(source=sources[name], presence=collection.index, sink=collection)
                 for name, collection in store.collections.items()
             }
             settings = DownloadSettings(block_side=32, failure_ttl=0, retry=RetryPolicy(attempts=1))

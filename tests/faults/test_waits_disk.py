@@ -15,8 +15,8 @@ import pytest
 from icehouse_server.core.errors import ChunksFailedError, DeadlineExceededError, StoreError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
-from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
-from icehouse_server.service import Ask, CoverageService, ServiceSettings, coverage
+from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
+from icehouse_server.service import CoverageRequest, CoverageService, ServiceSettings, coverage
 from icehouse_server.store import CollectionStore, StoreSettings
 from icehouse_server.store.repository.writer import Writer
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec
@@ -42,7 +42,7 @@ class Bench:
         region = Region(
             collection=spec, bands=spec.select(["dem"]), target=spec.grid.geobox_of(window), resampling={}
         )
-        answer = await self.service.coverage(Ask(region=region))
+        answer = await self.service.coverage(CoverageRequest(region=region))
         answer.close()
         return answer.coverage.bands["dem"]
 
@@ -71,7 +71,7 @@ async def bench(folder, pool, *, write_timeout=20.0, **options):
     async with open_store(folder, specs, kept, pool=pool) as store:
         sources = {spec.id: ScriptedSource(truth=Truth(spec=spec)) for spec in specs}
         supplies = {
-            name: Supply(source=sources[name], presence=found.index, sink=found)
+            name: CollectionPipeline(source=sources[name], presence=found.index, sink=found)
             for name, found in store.collections.items()
         }
         settings = DownloadSettings(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icehouse_server.core.blocks import join
-from icehouse_server.downloads.chunk_flights import Flight, Job
+from icehouse_server.downloads.chunk_flights import BlockTask, Flight
 from icehouse_server.downloads.schedule import Schedule
 from icehouse_server.testing.fakes import tiny_spec
 
@@ -50,7 +50,7 @@ class Rig:
             del self.ends[job]
 
     def put(self, number, count, priority):
-        jobs = [Job(spec=SPECS[number], block=BLOCK, priority=priority) for _ in range(count)]
+        jobs = [BlockTask(spec=SPECS[number], block=BLOCK, priority=priority) for _ in range(count)]
         for job in jobs:
             job.flights[KEY] = Flight(key=KEY, job=job, waiters=1)
         self.schedule.put(jobs)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.plan import Region
-from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
-from icehouse_server.service import Ask, CoverageService, ServiceSettings
+from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
+from icehouse_server.service import CoverageRequest, CoverageService, ServiceSettings
 from icehouse_server.store import CollectionStore, Store, StoreSettings
 from icehouse_server.store.disk_usage import folder_bytes
 from icehouse_server.testing.fakes import tiny_spec
@@ -73,11 +73,11 @@ class Cache:
         """Bytes of the repositories."""
         return folder_bytes(self.store.folder / "collections")
 
-    def ask(self, name: str, window: Window, bands: tuple[str, ...], **options: object) -> Ask:
+    def ask(self, name: str, window: Window, bands: tuple[str, ...], **options: object) -> CoverageRequest:
         """Return a request for a window of the grid."""
         spec = SPECS[name]
         region = Region(collection=spec, bands=spec.select(bands), target=spec.grid.geobox_of(window))
-        return Ask(region=region, **options)  # type: ignore[arg-type]
+        return CoverageRequest(region=region, **options)  # type: ignore[arg-type]
 
     async def load(self, name: str, window: Window, bands: tuple[str, ...], **options: object) -> set[str]:
         """Load a window, hold each chunk of it against what the cache may give; return what failed."""
@@ -172,7 +172,7 @@ async def open_cache(
     limits = DownloadSettings(block_side=64, failure_ttl=0, unwanted=unwanted, retry=RetryPolicy(attempts=1))
     async with open_store(folder, SPECS.values(), options, pool=pool) as store:
         supplies = {
-            name: Supply(source=ledgers[name].source, presence=collection.index, sink=collection)
+            name: CollectionPipeline(source=ledgers[name].source, presence=collection.index, sink=collection)
             for name, collection in store.collections.items()
         }
         downloads = Downloads(supplies, limits, pool=pool)

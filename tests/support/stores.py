@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.store import Notes, Store, StoreSettings
+from icehouse_server.store import SidecarDb, Store, StoreSettings
 
 
 @asynccontextmanager
@@ -16,7 +16,7 @@ async def open_store(
 ) -> AsyncIterator[Store]:
     """Open a store in a folder, as the composition root does; maintenance runs only when it is told to."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    notes = Notes(folder / "notes.sqlite", pool)
+    notes = SidecarDb(folder / "notes.sqlite", pool)
     try:
         store = await Store.open(folder, specs, settings, notes=notes, pool=pool)
         try:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icehouse_server.aio.gather import together
-from icehouse_server.aio.single_flight import Flights
+from icehouse_server.aio.gather import gather_or_cancel
+from icehouse_server.aio.single_flight import SingleFlight
 from icehouse_server.sources.http.ranges import GAP, PART, Header, HeaderCache, coalesce
 
 
@@ -58,7 +58,7 @@ def test_headers_are_bounded():
 
 
 async def test_one_flight_for_many_and_none_for_failures():
-    flights, calls = Flights(), []
+    flights, calls = SingleFlight(), []
 
     async def ask():
         calls.append(1)
@@ -74,7 +74,7 @@ async def test_one_flight_for_many_and_none_for_failures():
 
 
 async def test_a_cancelled_caller_does_not_end_a_flight():
-    flights = Flights()
+    flights = SingleFlight()
 
     async def ask():
         await asyncio.sleep(0.02)
@@ -101,6 +101,6 @@ async def test_the_first_failure_ends_all():
         raise ValueError("this one")
 
     with pytest.raises(ValueError, match="this one"):
-        await together([slow(), fail(), slow()])
+        await gather_or_cancel([slow(), fail(), slow()])
     assert ended == [1, 1]
-    assert await together([]) == []
+    assert await gather_or_cancel([]) == []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from icehouse_server.aio.byte_semaphore import Room
+from icehouse_server.aio.byte_semaphore import ByteSemaphore
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.sources.http.urls import expiry_of
 from icehouse_server.sources.raster.reducers import fitted, reducer
@@ -86,7 +86,7 @@ def test_numbers_become_values(dtype, nodata, number, value):
 
 
 async def test_room_is_shared_in_turn():
-    room, seen, peak = Room(limit=10), [], 0
+    room, seen, peak = ByteSemaphore(limit=10), [], 0
 
     async def work(name, size):
         nonlocal peak
@@ -102,7 +102,7 @@ async def test_room_is_shared_in_turn():
 
 
 async def test_who_leaves_makes_room():
-    room = Room(limit=4)
+    room = ByteSemaphore(limit=4)
     async with room.take(4):
         leaver, stayer = (asyncio.create_task(_hold(room)) for _ in range(2))
         await asyncio.sleep(0)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from icehouse_server.store import Notes, SqliteDocuments
+from icehouse_server.store import SidecarDb, SqliteDocuments
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def pool():
 
 async def test_documents_and_their_absence_are_remembered_with_their_age(tmp_path, pool):
     now = [1000.0]
-    notes = Notes(tmp_path / "d.sqlite", pool)
+    notes = SidecarDb(tmp_path / "d.sqlite", pool)
     documents = SqliteDocuments(notes, clock=lambda: now[0])
     assert await documents.get("a") is None
     await documents.put("a", '{"x": 1}')
@@ -34,13 +34,13 @@ async def test_documents_and_their_absence_are_remembered_with_their_age(tmp_pat
     now[0] -= 500  # the clock was set back
     assert (await documents.get("a")).age == 0
     notes.close()
-    notes = Notes(tmp_path / "d.sqlite", pool)
+    notes = SidecarDb(tmp_path / "d.sqlite", pool)
     assert (await SqliteDocuments(notes, clock=lambda: now[0]).get("a")).body == "new"
     notes.close()
 
 
 async def test_many_at_once(tmp_path, pool):
-    notes = Notes(tmp_path / "d.sqlite", pool)
+    notes = SidecarDb(tmp_path / "d.sqlite", pool)
     documents = SqliteDocuments(notes)
     await asyncio.gather(*(documents.put(f"k{n}", str(n)) for n in range(100)))
     found = await asyncio.gather(*(documents.get(f"k{n}") for n in range(100)))
@@ -52,7 +52,7 @@ async def test_many_at_once(tmp_path, pool):
 async def test_a_damaged_file_is_set_aside(tmp_path, pool, damage):
     path = tmp_path / "d.sqlite"
     path.write_bytes(damage)
-    notes = Notes(path, pool)
+    notes = SidecarDb(path, pool)
     documents = SqliteDocuments(notes)
     await documents.put("a", "1")
     assert (await documents.get("a")).body == "1"
@@ -65,13 +65,13 @@ async def test_a_log_left_by_the_damaged_file_is_not_played_into_the_new_one(tmp
     for end in ("-wal", "-shm"):
         path.with_name(path.name + end).write_bytes(b"left over")
     path.write_bytes(b"no database at all" * 100)
-    Notes(path, pool).close()
+    SidecarDb(path, pool).close()
     assert not any(file.read_bytes() == b"left over" for file in tmp_path.glob("d.sqlite-*"))
 
 
 async def test_a_folder_that_can_not_be_written_is_not_called_damage(tmp_path, pool):
     """Notes are then kept in memory: nothing in them is worth not to start."""
-    notes = Notes(tmp_path / "missing" / "d.sqlite", pool)
+    notes = SidecarDb(tmp_path / "missing" / "d.sqlite", pool)
     documents = SqliteDocuments(notes)
     await documents.put("a", "1")
     assert (await documents.get("a")).body == "1"
@@ -80,7 +80,7 @@ async def test_a_folder_that_can_not_be_written_is_not_called_damage(tmp_path, p
 
 
 async def test_a_file_that_breaks_while_open_costs_requests_not_answers(tmp_path, pool):
-    notes = Notes(tmp_path / "d.sqlite", pool)
+    notes = SidecarDb(tmp_path / "d.sqlite", pool)
     documents = SqliteDocuments(notes)
     await documents.put("a", "1")
     notes._connection.execute("DROP TABLE documents")

@@ -24,7 +24,7 @@ from icehouse_server.core.errors import (
     TooLargeError,
 )
 from icehouse_server.core.ports import BandBlock, Block
-from icehouse_server.downloads import Downloads, DownloadSettings, Priority, RetryPolicy, Supply
+from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, Priority, RetryPolicy
 from icehouse_server.testing.fakes import MemorySink, ScriptedSource, Truth, keys_of, tiny_spec, touches
 
 SPEC, OTHER = tiny_spec(), tiny_spec("other")
@@ -60,8 +60,8 @@ async def bench(pool, **options):
     source, other = ScriptedSource(truth=Truth(spec=SPEC, void=VOID)), ScriptedSource(truth=Truth(spec=OTHER))
     sink, second, clock = MemorySink(), MemorySink(), [0.0]
     supplies = {
-        "tiny": Supply(source=source, presence=sink, sink=sink),
-        "other": Supply(source=other, presence=second, sink=second),
+        "tiny": CollectionPipeline(source=source, presence=sink, sink=sink),
+        "other": CollectionPipeline(source=other, presence=second, sink=second),
     }
     downloads = Downloads(supplies, chosen, pool=pool, clock=lambda: clock[0])
     try:
@@ -557,7 +557,7 @@ async def test_collections_whose_sources_hang_stop_no_other(pool):
     sources = [ScriptedSource(truth=Truth(spec=spec)) for spec in specs]
     sinks = [MemorySink() for _ in specs]
     supplies = {
-        spec.id: Supply(source=source, presence=sink, sink=sink)
+        spec.id: CollectionPipeline(source=source, presence=sink, sink=sink)
         for spec, source, sink in zip(specs, sources, sinks, strict=True)
     }
     downloads = Downloads(supplies, DownloadSettings(retry=QUICK, block_side=16), pool=pool)
@@ -582,7 +582,7 @@ async def test_collections_whose_sources_hang_stop_no_other(pool):
 
 async def test_one_collection_alone_has_all_places(pool):
     source, sink = ScriptedSource(truth=Truth(spec=SPEC)), MemorySink()
-    supply = Supply(source=source, presence=sink, sink=sink)
+    supply = CollectionPipeline(source=source, presence=sink, sink=sink)
     settings = DownloadSettings(retry=QUICK, block_side=16, blocks_at_once=5, blocks_per_collection=9)
     downloads = Downloads({"tiny": supply}, settings, pool=pool)
     assert not (await downloads.ensure(SPEC, square(4), timeout=LONG)).failed
@@ -634,7 +634,7 @@ async def test_a_flight_ends_however_often_it_is_tried(pool):
     settings = DownloadSettings(
         retry=replace(QUICK, budget=0.05, block_timeout=0.1), block_side=64, blocks_per_collection=1
     )
-    supply = Supply(source=source, presence=sink, sink=sink)
+    supply = CollectionPipeline(source=source, presence=sink, sink=sink)
     downloads = Downloads({"tiny": supply}, settings, pool=pool)
     result = await downloads.ensure(SPEC, square(3), timeout=LONG)
     assert result.failed[0].chunk == "dem/c/1/1"
@@ -671,8 +671,10 @@ class HangingSink(MemorySink):
 async def test_a_sink_that_never_takes_anything_ends_as_its_failure(pool):
     source, sink, other = ScriptedSource(truth=Truth(spec=SPEC)), HangingSink(), MemorySink()
     supplies = {
-        "tiny": Supply(source=source, presence=sink, sink=sink),
-        "other": Supply(source=ScriptedSource(truth=Truth(spec=OTHER)), presence=other, sink=other),
+        "tiny": CollectionPipeline(source=source, presence=sink, sink=sink),
+        "other": CollectionPipeline(
+            source=ScriptedSource(truth=Truth(spec=OTHER)), presence=other, sink=other
+        ),
     }
     downloads = Downloads(supplies, DownloadSettings(retry=QUICK, commit_timeout=0.2), pool=pool)
     ask = asyncio.ensure_future(downloads.ensure(SPEC, square(5), timeout=LONG))

@@ -26,7 +26,13 @@ from icehouse_server.core.errors import (
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.sources.earthengine.error_translation import TooMuchError, explained
 from icehouse_server.sources.earthengine.expression import pixel_grid
-from icehouse_server.sources.earthengine.request_cutting import MAX_BANDS, MAX_BYTES, MAX_SIDE, cut, places
+from icehouse_server.sources.earthengine.request_cutting import (
+    MAX_BANDS,
+    MAX_BYTES,
+    MAX_SIDE,
+    cut,
+    pixel_rects,
+)
 from icehouse_server.sources.earthengine.settings import BandTable, parse_band, parse_source
 from icehouse_server.sources.earthengine.value_bands import Canvas, Layout, decode, portions
 
@@ -74,7 +80,7 @@ def test_no_more_rectangles_than_needed(height, width, bands, pixel):
 def test_what_lies_beyond_180_is_asked_for_where_it_lies(step, west, north, window, code):
     """Each pixel once, at a longitude that exists; none beyond a pole."""
     grid = Grid(geobox=GeoBox((50, 50), Affine(step, 0, west, 0, -step, north), f"EPSG:{code}"), chunk=16)
-    parts = list(places(grid, window))
+    parts = list(pixel_rects(grid, window))
     affine = grid.geobox.affine
     count = covered(window, [part.window for part in parts]) if parts else np.zeros((window.height, 1))
     lat = affine.f + affine.e * (np.arange(window.row, window.stop_row) + 0.5)
@@ -89,7 +95,7 @@ def test_what_lies_beyond_180_is_asked_for_where_it_lies(step, west, north, wind
 
 def test_a_projected_grid_is_asked_for_as_it_is():
     grid = Grid(geobox=GeoBox((50, 50), Affine(10, 0, 500, 0, -10, 90), "EPSG:32633"), chunk=16)
-    (place,) = places(grid, Window(row=-3, col=7, height=20, width=30))
+    (place,) = pixel_rects(grid, Window(row=-3, col=7, height=20, width=30))
     assert pixel_grid(grid, place) == {
         "dimensions": {"width": 30, "height": 20},
         "affineTransform": {
@@ -103,7 +109,7 @@ def test_a_projected_grid_is_asked_for_as_it_is():
 def test_a_grid_without_a_code_goes_by_wkt():
     crs = "+proj=laea +lat_0=77 +lon_0=33 +datum=WGS84 +units=m"
     grid = Grid(geobox=GeoBox((50, 50), Affine(10, 0, 500, 0, -10, 90), crs), chunk=16)
-    (place,) = places(grid, grid.window)
+    (place,) = pixel_rects(grid, grid.window)
     asked = pixel_grid(grid, place)
     assert "crsCode" not in asked
     assert asked["crsWkt"].startswith("PROJCS[")

@@ -21,7 +21,7 @@ from icehouse_server.api.routes import inventory as inventory_module
 from icehouse_server.api.routes.inventory import _InventoryFeed as InventoryFeed
 from icehouse_server.core.grid import Window
 from icehouse_server.core.time import TimeAxis, TimeStep
-from icehouse_server.service import Inventory, Picture, View, changes
+from icehouse_server.service import Inventory, InventorySnapshot, View, changes
 from icehouse_server.store import Index
 from icehouse_server.testing.fakes import tiny_spec
 
@@ -143,7 +143,7 @@ async def test_what_streams_share_is_made_once_in_a_while(monkeypatch):
         made.append(now[0])
         return len(made)
 
-    shared = event_streams.Shared(0.5)
+    shared = event_streams.SharedValue(0.5)
     assert await asyncio.gather(*(shared.get(make) for _ in range(64))) == [1] * 64
     now[0] = 0.4
     assert await shared.get(make) == 1
@@ -161,7 +161,7 @@ async def test_a_feed_rests_after_a_long_look_and_between_its_heartbeats(monkeyp
     async def picture(_):
         now[0] += 20
         looks.append(now[0])
-        return Picture(counts=(np.zeros((1, 1, 5), dtype=np.int32),), failed={}, unsure=1)
+        return InventorySnapshot(counts=(np.zeros((1, 1, 5), dtype=np.int32),), failed={}, unsure=1)
 
     async def rest(seconds):
         assert seconds > 0

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Geod
 from rasterio.io import MemoryFile
 
-from icehouse_server.core.ground_resolution import ground_spacing
+from icehouse_server.core.ground_resolution import ground_resolution
 from icehouse_server.core.tile_matrix_sets import tile_at
 from icehouse_server.output.hillshade import FLAT, exaggeration, hillshade
 
@@ -77,7 +77,7 @@ def test_spacing_is_metres_on_the_ground(code):
     step = 0.001 if code == "EPSG:4326" else 100
     left, top = (15.0, 70.0) if code == "EPSG:4326" else (1_669_792.0, 11_068_715.0)
     geobox = GeoBox((64, 32), Affine(step, 0, left, 0, -step, top), code)
-    across, down = ground_spacing(geobox)
+    across, down = ground_resolution(geobox)
     box = geobox.extent.to_crs("EPSG:4326").boundingbox
     geod = Geod(ellps="WGS84")
     middle = (box.bottom + box.top) / 2
@@ -92,7 +92,7 @@ def test_spacing_is_metres_on_the_ground(code):
 def test_spacing_goes_on_over_the_edges_of_tiles(tms, zoom):
     row, col = (2**zoom // 4, 2**zoom // 3)
     left, right, below = (
-        ground_spacing(tile_at(tms, zoom, row + down, col + along).geobox())
+        ground_resolution(tile_at(tms, zoom, row + down, col + along).geobox())
         for down, along in ((0, 0), (0, 1), (1, 0))
     )
     for one, two, three in zip(left, right, below, strict=True):

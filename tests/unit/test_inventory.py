@@ -18,8 +18,16 @@ from odc.geo.crs import CRS
 from icehouse_server.core.errors import FailedChunk, TooLargeError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.time import TimeAxis, TimeStep
-from icehouse_server.downloads.chunk_flights import Failures, Flight, Flights, Job
-from icehouse_server.service import Amounts, ChunkState, Inventory, Picture, Pulse, View, changes
+from icehouse_server.downloads.chunk_flights import BlockTask, Failures, Flight, Flights
+from icehouse_server.service import (
+    ChunkState,
+    Inventory,
+    InventorySnapshot,
+    ThroughputMonitor,
+    Totals,
+    View,
+    changes,
+)
 from icehouse_server.service.inventory import _counts, _failed, _flying
 from icehouse_server.store import Index
 from icehouse_server.testing.fakes import tiny_spec
@@ -133,7 +141,7 @@ def test_what_has_changed_is_found():
     no, other = (FailedChunk(chunk="dem", kind=kind, detail="") for kind in ("a", "b"))
 
     def picture(counts, **failed):
-        return Picture(counts=(counts,), failed=failed.get("failed", {}), unsure=0)
+        return InventorySnapshot(counts=(counts,), failed=failed.get("failed", {}), unsure=0)
 
     def changed(before, after):
         return changes(before, after, view).tolist()
@@ -169,7 +177,7 @@ def test_too_many_layers_are_refused():
 
 
 async def test_flights_know_their_places_and_leave_nothing():
-    flights, job = Flights(), Job(spec=SPEC, block=None, priority=0)
+    flights, job = Flights(), BlockTask(spec=SPEC, block=None, priority=0)
     around = Window(row=0, col=0, height=4, width=4)
     one, two = (Flight(key=SPEC.key("dem", 1, col, 0), job=job) for col in (2, 3))
     for flight in (one, two):
@@ -261,15 +269,15 @@ async def test_work_that_nobody_waits_for_keeps_its_turn_until_it_ends():
 
 def test_rates_are_those_of_the_last_ten_seconds():
     now, done = [0.0], [0.0]
-    pulse = Pulse(lambda: Amounts(blocks=done[0], bytes=1000 * done[0]), clock=lambda: now[0])
-    assert pulse.rates == Amounts(blocks=0, bytes=0)
+    pulse = ThroughputMonitor(lambda: Totals(blocks=done[0], bytes=1000 * done[0]), clock=lambda: now[0])
+    assert pulse.rates == Totals(blocks=0, bytes=0)
     for _ in range(60):
         now[0] += 1
         done[0] += 3
         pulse.note()
-    assert pulse.rates == Amounts(blocks=3, bytes=3000)
+    assert pulse.rates == Totals(blocks=3, bytes=3000)
     for _ in range(11):
         now[0] += 1
         pulse.note()
-    assert pulse.rates == Amounts(blocks=0, bytes=0)
+    assert pulse.rates == Totals(blocks=0, bytes=0)
     assert (pulse.total.blocks, pulse.uptime) == (180, 71)

@@ -26,15 +26,15 @@ from icehouse_server.core.errors import (
 from icehouse_server.core.footprint import footprint
 from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
-from icehouse_server.downloads import Downloads, DownloadSettings, Priority, RetryPolicy, Supply
+from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, Priority, RetryPolicy
 from icehouse_server.service import (
-    Ask,
+    CoverageRequest,
     CoverageService,
     JobKind,
     Jobs,
     JobSettings,
+    JobSpec,
     JobState,
-    Order,
     ServiceSettings,
 )
 from icehouse_server.store import StoreSettings
@@ -72,7 +72,7 @@ class Daemon:
             target = self.spec.grid.geobox_of(window)
         chosen = self.spec.select(bands)
         return await self.jobs.start(
-            Order(kind=JobKind(kind), collection=self.spec, bands=chosen, target=target, **options)
+            JobSpec(kind=JobKind(kind), collection=self.spec, bands=chosen, target=target, **options)
         )
 
     async def done(self, *args, **options):
@@ -84,7 +84,7 @@ class Daemon:
         region = Region(
             collection=self.spec, bands=self.spec.select(bands), target=self.spec.grid.geobox_of(window)
         )
-        return await self.service.coverage(Ask(region=region))
+        return await self.service.coverage(CoverageRequest(region=region))
 
 
 @asynccontextmanager
@@ -93,7 +93,7 @@ async def daemon(folder, pool, *, spec=SPEC, limits=None, downloads=None, **serv
     async with open_store(folder, [spec], StoreSettings(decoded_bytes=10**7), pool=pool) as store:
         collection, source = store.collections[spec.id], ScriptedSource(truth=Truth(spec=spec))
         fetching = Downloads(
-            {spec.id: Supply(source=source, presence=collection.index, sink=collection)},
+            {spec.id: CollectionPipeline(source=source, presence=collection.index, sink=collection)},
             DownloadSettings(
                 **{
                     "block_side": 2 * spec.grid.chunk,
@@ -348,7 +348,7 @@ async def test_truncate_deletes_what_is_cached_of_a_region_and_it_is_fetched_ane
 async def test_gc_runs_maintenance(tmp_path, pool):
     async with daemon(tmp_path, pool) as d:
         before = d.service.store.maintenance.counters.runs
-        job = await d.jobs.start(Order(kind=JobKind.GC))
+        job = await d.jobs.start(JobSpec(kind=JobKind.GC))
         assert await job.wait(20)
         assert job.state is JobState.SUCCESSFUL
         assert "bytes freed" in job.message
@@ -453,7 +453,7 @@ async def test_downloads_that_stop_first_dismiss_a_job_and_do_not_fail_it(tmp_pa
 async def test_a_defect_ends_the_job_and_not_the_daemon(tmp_path, pool, monkeypatch):
     async with daemon(tmp_path, pool) as d:
         monkeypatch.setattr(d.service.store.maintenance, "run_once", None)
-        job = await d.jobs.start(Order(kind=JobKind.GC))
+        job = await d.jobs.start(JobSpec(kind=JobKind.GC))
         assert await job.wait(10)
         assert (job.state, job.kind) == (JobState.FAILED, "internal")
         assert (await d.done("truncate")).state is JobState.SUCCESSFUL

@@ -15,7 +15,7 @@ from icehouse_server.core.errors import DiskFullError, StoreError, UnknownSnapsh
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.ports import FilledChunk
 from icehouse_server.store import DamagedChunksError, MaintenanceSettings, StoreSettings
-from icehouse_server.store.disk_quota import Room
+from icehouse_server.store.disk_quota import DiskQuota
 from icehouse_server.store.disk_usage import folder_bytes
 from icehouse_server.testing.fakes import tiny_spec
 from support.stores import open_store
@@ -413,7 +413,7 @@ async def test_a_writer_waits_for_room_and_gets_it(opened, monkeypatch):
 
 
 async def test_no_room_is_said_by_the_deadline():
-    room = Room(1_000_000)
+    room = DiskQuota(1_000_000)
     room.measured(950_000)
     with pytest.raises(DiskFullError, match="950000 of the 1000000 bytes that max_cache_bytes allows"):
         await room.admit(50_000, 0.05)
@@ -424,14 +424,14 @@ async def test_no_room_is_said_by_the_deadline():
 
 
 async def test_a_commit_that_can_never_fit_evicts_nothing():
-    room = Room(1_000_000)
+    room = DiskQuota(1_000_000)
     with pytest.raises(DiskFullError, match="does not fit into max_cache_bytes = 1000000"):
         await room.admit(900_000, 10)
     assert not room.wanted.is_set()
 
 
 async def test_a_store_without_a_limit_never_waits():
-    room = Room(None)
+    room = DiskQuota(None)
     for _ in range(5):
         await room.admit(10**15, 0.01)
     assert not room.wanted.is_set()
@@ -439,7 +439,7 @@ async def test_a_store_without_a_limit_never_waits():
 
 
 async def test_what_is_committed_while_the_folder_is_measured_counts():
-    room = Room(10**9)
+    room = DiskQuota(10**9)
     await room.admit(1000, 1)
     room.written(1000)
     room.measuring()
@@ -449,7 +449,7 @@ async def test_what_is_committed_while_the_folder_is_measured_counts():
 
 
 async def test_what_was_let_in_and_is_not_yet_written_when_the_folder_is_measured_counts():
-    room = Room(10**9)
+    room = DiskQuota(10**9)
     await room.admit(1000, 1)
     room.measuring()
     room.measured(70_000)

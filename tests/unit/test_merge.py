@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from icehouse_server.core.collection import DTYPES, BandSpec
 from icehouse_server.core.grid import Window
-from icehouse_server.sources.stac.merge import Piece, merge
+from icehouse_server.sources.stac.merge import ItemPixels, merge
 
 SIDE = 24
 NODATA = {"float32": -9999.0, "float64": float("nan"), "uint8": 0, "int8": -128, "int16": -9999}
@@ -73,7 +73,7 @@ def run(window, band, extents, items):
             assert part.intersection(extents[number]) == part
             values, valid = items[number]
             inside = part.slices(extents[number])
-            pieces[number].append(Piece(window=part, values=values[inside], valid=valid[inside]))
+            pieces[number].append(ItemPixels(window=part, values=values[inside], valid=valid[inside]))
             read += part.pixels
     return merged.block, passes, read
 
@@ -134,6 +134,6 @@ def test_bits_are_kept(payload):
     """A NaN's payload, minus zero, a denormal: what is valid is copied, never computed with."""
     window = Window(row=0, col=0, height=1, width=1)
     values = np.array([[payload]], dtype=np.uint32).view(np.float32)
-    piece = Piece(window=window, values=values, valid=np.ones((1, 1), dtype=bool))
+    piece = ItemPixels(window=window, values=values, valid=np.ones((1, 1), dtype=bool))
     merged = merge(window, band_of("float32"), [window], {0: [piece]})
     assert merged.block.values.view(np.uint32)[0, 0] == payload

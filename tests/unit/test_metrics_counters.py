@@ -13,8 +13,9 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
+from icehouse_server.aio.fetch_context import FETCH, FetchTally, request_headers
 from icehouse_server.api.observability.metrics import _histograms
-from icehouse_server.core.histogram import FETCH, Distribution, FetchTally, request_headers
+from icehouse_server.core.histogram import Histogram
 from icehouse_server.sources.http.host_traffic import MAX_HOSTS, OTHER, Traffic
 
 values = st.lists(st.floats(0, 100, allow_nan=False))
@@ -22,7 +23,7 @@ values = st.lists(st.floats(0, 100, allow_nan=False))
 
 @given(values, st.lists(st.floats(0, 100, allow_nan=False), unique=True, max_size=5).map(sorted))
 def test_a_distribution_becomes_a_histogram_that_prometheus_reads(seen, bounds):
-    distribution = Distribution(bounds)
+    distribution = Histogram(bounds)
     for value in seen:
         distribution.observe(value)
 

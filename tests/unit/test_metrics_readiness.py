@@ -17,19 +17,19 @@ from icehouse_server.api import ApiState, Metrics, Streams
 from icehouse_server.api.routes.health import CODES, readiness
 from icehouse_server.core.errors import SourceRefusedError
 from icehouse_server.core.ports import FilledChunk
-from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
+from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
 from icehouse_server.service import (
-    Amounts,
+    CacheFolderProbe,
     CoverageService,
     CubeService,
     CubeSettings,
-    FolderWatch,
     Inventory,
-    LoopWatch,
-    Pulse,
+    LoopLagMonitor,
     ServiceSettings,
+    ThroughputMonitor,
     TileService,
     TileSettings,
+    Totals,
     monitors,
 )
 from icehouse_server.store import StoreSettings
@@ -53,13 +53,13 @@ async def daemon(folder, pool, *, disk_floor=0, write_timeout=20.0, **limits):
         folder, [SPEC], StoreSettings(decoded_bytes=10**6, write_timeout=write_timeout), pool=pool
     ) as store:
         collection, source = store.collections["tiny"], ScriptedSource(truth=TRUTH)
-        supply = Supply(source=source, presence=collection.index, sink=collection)
+        supply = CollectionPipeline(source=source, presence=collection.index, sink=collection)
         chosen = DownloadSettings(
             **{"block_side": SPEC.grid.chunk, "failure_ttl": 0.0, "retry": RetryPolicy(attempts=1), **limits}
         )
         downloads = Downloads({"tiny": supply}, chosen, pool=pool)
         service = CoverageService(store, downloads, ServiceSettings(disk_floor=disk_floor), pool=pool)
-        loop, folder_watch = LoopWatch(), FolderWatch(folder)
+        loop, folder_watch = LoopLagMonitor(), CacheFolderProbe(folder)
         jobs = SimpleNamespace(by_state={})
         metrics = Metrics(service, jobs, dict, loop=loop, folder=folder_watch, pools={"compute": pool})
         state = ApiState(
@@ -70,7 +70,7 @@ async def daemon(folder, pool, *, disk_floor=0, write_timeout=20.0, **limits):
             tiles=TileService(service, TileSettings(), pool=pool),
             inventory=Inventory(service, pool=pool),
             streams=Streams(9),
-            pulse=Pulse(lambda: Amounts(blocks=0, bytes=0)),
+            pulse=ThroughputMonitor(lambda: Totals(blocks=0, bytes=0)),
             loop=loop,
             folder=folder_watch,
             version="0",
@@ -276,7 +276,7 @@ async def test_metrics_can_be_read_while_everything_is_wrong(tmp_path, pool):
 
 
 async def test_the_loops_delay_is_measured():
-    loop = LoopWatch()
+    loop = LoopLagMonitor()
     task = asyncio.create_task(loop.run())
     await asyncio.sleep(0)
     threading.Event().wait(0.4)  # a block of the loop, as a defect would be

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icehouse_server.core.rates import LONGEST, SHORTEST, Pace
+from icehouse_server.core.rates import LONGEST, SHORTEST, RateEstimator
 
 
 def test_nothing_measured_is_a_guess():
-    pace = Pace(lambda: 0.0)
+    pace = RateEstimator(lambda: 0.0)
     assert pace.seconds_for(100) == 5
     pace.note()
     assert pace.seconds_for(100) == 5
@@ -18,7 +18,7 @@ def test_nothing_measured_is_a_guess():
 @given(gap=st.floats(0.01, 20), amount=st.integers(-3, 200), events=st.integers(2, 200))
 def test_a_steady_pace_is_kept(gap, amount, events):
     clock = [0.0]
-    pace = Pace(lambda: clock[0])
+    pace = RateEstimator(lambda: clock[0])
     for event in range(events):
         clock[0] = event * gap
         pace.note()
@@ -30,7 +30,7 @@ def test_a_steady_pace_is_kept(gap, amount, events):
 
 def test_a_pace_falls_while_nothing_goes_by():
     clock = [0.0]
-    pace = Pace(lambda: clock[0])
+    pace = RateEstimator(lambda: clock[0])
     for second in range(10):
         clock[0] = float(second)
         pace.note()

@@ -30,8 +30,8 @@ from icehouse_server.core.errors import (
 from icehouse_server.core.grid import Window
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.plan import Region
-from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
-from icehouse_server.service import Ask, CoverageService, ServiceSettings
+from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
+from icehouse_server.service import CoverageRequest, CoverageService, ServiceSettings
 from icehouse_server.store import Store, StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
 from support.stores import open_store
@@ -58,7 +58,7 @@ class Daemon:
         target = target or SPEC.grid.geobox_of(window)
         chosen = SPEC.select(bands)
         region = Region(collection=SPEC, bands=chosen, target=target, resampling=resampling or {})
-        return await self.service.coverage(Ask(region=region, **options))
+        return await self.service.coverage(CoverageRequest(region=region, **options))
 
 
 @asynccontextmanager
@@ -68,7 +68,7 @@ async def daemon(folder, pool, *, decoded=10**8, ttl=0.0, **options):
     async with open_store(folder, [SPEC], kept, pool=pool) as store:
         collection, source = store.collections["tiny"], ScriptedSource(truth=TRUTH)
         downloads = Downloads(
-            {"tiny": Supply(source=source, presence=collection.index, sink=collection)},
+            {"tiny": CollectionPipeline(source=source, presence=collection.index, sink=collection)},
             DownloadSettings(block_side=2 * SPEC.grid.chunk, failure_ttl=ttl, retry=RetryPolicy(attempts=1)),
             pool=pool,
         )

@@ -27,12 +27,12 @@ from icehouse_server.store import (
     CollectionStore,
     DamagedChunksError,
     DecodedCache,
-    Notes,
+    SidecarDb,
     Store,
     StoreSettings,
 )
-from icehouse_server.store.disk_quota import Room
-from icehouse_server.store.repository.collection import Shared
+from icehouse_server.store.disk_quota import DiskQuota
+from icehouse_server.store.repository.collection import StoreResources
 from icehouse_server.store.repository.index import Index
 from icehouse_server.store.usage import Usage
 from icehouse_server.testing.fakes import Truth, tiny_spec
@@ -51,11 +51,11 @@ def pool():
 
 @asynccontextmanager
 async def opened(folder, pool, spec=SPEC, decoded=None):
-    notes = Notes(Path(":memory:"), pool)
-    shared = Shared(
+    notes = SidecarDb(Path(":memory:"), pool)
+    shared = StoreResources(
         decoded=DecodedCache(10**8) if decoded is None else decoded,
         pool=pool,
-        room=Room(None),
+        room=DiskQuota(None),
         usage=Usage(notes),
         write_timeout=30,
     )

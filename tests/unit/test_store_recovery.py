@@ -12,10 +12,10 @@ from icehouse_server.core.errors import StoreError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
 from icehouse_server.core.ports import FilledChunk
-from icehouse_server.downloads import Downloads, DownloadSettings, Supply
-from icehouse_server.service import Ask, CoverageService, ServiceSettings
+from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings
+from icehouse_server.service import CoverageRequest, CoverageService, ServiceSettings
 from icehouse_server.store import StoreSettings
-from icehouse_server.store.sidecar import Notes
+from icehouse_server.store.sidecar import SidecarDb
 from icehouse_server.store.usage import Usage
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec
 from support.faulty import Calls, Failing, storage_error
@@ -93,7 +93,7 @@ async def test_a_drop_that_landed_but_was_reported_as_failed_leaves_nothing_behi
 
 
 async def test_chunks_that_are_dropped_while_their_use_is_saved_are_not_remembered(tmp_path, pool):
-    notes = Notes(tmp_path / "notes.sqlite", pool)
+    notes = SidecarDb(tmp_path / "notes.sqlite", pool)
     usage = Usage(notes)
     keys = [SPEC.key("dem", 0, col) for col in range(3)]
     usage.wrote((key, 100) for key in keys)
@@ -112,13 +112,13 @@ async def test_a_chunk_that_was_evicted_and_fetched_again_during_a_read_stays_ca
     store.decoded._max_bytes = 0
     tiny, truth = store.collections["tiny"], Truth(spec=SPEC)
     source = ScriptedSource(truth=truth)
-    supply = Supply(source=source, presence=tiny.index, sink=tiny)
+    supply = CollectionPipeline(source=source, presence=tiny.index, sink=tiny)
     downloads = Downloads({"tiny": supply}, DownloadSettings(), pool=pool)
     service = CoverageService(store, downloads, ServiceSettings(disk_floor=0), pool=pool)
     window = Window(row=0, col=0, height=32, width=32)
     key = SPEC.key("dem", 0, 0)
     region = Region(collection=SPEC, bands=(DEM,), target=SPEC.grid.geobox_of(window))
-    (await service.coverage(Ask(region=region))).close()
+    (await service.coverage(CoverageRequest(region=region))).close()
     acquire, read, times = service.budget.acquire, tiny.read, []
 
     async def dropped_meanwhile(*args):
@@ -134,7 +134,7 @@ async def test_a_chunk_that_was_evicted_and_fetched_again_during_a_read_stays_ca
 
     monkeypatch.setattr(service.budget, "acquire", dropped_meanwhile)
     monkeypatch.setattr(tiny, "read", fetched_meanwhile)
-    answer = await service.coverage(Ask(region=region))
+    answer = await service.coverage(CoverageRequest(region=region))
     np.testing.assert_array_equal(answer.coverage.bands["dem"], truth.pixels(DEM, window))
     answer.close()
     assert len(times) == 2

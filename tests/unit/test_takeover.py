@@ -21,9 +21,9 @@ from zarr.codecs import BloscCodec
 from icehouse_server.collections.loader import parse_collection
 from icehouse_server.core.errors import BadParameterError, DiskFullError, RepositoryForeignError
 from icehouse_server.core.grid import Window
-from icehouse_server.migrate.smart_geocubes.cube import PeerCube
+from icehouse_server.migrate.smart_geocubes.cube import SmartGeocube
 from icehouse_server.migrate.smart_geocubes.importer import take_over
-from icehouse_server.migrate.smart_geocubes.patches import Left, collection_of
+from icehouse_server.migrate.smart_geocubes.patches import SkipReason, collection_of
 from icehouse_server.store import FolderLock, StoreSettings, inspect_repository
 from support.stores import open_store
 
@@ -229,7 +229,7 @@ def make_heights(folder, tiles, *, damage=None):
 
 
 async def run(folder, spec, cache, pool, **more):
-    cube = await PeerCube.open(folder, pool)
+    cube = await SmartGeocube.open(folder, pool)
     async with open_store(cache, [spec], StoreSettings(decoded_bytes=10**6), pool=pool) as store:
         index = store.collections[spec.id].index
         return await take_over(cube, spec, index, pool=pool, store=store, **{"told": lambda *_: None, **more})
@@ -303,7 +303,7 @@ async def test_what_is_sure_is_taken_and_equals_the_source(tmp_path, tiled, pool
         for tile in (tile_window(3, 1), tile_window(2, 1), tile_window(1, 3))
         if tiled.grid.chunk_window(r, c).intersection(tile)
     }
-    assert set(left) == {Left.OVERLAP}
+    assert set(left) == {SkipReason.OVERLAP}
     assert left.total() == len(touched) - len(wanted)
 
 
@@ -313,7 +313,7 @@ async def test_a_second_run_takes_nothing_and_a_chunk_that_is_there_is_left(tmp_
     again = await run(tmp_path / "cube", tiled, tmp_path / "cache", pool)
     assert first.taken > 0
     assert again.taken == 0
-    assert again.bands["dem"].left[Left.CACHED] == first.bands["dem"].taken
+    assert again.bands["dem"].left[SkipReason.CACHED] == first.bands["dem"].taken
 
 
 async def test_a_run_that_is_ended_keeps_what_it_committed_and_the_next_goes_on(
@@ -332,7 +332,7 @@ async def test_a_run_that_is_ended_keeps_what_it_committed_and_the_next_goes_on(
     wanted = chunks_of(3, 1) | chunks_of(1, 3)
     assert 0 < len(kept["dem"]) < len(wanted)
     report = await run(tmp_path / "cube", tiled, tmp_path / "cache", pool)
-    assert report.bands["dem"].left[Left.CACHED] == len(kept["dem"])
+    assert report.bands["dem"].left[SkipReason.CACHED] == len(kept["dem"])
     found = await asyncio.to_thread(stored, tmp_path / "cache", "heights")
     assert set(found["dem"]) == wanted
 
@@ -350,7 +350,7 @@ async def test_a_chunk_with_a_pixel_without_a_value_is_left(tmp_path, tiled, poo
     found = await asyncio.to_thread(stored, tmp_path / "cache", "heights")
     assert set(found["dem"]) == chunks_of(3, 1) - {spoilt}
     assert set(found["datamask"]) == chunks_of(3, 1)
-    assert report.bands["dem"].left[Left.HOLE] == 1
+    assert report.bands["dem"].left[SkipReason.HOLE] == 1
 
 
 async def test_of_a_patch_that_is_marked_but_lost_nothing_is_taken(tmp_path, tiled, pool):
@@ -359,7 +359,7 @@ async def test_of_a_patch_that_is_marked_but_lost_nothing_is_taken(tmp_path, til
     report = await run(tmp_path / "cube", tiled, tmp_path / "cache", pool)
     found = await asyncio.to_thread(stored, tmp_path / "cache", "heights")
     assert set(found["dem"]) == chunks_of(1, 3)
-    assert report.bands["dem"].left[Left.MISSING] == len(chunks_of(3, 1))
+    assert report.bands["dem"].left[SkipReason.MISSING] == len(chunks_of(3, 1))
     assert set(found["datamask"]) == chunks_of(3, 1) | chunks_of(1, 3)
 
 
@@ -374,7 +374,7 @@ async def test_a_band_whose_write_failed_although_the_patch_is_marked_is_left(tm
     assert set(found["dem"]) == chunks_of(3, 1)
     assert set(found["datamask"]) == chunks_of(3, 1) | chunks_of(2, 1)
     left = report.bands["dem"].left
-    assert left[Left.MISSING] + left[Left.HOLE] == len(chunks_of(2, 1))
+    assert left[SkipReason.MISSING] + left[SkipReason.HOLE] == len(chunks_of(2, 1))
 
 
 async def test_a_chunk_of_the_cube_that_does_not_decode_is_left(tmp_path, tiled, pool):
@@ -383,7 +383,7 @@ async def test_a_chunk_of_the_cube_that_does_not_decode_is_left(tmp_path, tiled,
         file.write_bytes(b"\0" * file.stat().st_size)
     report = await run(tmp_path / "cube", tiled, tmp_path / "cache", pool)
     assert report.taken < 2 * len(chunks_of(3, 1))
-    assert report.bands["dem"].left[Left.DAMAGED] > 0
+    assert report.bands["dem"].left[SkipReason.DAMAGED] > 0
 
 
 async def test_ids_that_say_no_place_are_named(tmp_path, tiled, pool):
@@ -436,7 +436,7 @@ async def test_of_a_cell_that_was_written_in_part_what_was_never_written_is_left
     report = await run(tmp_path / "cube", cells, tmp_path / "cache", pool)
     found = (await asyncio.to_thread(stored, tmp_path / "cache", "trend-2019"))["slope"]
     assert set(found) == {(2, 2)}
-    assert report.bands["slope"].left[Left.HOLE] == 1
+    assert report.bands["slope"].left[SkipReason.HOLE] == 1
 
 
 async def test_values_that_the_band_can_not_hold_are_not_bent(tmp_path, cells, pool):
@@ -444,7 +444,7 @@ async def test_values_that_the_band_can_not_hold_are_not_bent(tmp_path, cells, p
     window = Window(row=40, col=40, height=40, width=40)
     cube.write("1-1", window, {"slope": slopes(window, low=200).astype("int16")})
     report = await run(tmp_path / "cube", cells, tmp_path / "cache", pool)
-    assert report.bands["slope"].left[Left.MISFIT] > 0
+    assert report.bands["slope"].left[SkipReason.MISFIT] > 0
     found = (await asyncio.to_thread(stored, tmp_path / "cache", "trend-2019"))["slope"]
     assert all((pixels <= 255).all() for pixels in found.values())
 
@@ -473,9 +473,9 @@ async def test_the_title_says_the_collection_or_the_caller_must(tmp_path, tiled,
     make_trend(tmp_path / "named", "TCTrend2019")
     make_trend(tmp_path / "vague", "TCTrend")
     spec = parse_collection(CELLS.replace("trend-2019", "tctrend-2019"), "t.toml")
-    named = await PeerCube.open(tmp_path / "named", pool)
+    named = await SmartGeocube.open(tmp_path / "named", pool)
     assert collection_of(named, [tiled, spec]) is spec
-    vague = await PeerCube.open(tmp_path / "vague", pool)
+    vague = await SmartGeocube.open(tmp_path / "vague", pool)
     with pytest.raises(BadParameterError, match="TCTrend") as refused:
         collection_of(vague, [tiled, cells])
     assert "trend-2019" in refused.value.hint
@@ -488,16 +488,16 @@ async def test_the_title_says_the_collection_or_the_caller_must(tmp_path, tiled,
 
 async def test_what_is_no_cube_is_refused(tmp_path, pool):
     with pytest.raises(RepositoryForeignError, match="no Icechunk repository"):
-        await PeerCube.open(tmp_path / "nothing", pool)
+        await SmartGeocube.open(tmp_path / "nothing", pool)
     icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "empty")))
     with pytest.raises(RepositoryForeignError, match="never created"):
-        await PeerCube.open(tmp_path / "empty", pool)
+        await SmartGeocube.open(tmp_path / "empty", pool)
     other = icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "other")))
     session = other.writable_session("main")
     zarr.create_group(session.store)
     session.commit("a group")
     with pytest.raises(RepositoryForeignError, match="no cube"):
-        await PeerCube.open(tmp_path / "other", pool)
+        await SmartGeocube.open(tmp_path / "other", pool)
 
 
 async def test_the_disk_is_not_filled(tmp_path, tiled, pool):

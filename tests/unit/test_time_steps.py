@@ -30,9 +30,17 @@ from icehouse_server.core.grid import Window
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.plan import Region
 from icehouse_server.core.time import Period, TimeAxis, TimeStep
-from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
+from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
 from icehouse_server.output import encode
-from icehouse_server.service import Ask, CoverageService, JobKind, Jobs, JobSettings, Order, ServiceSettings
+from icehouse_server.service import (
+    CoverageRequest,
+    CoverageService,
+    JobKind,
+    Jobs,
+    JobSettings,
+    JobSpec,
+    ServiceSettings,
+)
 from icehouse_server.store import StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, keys_of, tiny_spec
 from support.coverages import joined
@@ -77,7 +85,7 @@ class Daemon:
             times=times,
             level=level,
         )
-        answer = await self.service.coverage(Ask(region=region, **options))
+        answer = await self.service.coverage(CoverageRequest(region=region, **options))
         answer.close()
         return answer.coverage
 
@@ -94,7 +102,7 @@ async def daemon(folder, pool, spec=SPEC, **limits):
         assert not store.set_aside, store.set_aside
         collection, source = store.collections[spec.id], ScriptedSource(truth=Truth(spec=spec))
         downloads = Downloads(
-            {spec.id: Supply(source=source, presence=collection.index, sink=collection)},
+            {spec.id: CollectionPipeline(source=source, presence=collection.index, sink=collection)},
             DownloadSettings(block_side=2 * spec.grid.chunk, failure_ttl=0, retry=RetryPolicy(attempts=1)),
             pool=pool,
         )
@@ -131,9 +139,9 @@ async def test_a_warped_region_has_its_steps(tmp_path, pool):
     async with daemon(tmp_path, pool) as d:
         target = SPEC.grid.geobox_of(WINDOW).zoom_out(2.5)
         region = Region(collection=SPEC, bands=SPEC.select(["mask"]), target=target, times=(1, 2))
-        both = (await d.service.coverage(Ask(region=region))).coverage.bands["mask"]
+        both = (await d.service.coverage(CoverageRequest(region=region))).coverage.bands["mask"]
         for number, time in enumerate((1, 2)):
-            alone = await d.service.coverage(Ask(region=replace(region, times=(time,))))
+            alone = await d.service.coverage(CoverageRequest(region=replace(region, times=(time,))))
             np.testing.assert_array_equal(alone.coverage.bands["mask"][0], both[number])
 
 
@@ -277,7 +285,7 @@ async def test_jobs_are_about_the_steps_that_are_named(tmp_path, pool):
             bands, target = SPEC.select(["dem"]), SPEC.grid.geobox_of(WINDOW)
 
             async def done(kind, times):
-                order = Order(kind=JobKind(kind), collection=SPEC, bands=bands, times=times, target=target)
+                order = JobSpec(kind=JobKind(kind), collection=SPEC, bands=bands, times=times, target=target)
                 job = await jobs.start(order)
                 assert await job.wait(20)
                 assert job.state == "successful", job.message

@@ -17,28 +17,28 @@ from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.ports import Documents, Source
-from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy, Supply
+from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
 from icehouse_server.service import (
-    Amounts,
+    CacheFolderProbe,
     CoverageService,
     CubeService,
     CubeSettings,
-    FolderWatch,
     Inventory,
     Jobs,
     JobSettings,
-    LoopWatch,
-    Pulse,
+    LoopLagMonitor,
     ServiceSettings,
+    ThroughputMonitor,
     TileService,
     TileSettings,
+    Totals,
 )
 from icehouse_server.settings import Settings, user_collections_dir
 from icehouse_server.sources import EarthEngineSettings, SourceContext, create_source
 from icehouse_server.store import (
     FolderLock,
     MaintenanceSettings,
-    Notes,
+    SidecarDb,
     SqliteDocuments,
     Store,
     StoreSettings,
@@ -94,7 +94,7 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         stack.callback(lock.release)
         compute = _pool(stack, settings.worker_threads, "compute")
         waiting = _pool(stack, _IO_THREADS, "io")
-        notes = Notes(folder / "notes.sqlite", waiting)
+        notes = SidecarDb(folder / "notes.sqlite", waiting)
         stack.callback(notes.close)
         context = source_context(settings, SqliteDocuments(notes), waiting)
         sources = {name: create_source(spec, context) for name, spec in specs.items()}
@@ -116,11 +116,11 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         for collection in store.collections.values():
             await service.warm_up(collection.spec)
         store.maintenance.start(crashed=lock.crashed)
-        loop, watched = LoopWatch(), FolderWatch(folder)
+        loop, watched = LoopLagMonitor(), CacheFolderProbe(folder)
         stack.callback(watched.close)
         sampler = asyncio.create_task(loop.run(), name="loop watch")
         stack.callback(sampler.cancel)
-        pulse = Pulse(lambda: _amounts(downloads, context))
+        pulse = ThroughputMonitor(lambda: _amounts(downloads, context))
         beating = asyncio.create_task(pulse.run(), name="pulse")
         stack.callback(beating.cancel)
         log.info(
@@ -165,7 +165,7 @@ async def open_store(settings: Settings, spec: CollectionSpec) -> AsyncIterator[
         lock.acquire()
         stack.callback(lock.release)
         pool = _pool(stack, settings.worker_threads, "compute")
-        notes = Notes(folder / "notes.sqlite", pool)
+        notes = SidecarDb(folder / "notes.sqlite", pool)
         stack.callback(notes.close)
         store = await Store.open(folder, [spec], _store_settings(settings), notes=notes, pool=pool)
         stack.push_async_callback(store.close)
@@ -190,10 +190,10 @@ def _pool(stack: AsyncExitStack, threads: int, name: str) -> ThreadPoolExecutor:
     return pool
 
 
-def _amounts(downloads: Downloads, context: SourceContext) -> Amounts:
+def _amounts(downloads: Downloads, context: SourceContext) -> Totals:
     """Return what the downloads have brought since the start."""
     received = sum(traffic.bytes for traffic in context.hosts.traffic.snapshot().values())
-    return Amounts(blocks=downloads.counters.blocks_fetched, bytes=received)
+    return Totals(blocks=downloads.counters.blocks_fetched, bytes=received)
 
 
 def source_context(settings: Settings, documents: Documents, pool: ThreadPoolExecutor) -> SourceContext:
@@ -220,7 +220,7 @@ def _downloads(
     settings: Settings, store: Store, sources: Mapping[str, Source], pool: ThreadPoolExecutor
 ) -> Downloads:
     supplies = {
-        name: Supply(source=sources[name], presence=collection.index, sink=collection)
+        name: CollectionPipeline(source=sources[name], presence=collection.index, sink=collection)
         for name, collection in store.collections.items()
     }
     retry = RetryPolicy(

@@ -170,7 +170,7 @@ def _centre(spec: CollectionSpec) -> tuple[int, int]:
     return int(row) // side, int(column) // side
 
 
-def _single_chunks(spec: CollectionSpec) -> Iterator[places.Place]:
+def _single_chunks(spec: CollectionSpec) -> Iterator[places.PixelCoordinates]:
     """Small places, each within one of the absent chunks."""
     middle_row, middle_column = _centre(spec)
     affine, side = spec.grid.geobox.affine, spec.grid.chunk

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from support.earthengine.images import Raster
-    from support.earthengine.places import Place
+    from support.earthengine.places import PixelCoordinates
 
 type Numbers = NDArray[Any]
 
@@ -51,7 +51,7 @@ def _binary(
     def combined(band: Band, other: Band) -> Band:
         type_ = result_type(band.type, other.type)
 
-        def compute(place: Place) -> Raster:
+        def compute(place: PixelCoordinates) -> Raster:
             (a, here), (b, there) = band.at(place), other.at(place)
             exact = a.dtype.kind != "f" and b.dtype.kind != "f"
             wide = np.int64 if exact else np.float64
@@ -109,7 +109,7 @@ def _comparison(function: Callable[[Numbers, Numbers], Numbers]) -> Callable[...
 
 def _not(value: Image) -> Image:
     def negated(band: Band) -> Band:
-        def compute(place: Place) -> Raster:
+        def compute(place: PixelCoordinates) -> Raster:
             values, valid = band.at(place)
             return values == 0, valid
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from support.earthengine.images import Raster
-    from support.earthengine.places import Place
+    from support.earthengine.places import PixelCoordinates
 
 
 def mosaic(collection: Collection) -> Image:
@@ -28,7 +28,7 @@ def mosaic(collection: Collection) -> Image:
 def _composite(
     collection: Collection,
     result_type: Callable[[list[PixelType]], PixelType],
-    merge: Callable[[PixelType, list[tuple[Image, Band]], Place], Raster],
+    merge: Callable[[PixelType, list[tuple[Image, Band]], PixelCoordinates], Raster],
 ) -> Image:
     """One image of many, band by band, in EPSG:4326 with pixels of a degree."""
     holders: dict[str, list[tuple[Image, Band]]] = {}
@@ -48,10 +48,10 @@ def _composite(
 
 
 def _merged(
-    merge: Callable[[PixelType, list[tuple[Image, Band]], Place], Raster],
+    merge: Callable[[PixelType, list[tuple[Image, Band]], PixelCoordinates], Raster],
     type_: PixelType,
     held: list[tuple[Image, Band]],
-    place: Place,
+    place: PixelCoordinates,
 ) -> Raster:
     touching = [(image, band) for image, band in held if image.touches(place)]
     if not touching:
@@ -59,7 +59,7 @@ def _merged(
     return merge(type_, touching, place)
 
 
-def _last_on_top(type_: PixelType, held: list[tuple[Image, Band]], place: Place) -> Raster:
+def _last_on_top(type_: PixelType, held: list[tuple[Image, Band]], place: PixelCoordinates) -> Raster:
     result: NDArray[Any] = np.zeros(place.shape, dtype=type_.dtype)
     seen = np.zeros(place.shape, dtype=np.bool_)
     for _, band in reversed(held):
@@ -85,7 +85,7 @@ def reduce(collection: Collection, reducer: str, suffix: str = "") -> Image:
         raise EarthEngineError(f"Reducer.{reducer} is not supported by the stand-in.")
     result_type, function = _REDUCERS[reducer]
 
-    def merge(type_: PixelType, held: list[tuple[Image, Band]], place: Place) -> Raster:
+    def merge(type_: PixelType, held: list[tuple[Image, Band]], place: PixelCoordinates) -> Raster:
         layers = [band.at(place) for _, band in held]
         values = np.stack([np.broadcast_to(layer, place.shape) for layer, _ in layers])
         valid = np.stack([np.broadcast_to(flags, place.shape) for _, flags in layers])

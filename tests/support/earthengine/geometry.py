@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from support.earthengine.places import Place
+    from support.earthengine.places import PixelCoordinates
     from support.earthengine.world import Box
 
 
@@ -56,7 +56,7 @@ class Geometry:
         low_x, low_y, high_x, high_y = lonlat(crs, box)
         return left < high_x and right > low_x and bottom < high_y and top > low_y
 
-    def holds(self, place: Place) -> NDArray[np.bool_]:
+    def holds(self, place: PixelCoordinates) -> NDArray[np.bool_]:
         """Which pixels of a place have their centre inside, on whatever turn around the globe."""
         x, y = place.at("EPSG:4326")
         left, bottom, right, top = self.box()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from support.earthengine import world
-    from support.earthengine.places import Place
+    from support.earthengine.places import PixelCoordinates
 
 type Raster = tuple[NDArray[Any], NDArray[np.bool_]]
 """Values and where they are valid; both broadcast to the place's shape."""
@@ -46,14 +46,14 @@ class Band:
 
     name: str
     type: PixelType
-    compute: Callable[[Place], Raster]
+    compute: Callable[[PixelCoordinates], Raster]
     crs: str = "EPSG:4326"
     transform: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     """Row by row, as Earth Engine writes it: x scale, x shear, x, y shear, y scale, y."""
     dimensions: tuple[int, int] | None = None
     """Width and height, of what is bounded."""
 
-    def at(self, place: Place) -> Raster:
+    def at(self, place: PixelCoordinates) -> Raster:
         """Values of the band's dtype, and validity."""
         if self not in place.memo:
             values, valid = self.compute(place)
@@ -61,7 +61,7 @@ class Band:
         found: Raster = place.memo[self]
         return found
 
-    def map(self, type_: PixelType, compute: Callable[[Place], Raster]) -> Band:
+    def map(self, type_: PixelType, compute: Callable[[PixelCoordinates], Raster]) -> Band:
         """The band with other pixels."""
         return replace(self, type=type_, compute=compute)
 
@@ -73,7 +73,7 @@ class Extent:
     crs: str
     box: world.Box
 
-    def touches(self, place: Place) -> bool:
+    def touches(self, place: PixelCoordinates) -> bool:
         """False if no pixel of a place lies inside."""
         key = "bounds", self.crs
         if key not in place.memo:
@@ -83,7 +83,7 @@ class Extent:
             left < self.box[2] and right >= self.box[0] and bottom < self.box[3] and top >= self.box[1]
         )
 
-    def inside(self, place: Place) -> NDArray[np.bool_]:
+    def inside(self, place: PixelCoordinates) -> NDArray[np.bool_]:
         """Which pixels of a place lie inside."""
         x, y = place.at(self.crs)
         left, bottom, right, top = self.box
@@ -139,11 +139,11 @@ class Image:
         """The image with other bands."""
         return replace(self, bands=tuple(bands))
 
-    def touches(self, place: Place) -> bool:
+    def touches(self, place: PixelCoordinates) -> bool:
         """False if the image has nothing at a place."""
         return self.footprint is None or any(extent.touches(place) for extent in self.footprint)
 
-    def inside(self, place: Place) -> NDArray[np.bool_]:
+    def inside(self, place: PixelCoordinates) -> NDArray[np.bool_]:
         """Where the image's footprint is."""
         if self.footprint is None:
             return _YES
@@ -206,7 +206,7 @@ def load_collection(asset: world.Asset) -> Collection:
     return Collection(images=tuple(load_image(asset, tile) for tile in asset.tiles), id=asset.id)
 
 
-def _stored(asset: world.Asset, tile: world.Tile, band: world.Band, place: Place) -> Raster:
+def _stored(asset: world.Asset, tile: world.Tile, band: world.Band, place: PixelCoordinates) -> Raster:
     x, y = place.at(asset.crs)
     key = asset, tile.number, band.mask
     if key not in place.memo:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from support.earthengine.geometry import Geometry
     from support.earthengine.images import Raster
-    from support.earthengine.places import Place
+    from support.earthengine.places import PixelCoordinates
 
 type Numbers = NDArray[Any]
 
@@ -81,10 +81,10 @@ def _common(one: Image, other: Image) -> Any:
     return tuple(dict.fromkeys((*one.footprint, *other.footprint)))
 
 
-def _masked(band: Band, keep: Callable[[Place, NDArray[np.bool_]], NDArray[np.bool_]]) -> Band:
+def _masked(band: Band, keep: Callable[[PixelCoordinates, NDArray[np.bool_]], NDArray[np.bool_]]) -> Band:
     """The band with another validity, made of its own."""
 
-    def compute(place: Place) -> Raster:
+    def compute(place: PixelCoordinates) -> Raster:
         values, valid = band.at(place)
         return values, keep(place, valid)
 
@@ -99,7 +99,7 @@ def _clip(input: Image, geometry: Geometry) -> Image:
 
 def _update_mask(image: Image, mask: Image) -> Image:
     def bounded(band: Band, by: Band) -> Band:
-        def keep(place: Place, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        def keep(place: PixelCoordinates, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
             values, there = by.at(place)
             return np.asarray(valid & there & (values != 0))
 
@@ -115,7 +115,7 @@ def _mask(image: Image, mask: Image | None = None) -> Image:
     if mask is not None:
 
         def replaced(band: Band, by: Band) -> Band:
-            def keep(place: Place, _: NDArray[np.bool_]) -> NDArray[np.bool_]:
+            def keep(place: PixelCoordinates, _: NDArray[np.bool_]) -> NDArray[np.bool_]:
                 values, there = by.at(place)
                 return np.asarray(there & (values != 0))
 
@@ -125,7 +125,7 @@ def _mask(image: Image, mask: Image | None = None) -> Image:
         return replace(image, bands=tuple(replaced(band, by) for band, by in pairs), footprint=mask.footprint)
 
     def shown(band: Band) -> Band:
-        def compute(place: Place) -> Raster:
+        def compute(place: PixelCoordinates) -> Raster:
             valid = band.at(place)[1]
             return valid, np.ones_like(valid)
 
@@ -138,7 +138,7 @@ def _unmask(input: Image, value: Image | None = None, sameFootprint: bool = True
     def filled(band: Band, by: Band) -> Band:
         type_ = band.type.union(by.type)
 
-        def compute(place: Place) -> Raster:
+        def compute(place: PixelCoordinates) -> Raster:
             (values, valid), (others, there) = band.at(place), by.at(place)
             result = np.where(valid, values.astype(type_.dtype), others.astype(type_.dtype))
             now = valid | there
@@ -158,7 +158,7 @@ def _self_mask(image: Image) -> Image:
 def _cast(band: Band, type_: PixelType) -> Band:
     """Integers are cut off towards zero and kept inside the range."""
 
-    def compute(place: Place) -> Raster:
+    def compute(place: PixelCoordinates) -> Raster:
         values, valid = band.at(place)
         if type_.precision == "int":
             values = np.nan_to_num(np.trunc(values)) if values.dtype.kind == "f" else values.astype(np.int64)
@@ -187,7 +187,7 @@ def _cast_some(
 def _coordinates(projection: str) -> Image:
     """The pixels' centres. In the request's own CRS they are what its affine says."""
 
-    def compute(axis: int, place: Place) -> Raster:
+    def compute(axis: int, place: PixelCoordinates) -> Raster:
         from_grid = projection.upper() == place.grid.crs.upper()
         parts = place.own if from_grid else place.at(projection)
         return parts[axis], np.ones((1, 1), dtype=np.bool_)

@@ -33,14 +33,14 @@ class PixelGrid:
     crs: str
     """A code or WKT."""
 
-    def strips(self) -> Iterator[Place]:
+    def strips(self) -> Iterator[PixelCoordinates]:
         """The grid from its first row to its last."""
         step = max(_STRIP_PIXELS // max(self.width, 1), 1)
         for row in range(0, self.height, step):
-            yield Place(self, row, min(step, self.height - row))
+            yield PixelCoordinates(self, row, min(step, self.height - row))
 
 
-class Place:
+class PixelCoordinates:
     """Some rows of a grid, with the places of their pixels' centres.
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True, kw_only=True)
-class Room:
+class ByteSemaphore:
     """Bytes that may be held at once. Turns go by who came first. Used from one event loop."""
 
     limit: int

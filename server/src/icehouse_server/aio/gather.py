@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 
 
-async def together[T](works: Iterable[Coroutine[object, object, T]]) -> list[T]:
+async def gather_or_cancel[T](works: Iterable[Coroutine[object, object, T]]) -> list[T]:
     """Run coroutines at once and return their results in order.
 
     The first failure cancels the others and is raised as it is: callers want the typed error, not an

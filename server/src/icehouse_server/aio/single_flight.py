@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 
 
-class Flights[K, V]:
+class SingleFlight[K, V]:
     """Single flight per key, on one event loop.
 
     A caller that is cancelled does not end the question: others may wait for it. Failures are not kept.

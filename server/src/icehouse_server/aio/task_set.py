@@ -9,7 +9,7 @@ from icehouse_server.core.ports import Block
 
 
 @dataclass(slots=True)
-class Reads:
+class TaskSet:
     """Runs reads as tasks of their own. Used from one event loop."""
 
     _running: set[asyncio.Task[Block]] = field(default_factory=set)

@@ -6,16 +6,16 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from icehouse_server.api.observability.metrics import Metrics
-from icehouse_server.api.responses.event_streams import Shared, Streams
+from icehouse_server.api.responses.event_streams import SharedValue, Streams
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.service import (
+    CacheFolderProbe,
     CoverageService,
     CubeService,
-    FolderWatch,
     Inventory,
     Jobs,
-    LoopWatch,
-    Pulse,
+    LoopLagMonitor,
+    ThroughputMonitor,
     TileService,
 )
 
@@ -34,11 +34,11 @@ class ApiState:
     inventory: Inventory
     streams: Streams
     metrics: Metrics
-    pulse: Pulse
-    loop: LoopWatch
-    folder: FolderWatch
+    pulse: ThroughputMonitor
+    loop: LoopLagMonitor
+    folder: CacheFolderProbe
     version: str
-    status: Shared[tuple[dict[str, Any], str]] = field(default_factory=lambda: Shared(_STATUS_FOR))
+    status: SharedValue[tuple[dict[str, Any], str]] = field(default_factory=lambda: SharedValue(_STATUS_FOR))
     """What makes the status worth telling, and its document as JSON."""
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from pyproj import Transformer
 
+from icehouse_server.aio.fetch_context import FETCH, FetchTally
 from icehouse_server.app import source_context
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import (
@@ -18,7 +19,6 @@ from icehouse_server.core.errors import (
     SourceTimeoutError,
 )
 from icehouse_server.core.grid import Window
-from icehouse_server.core.histogram import FETCH, FetchTally
 from icehouse_server.core.ports import Block, BlockRequest, StoredDocument
 from icehouse_server.core.time import TimeRange, TimeStep
 from icehouse_server.settings import Settings

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from icehouse_server.core.collection import CollectionSpec
-    from icehouse_server.migrate.smart_geocubes.importer import Takeover, Told
+    from icehouse_server.migrate.smart_geocubes.importer import ProgressCallback, Takeover
     from icehouse_server.settings import Settings
 
 _INTERRUPTED = 130
@@ -73,19 +73,19 @@ async def _import(
     settings: "Settings",
     specs: "dict[str, CollectionSpec]",
     name: str | None,
-    told: "Told",
+    told: "ProgressCallback",
     *,
     dry_run: bool,
 ) -> "Takeover":
     from icehouse_server.app import open_store
     from icehouse_server.core.errors import BadParameterError
-    from icehouse_server.migrate.smart_geocubes.cube import PeerCube
+    from icehouse_server.migrate.smart_geocubes.cube import SmartGeocube
     from icehouse_server.migrate.smart_geocubes.importer import take_over
     from icehouse_server.migrate.smart_geocubes.patches import collection_of
     from icehouse_server.store import inspect_repository
 
     with ThreadPoolExecutor(1, thread_name_prefix="cube") as pool:
-        cube = await PeerCube.open(path, pool)
+        cube = await SmartGeocube.open(path, pool)
         if name is not None and name not in specs:
             raise BadParameterError("collection", f"there is no collection {name!r}", hint=", ".join(specs))
         spec = collection_of(cube, specs.values()) if name is None else specs[name]
@@ -102,7 +102,7 @@ async def _import(
 
 
 @contextmanager
-def _told(*, shown: bool) -> "Iterator[Told]":
+def _told(*, shown: bool) -> "Iterator[ProgressCallback]":
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not shown or not sys.stderr.isatty()) as bar:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from icehouse_server.cli.options import AsJson, CollectionId, Place, Url, with_groups
+from icehouse_server.cli.options import AsJson, CollectionId, RegionOptions, Url, with_groups
 
 if TYPE_CHECKING:
     from icehouse_server.cli.daemon import Daemon
@@ -34,7 +34,7 @@ _INTERRUPTED = 130
 @with_groups
 def seed(
     collection: CollectionId,
-    place: Place,
+    place: RegionOptions,
     everything: Annotated[bool, typer.Option("--all", help="The whole collection.")] = False,  # noqa: FBT002
     url: Url = None,
     as_json: AsJson = False,  # noqa: FBT002
@@ -48,7 +48,7 @@ def seed(
 @with_groups
 def refresh(
     collection: CollectionId,
-    place: Place,
+    place: RegionOptions,
     url: Url = None,
     as_json: AsJson = False,  # noqa: FBT002
     no_wait: NoWait = False,  # noqa: FBT002
@@ -60,7 +60,7 @@ def refresh(
 @with_groups
 def truncate(
     collection: CollectionId,
-    place: Place,
+    place: RegionOptions,
     url: Url = None,
     as_json: AsJson = False,  # noqa: FBT002
     no_wait: NoWait = False,  # noqa: FBT002

@@ -16,7 +16,7 @@ CollectionId = Annotated[str, typer.Argument(help="Collection id; see icehouse c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class RegionOptions:
     """Where, which bands, and when."""
 
     bbox: Annotated[str | None, typer.Option(help="minx,miny,maxx,maxy in lon/lat.")] = None
@@ -36,7 +36,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target(Place):
+class Target(RegionOptions):
     """The same, and on which pixels."""
 
     crs: Annotated[str | None, typer.Option(help="CRS of the output.")] = None

@@ -24,7 +24,7 @@ _NEARLY = 1e-6
 """Share of a pixel by which an edge may lie beside the lattice without another pixel being added."""
 
 
-class Bounds(NamedTuple):
+class GridBounds(NamedTuple):
     """A rectangle in some CRS."""
 
     minx: float
@@ -67,7 +67,7 @@ def parse_crs(parameter: str, text: str) -> CRS:
         ) from None
 
 
-def parse_bbox(text: str) -> Bounds:
+def parse_bbox(text: str) -> GridBounds:
     """Read four numbers between commas or spaces.
 
     Raises:
@@ -75,9 +75,9 @@ def parse_bbox(text: str) -> Bounds:
     """
     words = text.replace(",", " ").split()
     try:
-        bounds = Bounds(*map(float, words))
+        bounds = GridBounds(*map(float, words))
     except (TypeError, ValueError):
-        bounds = Bounds(*[math.nan] * 4)
+        bounds = GridBounds(*[math.nan] * 4)
     if not all(map(math.isfinite, bounds)) or bounds.miny >= bounds.maxy:
         raise BadParameterError(
             "--bbox", f"--bbox: {text!r} is not minx,miny,maxx,maxy", hint="such as 10.5,46.8,11.2,47.3"
@@ -85,7 +85,7 @@ def parse_bbox(text: str) -> Bounds:
     return bounds
 
 
-def snapped(bbox: Bounds, bbox_crs: CRS, crs: CRS, resolution: float) -> Bounds:
+def snapped(bbox: GridBounds, bbox_crs: CRS, crs: CRS, resolution: float) -> GridBounds:
     """Return the least bounds in a CRS, of whole pixels counted from 0, that hold a box.
 
     Bounds of one CRS and resolution share a lattice, wherever they lie.
@@ -110,10 +110,10 @@ def snapped(bbox: Bounds, bbox_crs: CRS, crs: CRS, resolution: float) -> Bounds:
             f"--bbox: {', '.join(map(str, bbox))} is no area of {crs}, or not one of pixels of {resolution}",
             hint="--bbox is in degrees of longitude and latitude unless --bbox-crs says otherwise",
         )
-    return Bounds(*(round(step * resolution, 10) for step in steps))
+    return GridBounds(*(round(step * resolution, 10) for step in steps))
 
 
-def filled(text: str, *, id_: str | None, crs: str, resolution: float, bounds: Bounds, chunk: int,
+def filled(text: str, *, id_: str | None, crs: str, resolution: float, bounds: GridBounds, chunk: int,
            bbox: tuple[float, ...]) -> str:  # fmt: skip
     """Return a template with its grid, and the bbox of its extent; nothing else is changed.
 

@@ -48,7 +48,7 @@ MOST_TURNS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class FootprintPiece:
     """A piece of the target, and the window of the grid that it is made from."""
 
     target: Window
@@ -65,7 +65,7 @@ class Piece:
 class Footprint:
     """What a geobox touches of a grid."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[FootprintPiece, ...]
     """Pieces that touch the grid; the others stay nodata."""
     chunks: tuple[tuple[int, int], ...]
     """(row, col) of the chunks needed, sorted."""
@@ -120,7 +120,7 @@ def aligned_windows(grid: Grid, target: GeoBox) -> list[Window] | None:
     return None if copies is None else [piece.source for piece in copies]
 
 
-def _copies(grid: Grid, target: GeoBox, turn: float | None) -> list[Piece] | None:
+def _copies(grid: Grid, target: GeoBox, turn: float | None) -> list[FootprintPiece] | None:
     """Return the pieces of a target that lies on the grid's lattice, also a turn of the earth away."""
     window = grid.aligned_window(target)
     if window is None:
@@ -138,7 +138,7 @@ def _copies(grid: Grid, target: GeoBox, turn: float | None) -> list[Piece] | Non
         if inside is not None:
             rows, cols = inside.slices(there)
             part = Window.from_bounds(rows.start, cols.start, rows.stop, cols.stop)
-            pieces.append(Piece(target=part, source=inside, turn=number))
+            pieces.append(FootprintPiece(target=part, source=inside, turn=number))
     return pieces
 
 
@@ -149,7 +149,7 @@ def _turns(first: float, last: float, width: int, turn: float) -> range:
     return range(math.floor((first - width + slack) / turn) + 1, math.ceil((last - slack) / turn))
 
 
-def _aligned(grid: Grid, pieces: Sequence[Piece], max_chunks: int) -> Footprint:
+def _aligned(grid: Grid, pieces: Sequence[FootprintPiece], max_chunks: int) -> Footprint:
     chunks: set[tuple[int, int]] = set()
     for piece in pieces:
         under = grid.chunks_under(piece.source)
@@ -179,7 +179,7 @@ def _warped(
 ) -> Footprint:
     scale, found = _sources(grid, target, resamplings, turn)
     side = max(1, min(WARP_TILE, int(WARP_SOURCE / max(1.0, scale))) // (NODE_STEP * CELL_NODES))
-    cells: dict[tuple[int, int], dict[int, list[Piece]]] = {}
+    cells: dict[tuple[int, int], dict[int, list[FootprintPiece]]] = {}
     chunks: set[tuple[int, int]] = set()
     for (row, col), piece in found:
         block = cells.setdefault((row // side, col // side), {})
@@ -192,14 +192,14 @@ def _warped(
     return Footprint(pieces=pieces, chunks=tuple(sorted(chunks)), aligned=False)
 
 
-def _pieces(block: dict[int, list[Piece]]) -> Iterator[Piece]:
+def _pieces(block: dict[int, list[FootprintPiece]]) -> Iterator[FootprintPiece]:
     """Yield the pieces of neighbouring cells, given by turn."""
     for group in block.values():
         for piece in _joined(group):
             yield replace(piece, shared=len(block) > 1)
 
 
-type _Cell = tuple[tuple[int, int], Piece]
+type _Cell = tuple[tuple[int, int], FootprintPiece]
 """Number of a cell, and what it is made from."""
 
 
@@ -232,7 +232,7 @@ def windows_under(grid: Grid, target: GeoBox, resamplings: Sequence[str]) -> Ite
         yield from copies
 
 
-def _joined(cells: list[Piece]) -> list[Piece]:
+def _joined(cells: list[FootprintPiece]) -> list[FootprintPiece]:
     """Join neighbouring cells into one piece, unless it would read far more of the grid than they do.
 
     Neighbours lie far apart on a lon/lat grid where the antimeridian runs between them: a window around both
@@ -281,7 +281,7 @@ def _cells(
                 source = window.intersection(grid.window)
                 if source is not None:
                     number = row // CELL_NODES, col // CELL_NODES
-                    yield number, Piece(target=target, source=source, turn=turn)
+                    yield number, FootprintPiece(target=target, source=source, turn=turn)
 
 
 def _nodes(size: int) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ _LONLAT = CRS("EPSG:4326")
 _WGS84 = Geod(ellps="WGS84")
 
 
-def ground_spacing(geobox: GeoBox) -> tuple[Spacing, Spacing]:
+def ground_resolution(geobox: GeoBox) -> tuple[Spacing, Spacing]:
     """Return the distance to the next column, and to the next row, of each pixel of a geobox.
 
     Neighbouring geoboxes agree at the edge that they share. Where a place is not on the earth, a distance of

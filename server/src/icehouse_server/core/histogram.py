@@ -1,13 +1,12 @@
-"""Plain counters: what parts keep while they run, and what the metrics read when they are asked for."""
+"""A histogram that a part keeps while it runs, for the metrics to read."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Distribution:
+class Histogram:
     """How often values came, by size. Used from one thread.
 
     Args:
@@ -28,25 +27,3 @@ class Distribution:
         """Count a value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
-
-
-@dataclass(slots=True)
-class FetchTally:
-    """What the fetch of one block cost at the source so far."""
-
-    id: str = ""
-    """Stands in the log lines of the fetch, and goes to the source as ``X-Request-ID``; random: it says
-    nothing about who asks."""
-    requests: int = 0
-    bytes: int = 0
-    """Received, compressed as the source sends them."""
-
-
-FETCH: ContextVar[FetchTally | None] = ContextVar("icehouse-fetch", default=None)
-"""The fetch for which the present task or thread works. What two share counts for the first to ask."""
-
-
-def request_headers() -> dict[str, str]:
-    """Return the headers by which a source's own log can be laid beside ours."""
-    fetch = FETCH.get()
-    return {} if fetch is None else {"X-Request-ID": fetch.id}

@@ -14,7 +14,7 @@ _UNKNOWN = 5
 _EVENTS = 64
 
 
-class Pace:
+class RateEstimator:
     """Measures over the last events, 64 at most. While nothing goes by, the pace falls from itself."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -58,7 +58,7 @@ _ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TilePlace:
+class TileAddress:
     """One tile of a tile matrix set."""
 
     tms: str
@@ -121,7 +121,7 @@ def native_tms(spec: CollectionSpec) -> str:
 
 def tile_at(
     tms: str, zoom: int, row: int, col: int, *, size: int = TILE, names: tuple[str, str] = ("row", "col")
-) -> TilePlace:
+) -> TileAddress:
     """Return a tile by its address.
 
     Args:
@@ -146,7 +146,7 @@ def tile_at(
             raise BadParameterError(
                 name, f"{name}: at zoom {zoom} of {tms} it is from 0 to {count - 1}, not {value}"
             )
-    return TilePlace(tms=tms, zoom=zoom, row=row, col=col, size=size)
+    return TileAddress(tms=tms, zoom=zoom, row=row, col=col, size=size)
 
 
 @cache

@@ -3,15 +3,21 @@
 from icehouse_server.downloads.chunk_flights import Failure
 from icehouse_server.downloads.downloads import Downloads
 from icehouse_server.downloads.fetch import RetryPolicy
-from icehouse_server.downloads.values import BlockReport, DownloadSettings, Ensured, Priority, Supply
+from icehouse_server.downloads.values import (
+    BlockReport,
+    CollectionPipeline,
+    DownloadSettings,
+    Ensured,
+    Priority,
+)
 
 __all__ = [
     "BlockReport",
+    "CollectionPipeline",
     "DownloadSettings",
     "Downloads",
     "Ensured",
     "Failure",
     "Priority",
     "RetryPolicy",
-    "Supply",
 ]

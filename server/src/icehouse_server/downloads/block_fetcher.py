@@ -18,10 +18,10 @@ from icehouse_server.core.errors import (
     StoreError,
 )
 from icehouse_server.core.grid import ChunkKey
-from icehouse_server.downloads.chunk_flights import Failures, Flight, Flights, Job
+from icehouse_server.downloads.chunk_flights import BlockTask, Failures, Flight, Flights
 from icehouse_server.downloads.fetch import RetryPolicy, cut, read_block, request_for
-from icehouse_server.downloads.fetch_report import Counters, FetchNote, Trouble, fetch_noted
-from icehouse_server.downloads.values import DownloadSettings, Supply
+from icehouse_server.downloads.fetch_report import Counters, FetchNote, LastFailure, fetch_noted
+from icehouse_server.downloads.values import CollectionPipeline, DownloadSettings
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +29,7 @@ _LONGEST_RETRY_AFTER = 60.0
 """Seconds for which a chunk is left alone at most because its source asked for it."""
 
 
-class Filling:
+class BlockFetcher:
     """Fills blocks, and lands their flights. Runs on one event loop.
 
     Args:
@@ -42,7 +42,7 @@ class Filling:
 
     def __init__(
         self,
-        supplies: Mapping[str, Supply],
+        supplies: Mapping[str, CollectionPipeline],
         settings: DownloadSettings,
         *,
         pool: Executor,
@@ -56,10 +56,10 @@ class Filling:
         self._clock = clock
         self.failures = Failures(settings.failure_ttl, clock)
         self.counters = Counters()
-        self.troubles: dict[str, Trouble] = {}
+        self.troubles: dict[str, LastFailure] = {}
         """Why the last block of a collection failed, by collection."""
 
-    async def fill(self, job: Job, flights: Sequence[Flight]) -> list[Job]:
+    async def fill(self, job: BlockTask, flights: Sequence[Flight]) -> list[BlockTask]:
         """Read, cut and commit a job's block, and land its flights.
 
         Where the block fails through an item, its chunks are to be tried one by one, so that the bad item
@@ -74,7 +74,7 @@ class Filling:
                 self.land(flight, None)
             return []
         if isinstance(error, SourceError):
-            self.troubles[spec.id] = Trouble(kind=error.kind, detail=error.detail, at=self._clock())
+            self.troubles[spec.id] = LastFailure(kind=error.kind, detail=error.detail, at=self._clock())
         if job.alone or len(flights) == 1 or not _may_be_local(error):
             for flight in flights:
                 self._land_failed(flight, error)
@@ -103,7 +103,7 @@ class Filling:
         self.failures.note(flight.key, failure, at_least=min(asked or 0.0, _LONGEST_RETRY_AFTER))
         self.land(flight, failure)
 
-    def _parts(self, job: Job, flights: Sequence[Flight]) -> list[Job]:
+    def _parts(self, job: BlockTask, flights: Sequence[Flight]) -> list[BlockTask]:
         """Return a job for each chunk that somebody waits for. Of the others nothing is known; they end."""
         retry = self._settings.retry
         parts = []
@@ -112,7 +112,7 @@ class Filling:
                 self.drop(flight)
                 continue
             (block,) = join([flight.key], 1)
-            part = Job(
+            part = BlockTask(
                 spec=job.spec, block=block, priority=job.priority, alone=True, not_before=job.not_before
             )
             part.until = job.until + retry.lifetime_of_parts - retry.lifetime
@@ -121,11 +121,11 @@ class Filling:
             parts.append(part)
         return parts
 
-    async def _try(self, job: Job, flights: Sequence[Flight]) -> IcehouseError | None:
+    async def _try(self, job: BlockTask, flights: Sequence[Flight]) -> IcehouseError | None:
         """Fetch and commit a job's block, or return why not. Writes the fetch's line."""
         with fetch_noted(job.spec, job.block, flights, self.counters) as note:
             try:
-                await self._carry(job, flights, note)
+                await self._fetch_and_commit(job, flights, note)
             except IcehouseError as error:
                 note.failed(error)
                 return error
@@ -140,7 +140,7 @@ class Filling:
         self.counters.blocks_fetched += 1
         return None
 
-    async def _carry(self, job: Job, flights: Sequence[Flight], note: FetchNote) -> None:
+    async def _fetch_and_commit(self, job: BlockTask, flights: Sequence[Flight], note: FetchNote) -> None:
         """Bring a block from its source into the repository."""
         supply, retry = self._supplies[job.spec.id], self._settings.retry
         if job.alone:

@@ -32,7 +32,7 @@ class State(Enum):
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Job:
+class BlockTask:
     """A block to be fetched, and the flights that it carries."""
 
     spec: CollectionSpec
@@ -67,7 +67,7 @@ class Flight:
     """One chunk under way from its source into the repository."""
 
     key: ChunkKey
-    job: Job
+    job: BlockTask
     """What carries it now."""
     done: asyncio.Future[FailedChunk | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()

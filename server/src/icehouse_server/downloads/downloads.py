@@ -20,12 +20,18 @@ from icehouse_server.core.errors import (
     TooLargeError,
 )
 from icehouse_server.core.grid import ChunkKey, Window
-from icehouse_server.core.rates import Pace
-from icehouse_server.downloads.block_fetcher import Filling, keys_of
-from icehouse_server.downloads.chunk_flights import Failure, Flight, Flights, Job, State
-from icehouse_server.downloads.fetch_report import Counters, Trouble
+from icehouse_server.core.rates import RateEstimator
+from icehouse_server.downloads.block_fetcher import BlockFetcher, keys_of
+from icehouse_server.downloads.chunk_flights import BlockTask, Failure, Flight, Flights, State
+from icehouse_server.downloads.fetch_report import Counters, LastFailure
 from icehouse_server.downloads.schedule import Schedule
-from icehouse_server.downloads.values import BlockReport, DownloadSettings, Ensured, Priority, Supply
+from icehouse_server.downloads.values import (
+    BlockReport,
+    CollectionPipeline,
+    DownloadSettings,
+    Ensured,
+    Priority,
+)
 
 
 class Downloads:
@@ -33,7 +39,7 @@ class Downloads:
 
     def __init__(
         self,
-        supplies: Mapping[str, Supply],
+        supplies: Mapping[str, CollectionPipeline],
         settings: DownloadSettings,
         *,
         pool: Executor,
@@ -43,7 +49,7 @@ class Downloads:
         self._settings = settings
         self._clock = clock
         self._flights = Flights()
-        self._filling = Filling(supplies, settings, pool=pool, flights=self._flights, clock=clock)
+        self._filling = BlockFetcher(supplies, settings, pool=pool, flights=self._flights, clock=clock)
         self._schedule = Schedule(
             self._fetch,
             at_once=settings.blocks_at_once,
@@ -51,9 +57,9 @@ class Downloads:
             collections=len(supplies),
             ended=self._count,
         )
-        self._pace = Pace(clock)
+        self._pace = RateEstimator(clock)
         """Of blocks that end, over all collections; ``_paces`` by collection."""
-        self._paces: defaultdict[str, Pace] = defaultdict(lambda: Pace(clock))
+        self._paces: defaultdict[str, RateEstimator] = defaultdict(lambda: RateEstimator(clock))
         self._closed = False
 
     @property
@@ -124,7 +130,7 @@ class Downloads:
         """True when nothing is fetched any more, because the daemon stops."""
         return self._closed
 
-    def trouble(self, collection: str, *, within: float) -> Trouble | None:
+    def trouble(self, collection: str, *, within: float) -> LastFailure | None:
         """Return why the last block of a collection failed, if that was so many seconds ago at most."""
         found = self._filling.troubles.get(collection)
         return found if found is not None and self._clock() - found.at <= within else None
@@ -170,7 +176,7 @@ class Downloads:
         """
         end = asyncio.get_running_loop().time() + timeout
         if again:
-            await self._outlast(keys, end)
+            await self._wait_for_running(keys, end)
         waiting, failed, started = self._enlist(spec, keys, priority, again=again)
         joined = len(waiting) - started
         self.counters.chunks_joined += joined
@@ -195,7 +201,7 @@ class Downloads:
         for flight in list(self._flights.values()):
             self._filling.drop(flight)
 
-    async def _outlast(self, keys: Sequence[ChunkKey], end: float) -> None:
+    async def _wait_for_running(self, keys: Sequence[ChunkKey], end: float) -> None:
         """Wait until no flight of these chunks is under way that began before, or until the time is up."""
         clock = asyncio.get_running_loop().time
         while clock() < end:
@@ -279,15 +285,15 @@ class Downloads:
                 loop = asyncio.get_running_loop()
                 job.giving_up = loop.call_later(self._settings.unwanted, self._give_up, job)
 
-    def _give_up(self, job: Job) -> None:
+    def _give_up(self, job: BlockTask) -> None:
         """End a block under way: nobody has waited for it for a while."""
         for flight in job.flights.values():
             self._filling.drop(flight)
         if job.task is not None:
             job.task.cancel()
 
-    def _job(self, spec: CollectionSpec, block: ChunkBlock, priority: int) -> Job:
-        job = Job(spec=spec, block=block, priority=priority)
+    def _job(self, spec: CollectionSpec, block: ChunkBlock, priority: int) -> BlockTask:
+        job = BlockTask(spec=spec, block=block, priority=priority)
         for key in keys_of(spec, block):
             flight = job.flights[key] = Flight(key=key, job=job)
             self._flights.add(flight)
@@ -303,7 +309,7 @@ class Downloads:
         side = self._supplies[spec.id].source.block_side or self._settings.block_side
         return join(keys, max(1, side // spec.grid.chunk), most)
 
-    async def _fetch(self, job: Job) -> None:
+    async def _fetch(self, job: BlockTask) -> None:
         """Fetch a job's block. Whatever happens, every flight of it lands or is queued again."""
         flights = self._begin(job)
         try:
@@ -314,13 +320,13 @@ class Downloads:
                 if flight.job is job and not flight.done.done():
                     self._filling.drop(flight)
 
-    def _begin(self, job: Job) -> list[Flight]:
+    def _begin(self, job: BlockTask) -> list[Flight]:
         """Return the flights of a job that begins; if some have gone, the rest may need several blocks."""
         wanted = {key: flight for key, flight in job.flights.items() if not flight.done.done()}
         first, *others = self._blocks(job.spec, wanted) or (None,)
         rest = []
         for block in others:
-            other = Job(spec=job.spec, block=block, priority=job.priority, not_before=job.not_before)
+            other = BlockTask(spec=job.spec, block=block, priority=job.priority, not_before=job.not_before)
             for key in keys_of(job.spec, block):
                 other.flights[key] = wanted[key]
                 wanted.pop(key).job = other
@@ -333,7 +339,7 @@ class Downloads:
         self._schedule.put(rest)
         return list(wanted.values())
 
-    def _count(self, job: Job) -> None:
+    def _count(self, job: BlockTask) -> None:
         """Note that a block has ended, and keep no timer for it."""
         self._pace.note()
         self._paces[job.spec.id].note()

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from icehouse_server.aio.fetch_context import FETCH, FetchTally
 from icehouse_server.core.blocks import ChunkBlock
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import IcehouseError, SourceError
-from icehouse_server.core.histogram import FETCH, Distribution, FetchTally
+from icehouse_server.core.histogram import Histogram
 from icehouse_server.core.ports import Block
 from icehouse_server.downloads.chunk_flights import Flight
 
@@ -35,12 +36,12 @@ class Counters:
     """Chunks that could not be filled, by kind of error."""
     retries: Counter[str] = field(default_factory=Counter)
     """Further tries of blocks, by the kind of error that made them needed."""
-    fetch_seconds: Distribution = field(default_factory=lambda: Distribution(_SECONDS))
+    fetch_seconds: Histogram = field(default_factory=lambda: Histogram(_SECONDS))
     """Time from a block's first request to its commit or its failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class LastFailure:
     """Why the last block of a collection failed."""
 
     kind: str

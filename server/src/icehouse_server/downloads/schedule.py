@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 
 import structlog
 
-from icehouse_server.downloads.chunk_flights import Job, State
+from icehouse_server.downloads.chunk_flights import BlockTask, State
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ _AGEING = 16
 _LAST = 256
 """Places by which priority 1 stands behind priority 0."""
 
-type _Entry = tuple[float, int, Job]
+type _Entry = tuple[float, int, BlockTask]
 
 
 class Schedule:
@@ -44,12 +44,12 @@ class Schedule:
 
     def __init__(
         self,
-        run: Callable[[Job], Coroutine[object, object, None]],
+        run: Callable[[BlockTask], Coroutine[object, object, None]],
         *,
         at_once: int,
         per_collection: int,
         collections: int,
-        ended: Callable[[Job], None] = lambda _: None,
+        ended: Callable[[BlockTask], None] = lambda _: None,
         slow: float = _SLOW,
     ) -> None:
         """Make a schedule.
@@ -73,9 +73,9 @@ class Schedule:
         self._running: Counter[str] = Counter()
         self._places: Counter[str] = Counter()
         """Running jobs that count for the whole, by collection."""
-        self._timers: dict[Job, asyncio.TimerHandle] = {}
+        self._timers: dict[BlockTask, asyncio.TimerHandle] = {}
         """Those jobs, and what ends their counting."""
-        self._active: set[Job] = set()
+        self._active: set[BlockTask] = set()
         self._tickets = 0
         self._begun = 0
 
@@ -103,13 +103,13 @@ class Schedule:
         born = [entry[2].born for queue in self._queues.values() for entry in queue if _valid(entry)]
         return time.monotonic() - min(born) if born else 0.0
 
-    def foremost(self, most: int) -> list[Job]:
+    def foremost(self, most: int) -> list[BlockTask]:
         """Return the jobs under way, the longest first, then those that come next, so many in all."""
         found = heapq.nsmallest(most, self._active, key=lambda job: job.began)
         waiting = (entry for queue in self._queues.values() for entry in queue if _valid(entry))
         return found + [job for *_, job in heapq.nsmallest(most - len(found), waiting)]
 
-    def put(self, jobs: Sequence[Job]) -> None:
+    def put(self, jobs: Sequence[BlockTask]) -> None:
         """Queue the jobs of one request and begin what may begin."""
         for place, job in enumerate(jobs):
             job.state = State.QUEUED
@@ -117,14 +117,14 @@ class Schedule:
             self._push(job, self._rank(job.priority, place))
         self._begin()
 
-    def advance(self, job: Job, priority: int, place: int) -> None:
+    def advance(self, job: BlockTask, priority: int, place: int) -> None:
         """Let a queued job stand where another request that needs it would have put it, if that is better."""
         rank = self._rank(priority, place)
         if job.state is State.QUEUED and rank < job.rank:
             job.priority = min(job.priority, priority)
             self._push(job, rank)
 
-    def drop(self, job: Job) -> None:
+    def drop(self, job: BlockTask) -> None:
         """Take a job out of the queue: nobody wants it any more."""
         if job.state is not State.QUEUED:
             return
@@ -150,7 +150,7 @@ class Schedule:
     def _rank(self, priority: int, place: int) -> float:
         return place + _LAST * priority + self._begun / _AGEING
 
-    def _push(self, job: Job, rank: float) -> None:
+    def _push(self, job: BlockTask, rank: float) -> None:
         self._tickets += 1
         job.rank, job.ticket = rank, self._tickets
         heapq.heappush(self._queues.setdefault(job.spec.id, []), (rank, self._tickets, job))
@@ -173,7 +173,7 @@ class Schedule:
             )
             job.task.add_done_callback(lambda task, job=job: self._end(job, task))  # type: ignore[misc]
 
-    def _next(self) -> Job | None:
+    def _next(self) -> BlockTask | None:
         """Return the foremost job of the collections that may begin one."""
         free = self._at_once - self._places.total()
         heads: list[_Entry] = []
@@ -192,13 +192,13 @@ class Schedule:
         heapq.heappop(self._queues[job.spec.id])
         return job
 
-    def _lend(self, job: Job) -> None:
+    def _lend(self, job: BlockTask) -> None:
         """Give the place of a job that takes long back to the whole."""
         del self._timers[job]
         self._places[job.spec.id] -= 1
         self._begin()
 
-    def _end(self, job: Job, task: asyncio.Task[None]) -> None:
+    def _end(self, job: BlockTask, task: asyncio.Task[None]) -> None:
         """Close the books on a job. Called for every one, even if it was cancelled before its first step."""
         job.state = State.OVER
         self._active.discard(job)

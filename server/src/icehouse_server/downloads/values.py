@@ -43,7 +43,7 @@ class DownloadSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Supply:
+class CollectionPipeline:
     """What fills a collection: where its pixels come from, what is there already, and where they go."""
 
     source: Source

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from PIL import Image
 
 from icehouse_server.core.coverage import Coverage
-from icehouse_server.core.ground_resolution import ground_spacing
+from icehouse_server.core.ground_resolution import ground_resolution
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.core.style import Interval, Style
 from icehouse_server.output.hillshade import FLAT, exaggeration, hillshade
@@ -101,7 +101,7 @@ def scaled(values: Pixels, shown: Mask, interval: Interval) -> Samples:
 
 
 def _shades(geobox: GeoBox, heights: Pixels, valid: Mask) -> Samples:
-    across, down = ground_spacing(geobox)
+    across, down = ground_resolution(geobox)
     return hillshade(heights, valid, across, down, exaggeration(np.sqrt(across * down)))
 
 

@@ -28,7 +28,7 @@ from rasterio.enums import Resampling
 from shapely.geometry.base import BaseGeometry
 
 from icehouse_server.core.collection import BandSpec
-from icehouse_server.core.footprint import KERNEL_SPREAD, Piece, transformer, turn_pixels
+from icehouse_server.core.footprint import KERNEL_SPREAD, FootprintPiece, transformer, turn_pixels
 from icehouse_server.core.grid import Grid
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.output.crs import crs_of, gdal_crs
@@ -65,7 +65,7 @@ _ROUND_SCALE = 0.05
 
 def warp_piece(
     values: Pixels,
-    piece: Piece,
+    piece: FootprintPiece,
     *,
     grid: Grid,
     target: GeoBox,
@@ -99,7 +99,7 @@ def warp_piece(
 
 
 def _reproject(
-    values: Pixels, piece: Piece, *, grid: Grid, target: GeoBox, band: BandSpec, method: str
+    values: Pixels, piece: FootprintPiece, *, grid: Grid, target: GeoBox, band: BandSpec, method: str
 ) -> Pixels:
     """Return (rows, columns) of ``piece.target``, as GDAL warps them."""
     # As the pixels hold it: 0.1 is another number in float32, and GDAL would compare that.
@@ -142,7 +142,7 @@ def _far_from(nodata: float, values: Pixels, method: str) -> bool:
     return nodata < low - margin or nodata > high + margin
 
 
-def _transform(piece: Piece, grid: Grid) -> Affine:
+def _transform(piece: FootprintPiece, grid: Grid) -> Affine:
     """Return the affine of a piece's source, under the target.
 
     GDAL leaves out a place within 1e-10 pixels of either end of a raster: of a pixel whose centre lies on the
@@ -155,13 +155,13 @@ def _transform(piece: Piece, grid: Grid) -> Affine:
     return east * grid.geobox.affine * Affine.translation(col, piece.source.row)
 
 
-def _rows_and_cols(piece: Piece) -> tuple[slice, slice]:
+def _rows_and_cols(piece: FootprintPiece) -> tuple[slice, slice]:
     """Return where a piece lies in the output."""
     part = piece.target
     return slice(part.row, part.stop_row), slice(part.col, part.stop_col)
 
 
-def copy_piece(values: Pixels, piece: Piece, *, out: Pixels) -> None:
+def copy_piece(values: Pixels, piece: FootprintPiece, *, out: Pixels) -> None:
     """Copy one piece of an aligned target into its place in the output.
 
     Args:
@@ -209,7 +209,7 @@ def clip(
     return clipped
 
 
-def _as_a_whole(piece: Piece, grid: Grid, target: GeoBox) -> bool:
+def _as_a_whole(piece: FootprintPiece, grid: Grid, target: GeoBox) -> bool:
     """Return whether GDAL finds of a piece the scale that it would find of the whole.
 
     The source's edge counts in GDAL's scale, so it must not be one that only the piece has.
@@ -225,7 +225,7 @@ def _as_a_whole(piece: Piece, grid: Grid, target: GeoBox) -> bool:
     return everything and (inside_grid or source == whole)
 
 
-def _scales(piece: Piece, grid: Grid, target: GeoBox) -> dict[str, float]:
+def _scales(piece: FootprintPiece, grid: Grid, target: GeoBox) -> dict[str, float]:
     """Return the warp options XSCALE and YSCALE as GDAL would find them for the whole target and grid.
 
     Target pixels by grid pixels, from the grid pixels under the target's edge. GDAL cuts these at the grid's

@@ -15,7 +15,7 @@ from odc.geo.crs import CRS
 from shapely.geometry.base import BaseGeometry
 
 from icehouse_server import output
-from icehouse_server.aio.gather import together
+from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.errors import (
@@ -29,7 +29,7 @@ from icehouse_server.core.errors import (
     StoreError,
     UnknownCollectionError,
 )
-from icehouse_server.core.footprint import Piece, transformer
+from icehouse_server.core.footprint import FootprintPiece, transformer
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.plan import Plan, Region, make_plan
@@ -74,7 +74,7 @@ class ServiceSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
+class CoverageRequest:
     """A request for pixels."""
 
     region: Region
@@ -89,7 +89,7 @@ class Ask:
 
 
 @dataclass(kw_only=True, eq=False)
-class Answer:
+class CoverageResult:
     """Pixels and how they were come by. Its memory counts against the budget until ``close``."""
 
     coverage: Coverage
@@ -169,7 +169,7 @@ class CoverageService:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, make_plan, region, index, self.settings.limits)
 
-    async def plan_of(self, ask: Ask) -> tuple[Plan, str]:
+    async def plan_of(self, ask: CoverageRequest) -> tuple[Plan, str]:
         """Return what a request would need, and the snapshot that this holds for.
 
         Raises:
@@ -189,7 +189,9 @@ class CoverageService:
         store = self.collection(plan.region.collection.id)
         return await store.voids([key for key in plan.needed if key not in absent])
 
-    async def coverage(self, ask: Ask, trace: Trace | None = None, plan: Plan | None = None) -> Answer:
+    async def coverage(
+        self, ask: CoverageRequest, trace: Trace | None = None, plan: Plan | None = None
+    ) -> CoverageResult:
         """Answer a request: fetch what is absent, then read, warp and clip.
 
         Args:
@@ -218,7 +220,7 @@ class CoverageService:
         async with deadline(self.settings.request_timeout * 2):
             return await self._coverage(ask, plan, trace)
 
-    async def encode(self, answer: Answer, format_name: str) -> output.Encoded:
+    async def encode(self, answer: CoverageResult, format_name: str) -> output.Encoded:
         """Encode an answer: in the pool, or at once where that takes less than a thread's turn."""
         with answer.trace.stage("encode"):
             if format_name in _QUICK_FORMATS and answer.held <= _QUICK_BYTES:
@@ -241,7 +243,7 @@ class CoverageService:
             if mine:
                 self._large.release()
 
-    async def _coverage(self, ask: Ask, plan: Plan, trace: Trace) -> Answer:
+    async def _coverage(self, ask: CoverageRequest, plan: Plan, trace: Trace) -> CoverageResult:
         """Fetch, then read. Memory is asked for in between: who waits for a source holds none of it."""
         store = self.collection(plan.region.collection.id)
         for _ in range(REFILLS + 1):
@@ -256,7 +258,7 @@ class CoverageService:
                         failed = await self._lacking(ask, plan, store, lease)
                     try:
                         coverage = await self._read(ask, plan, store, lease, failed, trace)
-                        answer = Answer(coverage=coverage, trace=trace, budget=self.budget, held=size)
+                        answer = CoverageResult(coverage=coverage, trace=trace, budget=self.budget, held=size)
                     except DamagedChunksError as error:
                         if not lease.current:
                             raise
@@ -273,7 +275,7 @@ class CoverageService:
             hint="look at the disk of the cache folder; where max_cache_bytes is set, it may be too small",
         )
 
-    async def _ensure(self, ask: Ask, plan: Plan, trace: Trace) -> tuple[FailedChunk, ...]:
+    async def _ensure(self, ask: CoverageRequest, plan: Plan, trace: Trace) -> tuple[FailedChunk, ...]:
         """Have the absent chunks fetched; return those that could not be.
 
         That the daemon stops says nothing of the source, so it is no failure of chunks.
@@ -346,7 +348,7 @@ class CoverageService:
             )
 
     async def _lacking(
-        self, ask: Ask, plan: Plan, store: CollectionStore, lease: Lease
+        self, ask: CoverageRequest, plan: Plan, store: CollectionStore, lease: Lease
     ) -> tuple[FailedChunk, ...]:
         """Return what a past snapshot lacks: unknown there, which is not the same as void."""
         absent = await store.absent(lease, plan.needed)
@@ -359,7 +361,7 @@ class CoverageService:
 
     async def _read(
         self,
-        ask: Ask,
+        ask: CoverageRequest,
         plan: Plan,
         store: CollectionStore,
         lease: Lease,
@@ -371,7 +373,7 @@ class CoverageService:
         for key in plan.needed:
             if key.path not in out_of_reach:
                 keys[key.band, key.time].append(key)
-        layers = await together(
+        layers = await gather_or_cancel(
             self._layer(ask, plan, store, lease, band, keys[band.name, time], trace)
             for band, time in plan.region.layers
         )
@@ -395,7 +397,7 @@ class CoverageService:
 
     async def _layer(
         self,
-        ask: Ask,
+        ask: CoverageRequest,
         plan: Plan,
         store: CollectionStore,
         lease: Lease,
@@ -427,7 +429,7 @@ class CoverageService:
         lease: Lease,
         band: BandSpec,
         keys: Sequence[ChunkKey],
-        piece: Piece,
+        piece: FootprintPiece,
         out: Pixels,
         trace: Trace,
     ) -> None:
@@ -459,7 +461,7 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _write_piece(plan: Plan, band: BandSpec, values: Pixels, piece: Piece, out: Pixels) -> None:
+def _write_piece(plan: Plan, band: BandSpec, values: Pixels, piece: FootprintPiece, out: Pixels) -> None:
     if plan.footprint.aligned:
         copy_piece(values, piece, out=out)
         return

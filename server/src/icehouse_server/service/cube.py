@@ -28,7 +28,7 @@ class CubeSettings:
 
 
 @dataclass(kw_only=True, eq=False)
-class Entry:
+class StoreEntry:
     """The bytes under a key. Their memory counts against the budget until ``close``."""
 
     data: bytes | memoryview
@@ -58,7 +58,7 @@ class CubeService:
 
     async def entry(
         self, spec: CollectionSpec, key: str, *, client: str, trace: Trace, only_if_cached: bool = False
-    ) -> Entry:
+    ) -> StoreEntry:
         """Return what is under a key of a collection's store; an absent chunk is fetched first.
 
         Args:
@@ -85,10 +85,10 @@ class CubeService:
         if isinstance(found, AxisChunk):
             loop = asyncio.get_running_loop()
             data = await loop.run_in_executor(self._pool, found.encoded)
-            return Entry(data=data, tag=_tag(data))
-        return Entry(data=found, tag=_tag(found), is_document=key.endswith("zarr.json"))
+            return StoreEntry(data=data, tag=_tag(data))
+        return StoreEntry(data=found, tag=_tag(found), is_document=key.endswith("zarr.json"))
 
-    async def cached_entry(self, spec: CollectionSpec, key: str, *, trace: Trace) -> Entry:
+    async def cached_entry(self, spec: CollectionSpec, key: str, *, trace: Trace) -> StoreEntry:
         """The same of the store that has cached chunks alone.
 
         Raises:
@@ -102,7 +102,7 @@ class CubeService:
                 hint="the same key of cube.zarr fetches it",
             ) from None
 
-    async def file(self, spec: CollectionSpec, path: str) -> Entry:
+    async def file(self, spec: CollectionSpec, path: str) -> StoreEntry:
         """Return one of the files of a collection's repository; what its reader reads stays for a while.
 
         Raises:
@@ -121,7 +121,7 @@ class CubeService:
             raise
         loop = asyncio.get_running_loop()
         tag = await loop.run_in_executor(self._pool, _tag, data)
-        return Entry(data=data, tag=tag, on_close=lambda: budget.release(size))
+        return StoreEntry(data=data, tag=tag, on_close=lambda: budget.release(size))
 
     async def _cube(self, spec: CollectionSpec) -> Cube:
         """Return the store of a collection with the time steps of now."""
@@ -136,7 +136,7 @@ class CubeService:
 
     async def _chunk(
         self, spec: CollectionSpec, key: ChunkKey, client: str, trace: Trace, *, only_if_cached: bool
-    ) -> Entry:
+    ) -> StoreEntry:
         """Fetch a chunk where it is absent, then read it as it is stored."""
         store = self._coverages.collection(spec.id)
         budget = self._coverages.budget
@@ -159,7 +159,7 @@ class CubeService:
                     try:
                         with trace.stage("read"):
                             data = await store.stored(lease, key)
-                        entry = Entry(
+                        entry = StoreEntry(
                             data=frame_of(data),
                             tag=_chunk_tag(data),
                             trace=trace,

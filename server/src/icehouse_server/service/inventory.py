@@ -115,7 +115,7 @@ def _count(areas: Sequence[Window], cell: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Picture:
+class InventorySnapshot:
     """The states of a view's chunks at a moment."""
 
     counts: tuple[NDArray[np.int32], ...]
@@ -192,7 +192,7 @@ def _cut_sides(size: int, cell: int) -> NDArray[np.int32]:
     return np.diff(np.append(np.arange(0, size, cell), size)).astype(np.int32)
 
 
-def changes(before: Picture, after: Picture, view: View) -> NDArray[np.int64]:
+def changes(before: InventorySnapshot, after: InventorySnapshot, view: View) -> NDArray[np.int64]:
     """Return the squares (n, 2) that are not as they were: row and column, counted in squares."""
     found = [np.empty((0, 2), dtype=np.int64)]
     for area, old, new in zip(view.areas, before.counts, after.counts, strict=True):
@@ -235,7 +235,7 @@ class Inventory:
         """Return numbers that differ from those of before where anything may have changed."""
         return self._service.collection(view.collection.id).index.version, self._service.downloads.version
 
-    async def picture(self, view: View) -> Picture:
+    async def picture(self, view: View) -> InventorySnapshot:
         """Return the states of a view's chunks.
 
         Of chunks from before the start of the daemon nobody knows at first whether they are void: they are
@@ -248,7 +248,7 @@ class Inventory:
         async with deadline(self._service.settings.request_timeout):
             return await self._picture(view)
 
-    async def _picture(self, view: View) -> Picture:
+    async def _picture(self, view: View) -> InventorySnapshot:
         store = self._service.collection(view.collection.id)
         unsure, left = await self.work(_unsure, view, store.index)
         if unsure:
@@ -259,7 +259,7 @@ class Inventory:
         failed = await self.work(_failed, view, failures, downloads) if failures else {}
         flying = await self.work(_flying, view, downloads)
         counts = await self.work(_counts, view, store.index, flying, failed)
-        return Picture(counts=counts, failed=failed, unsure=left)
+        return InventorySnapshot(counts=counts, failed=failed, unsure=left)
 
 
 # These run in the pool, beside the loop that changes what they read. What they find may be a mixture of

@@ -42,7 +42,7 @@ class JobState(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class JobSpec:
     """What a job is to do."""
 
     kind: JobKind
@@ -101,7 +101,7 @@ class Job:
     """
 
     id: str
-    order: Order
+    order: JobSpec
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
     started: datetime | None = None
     finished: datetime | None = None

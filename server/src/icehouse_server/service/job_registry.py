@@ -20,8 +20,8 @@ from icehouse_server.core.errors import (
 )
 from icehouse_server.downloads import Priority
 from icehouse_server.service.coverage import CoverageService, error_of
-from icehouse_server.service.job import Job, JobKind, JobState, Order
-from icehouse_server.service.job_runners import Chunks, Fetching, collect, truncate
+from icehouse_server.service.job import Job, JobKind, JobSpec, JobState
+from icehouse_server.service.job_runners import Chunks, FetchRunner, collect, truncate
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +65,7 @@ class Jobs:
         found = Counter(job.state for job in self._jobs.values())
         return {state.value: found[state] for state in JobState}
 
-    async def start(self, order: Order) -> Job:
+    async def start(self, order: JobSpec) -> Job:
         """Accept a job; it runs when it has its turn.
 
         Somebody who waits for a region for which such a job is under way is given that job.
@@ -135,7 +135,7 @@ class Jobs:
         job.end(JobState.DISMISSED, why)
         self._tasks[job].cancel()
 
-    async def _areas(self, order: Order) -> dict[int, Area]:
+    async def _areas(self, order: JobSpec) -> dict[int, Area]:
         """Return the area of each level that a job is about."""
         if order.collection is None:
             return {}
@@ -150,7 +150,7 @@ class Jobs:
             check_area(asked, self.settings.max_job_chunks)
         return areas
 
-    async def _area(self, order: Order, level: int) -> Area | None:
+    async def _area(self, order: JobSpec, level: int) -> Area | None:
         if order.collection is None or order.target is None:
             return None if order.collection is None else whole(order.collection.grids[level])
         most = self.settings.max_job_chunks // order.layers
@@ -158,7 +158,7 @@ class Jobs:
         grid = order.collection.grids[level]
         return await loop.run_in_executor(self._pool, area_under, grid, order.target, most)
 
-    def _same(self, order: Order) -> Job | None:
+    def _same(self, order: JobSpec) -> Job | None:
         return next((job for job in self._jobs.values() if not job.over and job.order == order), None)
 
     def _make_room(self) -> None:
@@ -172,7 +172,7 @@ class Jobs:
             )
         del self._jobs[name]
 
-    def _lane(self, order: Order) -> asyncio.Semaphore:
+    def _lane(self, order: JobSpec) -> asyncio.Semaphore:
         if order.kind in {JobKind.TRUNCATE, JobKind.GC}:
             return self._upkeep
         return self._places if order.priority is Priority.PREFETCH else self._awaited
@@ -212,7 +212,7 @@ class Jobs:
         chunks = Chunks(collection, areas, order.bands, order.times)
         if order.kind is JobKind.TRUNCATE:
             return await truncate(job, chunks, collection)
-        fetching = Fetching(job, chunks, self._service)
+        fetching = FetchRunner(job, chunks, self._service)
         return await (fetching.refresh() if order.kind is JobKind.REFRESH else fetching.seed())
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from icehouse_server.aio.gather import together
+from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.core.area import Area
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import (
@@ -147,7 +147,7 @@ class Chunks:
         ]
 
 
-class Fetching:
+class FetchRunner:
     """Seeds and refreshes: chunks are fetched beside what people ask for, and after it.
 
     What fails is counted and listed in the job, and the rest goes on.
@@ -180,7 +180,7 @@ class Fetching:
                 counts.present += present
                 await self._portion(keys, again=False)
 
-        await together(work() for _ in range(_PORTIONS))
+        await gather_or_cancel(work() for _ in range(_PORTIONS))
         return f"{counts.fetched} chunks fetched, {counts.present} were cached"
 
     async def refresh(self) -> str:
@@ -197,7 +197,7 @@ class Fetching:
             for keys in portions:
                 await self._portion(keys, again=True)
 
-        await together(work() for _ in range(_PORTIONS))
+        await gather_or_cancel(work() for _ in range(_PORTIONS))
         return f"{self._job.counts.fetched} chunks fetched again"
 
     async def _portion(self, keys: Sequence[ChunkKey], *, again: bool) -> None:

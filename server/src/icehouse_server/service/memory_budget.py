@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from icehouse_server.core.errors import BusyError, TooLargeError
-from icehouse_server.core.rates import Pace
+from icehouse_server.core.rates import RateEstimator
 
 
 class MemoryBudget:
@@ -17,7 +17,7 @@ class MemoryBudget:
 
     def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._total = total
-        self._pace = Pace(clock)
+        self._pace = RateEstimator(clock)
         """Of bytes that are given back."""
         self._held = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from icehouse_server.core.histogram import Distribution
+from icehouse_server.core.histogram import Histogram
 
 _EVERY = 0.25
 """Seconds between two looks at the loop."""
@@ -27,11 +27,11 @@ _PATIENCE = 2.0
 """Seconds that a look at the folder may take; a disk that answers later counts as silent."""
 
 
-class LoopWatch:
+class LoopLagMonitor:
     """Measures by how much the event loop wakes too late. Anything that blocks it shows here."""
 
     def __init__(self) -> None:
-        self.delays = Distribution(_DELAYS)
+        self.delays = Histogram(_DELAYS)
         self._recent: deque[tuple[float, float]] = deque(maxlen=round(_MEMORY / _EVERY))
 
     def worst(self, within: float = _MEMORY) -> float:
@@ -64,7 +64,7 @@ class FolderState:
     """What goes beyond the code, for people; may be empty."""
 
 
-class FolderWatch:
+class CacheFolderProbe:
     """Looks whether the cache folder is there and takes files. Used from one event loop.
 
     The look is taken in a thread of its own: a disk that hangs takes neither the loop nor those who decode.

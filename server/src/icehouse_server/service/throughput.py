@@ -18,7 +18,7 @@ _READINGS = 11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Amounts:
+class Totals:
     """What has gone by, since the start or in a second."""
 
     blocks: float
@@ -27,19 +27,19 @@ class Amounts:
     """Bytes received from sources."""
 
 
-class Pulse:
+class ThroughputMonitor:
     """Reads counters once a second, to know how fast they grow. Runs on one event loop.
 
     Attributes:
         started: when the daemon was ready.
     """
 
-    def __init__(self, read: Callable[[], Amounts], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, read: Callable[[], Totals], clock: Callable[[], float] = time.monotonic) -> None:
         self.started = datetime.now(UTC)
         self._read = read
         self._clock = clock
         self._begun = clock()
-        self._readings: deque[tuple[float, Amounts]] = deque(maxlen=_READINGS)
+        self._readings: deque[tuple[float, Totals]] = deque(maxlen=_READINGS)
         self.note()
 
     @property
@@ -48,16 +48,16 @@ class Pulse:
         return self._clock() - self._begun
 
     @property
-    def total(self) -> Amounts:
+    def total(self) -> Totals:
         """What has gone by since the start."""
         return self._read()
 
     @property
-    def rates(self) -> Amounts:
+    def rates(self) -> Totals:
         """What goes by in a second, over the last ten seconds at most."""
         (since, before), now = self._readings[0], self._read()
         seconds = max(self._clock() - since, _EVERY)
-        return Amounts(
+        return Totals(
             blocks=(now.blocks - before.blocks) / seconds, bytes=(now.bytes - before.bytes) / seconds
         )
 

@@ -16,9 +16,9 @@ from icehouse_server.core.levels import best_level
 from icehouse_server.core.pixel_chunks import chunk_numbers, pixels_in
 from icehouse_server.core.plan import Plan, Region, make_plan
 from icehouse_server.core.style import Style
-from icehouse_server.core.tile_matrix_sets import TilePlace, Zooms, zooms_of
+from icehouse_server.core.tile_matrix_sets import TileAddress, Zooms, zooms_of
 from icehouse_server.output.map_tile import Sheet, cut, draw, encode_picture, hatch
-from icehouse_server.service.coverage import Ask, CoverageService
+from icehouse_server.service.coverage import CoverageRequest, CoverageService
 from icehouse_server.service.trace import Trace
 
 _MOST_PIXELS = 2**24
@@ -41,7 +41,7 @@ class TileAsk:
     """A request for a tile."""
 
     spec: CollectionSpec
-    place: TilePlace
+    place: TileAddress
     style: Style
     time: int | None
     """Number of the time step; None where the collection has no time axis."""
@@ -147,7 +147,7 @@ class TileService:
         plan = planned.plan
         if plan is None or (not planned.fetches and len(plan.absent) == len(plan.needed)):
             return await self._nothing(planned, trace)
-        ask = Ask(
+        ask = CoverageRequest(
             region=planned.region,
             only_if_cached=planned.ask.only_if_cached and planned.fetches,
             fail_on_error=planned.fetches,

@@ -18,7 +18,7 @@ from icehouse_server.store.repository.collection import (
 )
 from icehouse_server.store.repository.decoded import DecodedCache
 from icehouse_server.store.repository.index import Index
-from icehouse_server.store.sidecar import Notes
+from icehouse_server.store.sidecar import SidecarDb
 from icehouse_server.store.store import Store, StoreSettings
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "Index",
     "Lease",
     "MaintenanceSettings",
-    "Notes",
+    "SidecarDb",
     "SqliteDocuments",
     "Store",
     "StoreSettings",

@@ -14,7 +14,7 @@ _LOW = 0.85
 """Share of the limit that making room aims at."""
 
 
-class Room:
+class DiskQuota:
     """Bytes that all repositories take, against the limit that is set. Runs on one event loop.
 
     What is committed is added up; maintenance measures the folder and sets that right.

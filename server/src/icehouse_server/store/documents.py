@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable
 
 from icehouse_server.core.ports import StoredDocument
-from icehouse_server.store.sidecar import Notes
+from icehouse_server.store.sidecar import SidecarDb
 
 
 class SqliteDocuments:
     """The port ``Documents`` on the file of notes."""
 
-    def __init__(self, notes: Notes, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, notes: SidecarDb, *, clock: Callable[[], float] = time.time) -> None:
         self._notes = notes
         self._clock = clock
 

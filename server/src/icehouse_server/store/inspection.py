@@ -11,7 +11,7 @@ import zarr
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.store.layout import layout
 from icehouse_server.store.repository.index import Index
-from icehouse_server.store.translate_errors import refusals
+from icehouse_server.store.translate_errors import translate_errors
 
 
 async def inspect_repository(spec: CollectionSpec, folder: Path, pool: Executor) -> Index:
@@ -30,7 +30,7 @@ async def inspect_repository(spec: CollectionSpec, folder: Path, pool: Executor)
         lacking = layout.check(spec, zarr.open_group(session.store, mode="r"))
         return session, tuple(band for band in spec.bands if band not in lacking)
 
-    with refusals(f"the repository of collection {spec.id!r} can't be read"):
+    with translate_errors(f"the repository of collection {spec.id!r} can't be read"):
         found = await asyncio.get_running_loop().run_in_executor(pool, look)
         if found is None:
             return Index(spec)

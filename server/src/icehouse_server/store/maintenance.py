@@ -11,8 +11,8 @@ import structlog
 
 from icehouse_server.core.errors import IcehouseError
 from icehouse_server.store.disk_usage import folder_bytes
-from icehouse_server.store.repository.collection import DROPPED_AT_ONCE, CollectionStore, Shared
-from icehouse_server.store.translate_errors import refusals
+from icehouse_server.store.repository.collection import DROPPED_AT_ONCE, CollectionStore, StoreResources
+from icehouse_server.store.translate_errors import translate_errors
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ class Maintenance:
     def __init__(
         self,
         collections: Mapping[str, CollectionStore],
-        shared: Shared,
+        shared: StoreResources,
         settings: MaintenanceSettings,
         *,
         clock: Callable[[], float] = time.perf_counter,
@@ -167,7 +167,7 @@ class Maintenance:
         self._room.measuring()
         total = 0
         for collection in self._collections.values():
-            with refusals("the bytes of the cache folder can't be counted"):
+            with translate_errors("the bytes of the cache folder can't be counted"):
                 size = await loop.run_in_executor(self._pool, folder_bytes, collection.folder)
             collection.bytes = size
             total += size

@@ -24,7 +24,7 @@ _SCHEMA = (
 )
 
 
-class Notes:
+class SidecarDb:
     """The file: one connection, used by one thread at a time."""
 
     def __init__(self, path: Path, pool: Executor) -> None:

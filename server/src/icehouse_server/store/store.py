@@ -11,11 +11,11 @@ import structlog
 
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import IcehouseError, RepositoryForeignError, StoreError
-from icehouse_server.store.disk_quota import Room
+from icehouse_server.store.disk_quota import DiskQuota
 from icehouse_server.store.maintenance import Maintenance, MaintenanceSettings
-from icehouse_server.store.repository.collection import CollectionStore, Shared
+from icehouse_server.store.repository.collection import CollectionStore, StoreResources
 from icehouse_server.store.repository.decoded import DecodedCache
-from icehouse_server.store.sidecar import Notes
+from icehouse_server.store.sidecar import SidecarDb
 from icehouse_server.store.usage import Usage
 
 log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ class Store:
         self,
         folder: Path,
         collections: Mapping[str, CollectionStore],
-        shared: Shared,
+        shared: StoreResources,
         settings: MaintenanceSettings,
         *,
         set_aside: Mapping[str, IcehouseError],
@@ -69,7 +69,7 @@ class Store:
         specs: Iterable[CollectionSpec],
         settings: StoreSettings,
         *,
-        notes: Notes,
+        notes: SidecarDb,
         pool: Executor,
     ) -> "Store":
         """Open the repositories of these collections under ``folder/collections``.
@@ -81,10 +81,10 @@ class Store:
             RepositoryForeignError: no repository can be opened: the first folder holds something else.
             StoreError: no repository can be opened: the first can't be read.
         """
-        shared = Shared(
+        shared = StoreResources(
             decoded=DecodedCache(settings.decoded_bytes),
             pool=pool,
-            room=Room(settings.max_cache_bytes),
+            room=DiskQuota(settings.max_cache_bytes),
             usage=Usage(notes),
             write_timeout=settings.write_timeout,
         )

@@ -18,7 +18,7 @@ _NO_ROOM = ("os error 28", "os error 27", "os error 122", "No space left", "File
 
 
 @contextmanager
-def refusals(what: str) -> Iterator[None]:
+def translate_errors(what: str) -> Iterator[None]:
     """Turn whatever Icechunk or the disk raises into an error of ours.
 
     Args:
@@ -33,12 +33,12 @@ def refusals(what: str) -> Iterator[None]:
     except IcehouseError:
         raise
     except BaseException as error:
-        if ends(error):
+        if is_cancellation(error):
             raise
-        raise refusal(error, what) from error
+        raise translated_error(error, what) from error
 
 
-def ends(error: BaseException) -> bool:
+def is_cancellation(error: BaseException) -> bool:
     """Return whether an error ends the current task.
 
     All else is a refusal: also a Rust panic, which is no ``Exception``, and a ``CancelledError`` that a call
@@ -50,7 +50,7 @@ def ends(error: BaseException) -> bool:
     return isinstance(error, _ENDINGS)
 
 
-def refusal(error: BaseException, what: str) -> IcehouseError:
+def translated_error(error: BaseException, what: str) -> IcehouseError:
     """Return the error of ours that stands for one of Icechunk or of the disk."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from icehouse_server.core.grid import ChunkKey
-from icehouse_server.store.sidecar import Notes
+from icehouse_server.store.sidecar import SidecarDb
 
 _MOST_UNSAVED = 50_000
 """Chunks whose use is kept in memory at most; further ones wait for the next save."""
@@ -20,7 +20,7 @@ _PAGE = 2000
 class Usage:
     """Last use and size of the chunks of all collections. Runs on one event loop."""
 
-    def __init__(self, notes: Notes, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, notes: SidecarDb, *, clock: Callable[[], float] = time.time) -> None:
         self._notes = notes
         self._clock = clock
         self._used: dict[ChunkKey, float] = {}

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from icehouse_server.api.observability.request_context import Note, put_note
+from icehouse_server.api.observability.request_context import RequestContext, put_context
 from icehouse_server.api.responses.problems import of_defect, problem
 
 log = structlog.get_logger(__name__)
@@ -179,7 +179,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         begun = time.perf_counter()
-        note = put_note(scope)
+        note = put_context(scope)
         names = _names(scope)
         header = (b"icehouse-request-id", names["request_id"].encode())
         status, size, begun_to_answer = 500, 0, False
@@ -221,7 +221,9 @@ def _names(scope: Scope) -> dict[str, str]:
     return {**names, "trace_id": trace_id} if trace_id else names
 
 
-def _line(scope: Scope, note: Note, route: str, status: int, size: int, seconds: float) -> dict[str, object]:
+def _line(
+    scope: Scope, note: RequestContext, route: str, status: int, size: int, seconds: float
+) -> dict[str, object]:
     """Return what stands in a request's line."""
     line: dict[str, object] = {
         "method": scope["method"],

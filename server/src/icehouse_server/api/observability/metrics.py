@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -15,9 +16,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from icehouse_server.api.observability.request_context import Note
-from icehouse_server.core.histogram import Distribution
-from icehouse_server.service import CoverageService, FolderWatch, Hits, Jobs, LoopWatch
+from icehouse_server.api.observability.request_context import RequestContext
+from icehouse_server.core.histogram import Histogram
+from icehouse_server.service import CacheFolderProbe, CoverageService, Hits, Jobs, LoopLagMonitor
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -53,8 +54,8 @@ class _Parts(Collector):
         service: CoverageService,
         jobs: Jobs,
         traffic: TrafficSnapshot,
-        loop: LoopWatch,
-        folder: FolderWatch,
+        loop: LoopLagMonitor,
+        folder: CacheFolderProbe,
         pools: Mapping[str, ThreadPoolExecutor],
         hits: Hits,
     ) -> None:
@@ -284,7 +285,7 @@ def _counters(name: str, text: str, label: str, values: Mapping[str, float]) -> 
     return family
 
 
-def _histograms(name: str, text: str, values: Sequence[tuple[Mapping[str, str], Distribution]]) -> Metric:
+def _histograms(name: str, text: str, values: Sequence[tuple[Mapping[str, str], Histogram]]) -> Metric:
     """Make a histogram of distributions, each with its labels; the same names in all of them."""
     family = HistogramMetricFamily(name, text, labels=list(values[0][0]) if values else [])
     for labels, distribution in values:
@@ -292,7 +293,7 @@ def _histograms(name: str, text: str, values: Sequence[tuple[Mapping[str, str], 
     return family
 
 
-def _cumulative(distribution: Distribution) -> Iterable[tuple[str, float]]:
+def _cumulative(distribution: Histogram) -> Iterable[tuple[str, float]]:
     below = 0
     for bound, count in zip((*distribution.bounds, "+Inf"), distribution.counts, strict=True):
         below += count
@@ -320,8 +321,8 @@ class Metrics:
         jobs: Jobs,
         traffic: TrafficSnapshot,
         *,
-        loop: LoopWatch,
-        folder: FolderWatch,
+        loop: LoopLagMonitor,
+        folder: CacheFolderProbe,
         pools: Mapping[str, ThreadPoolExecutor],
     ) -> None:
         self._registry = CollectorRegistry()
@@ -331,14 +332,14 @@ class Metrics:
         self._requests = Counter(
             "icehouse_requests", "Requests answered.", ["route", "method", "status"], registry=self._registry
         )
-        self._seconds = Histogram(
+        self._seconds = prometheus_client.Histogram(
             "icehouse_request_seconds",
             "Time from a request's arrival to the last byte of its answer.",
             ["route"],
             registry=self._registry,
             buckets=_BUCKETS,
         )
-        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._series: dict[tuple[str, str, int], tuple[Counter, prometheus_client.Histogram]] = {}
         self._problems = Counter(
             "icehouse_problems", "Problems answered, by kind.", ["kind"], registry=self._registry
         )
@@ -353,7 +354,7 @@ class Metrics:
             "icehouse_clients_gone", "Clients that hung up before their answer.", registry=self._registry
         )
 
-    def observe(self, route: str, method: str, status: int, seconds: float, note: Note) -> None:
+    def observe(self, route: str, method: str, status: int, seconds: float, note: RequestContext) -> None:
         """Count a request that has ended."""
         series = self._series.get((route, method, status))
         if series is None:  # labels() costs more than counting does

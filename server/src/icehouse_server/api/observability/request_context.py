@@ -10,7 +10,7 @@ _KEY = "icehouse.note"
 
 
 @dataclass(slots=True, kw_only=True)
-class Note:
+class RequestContext:
     """Filled in while a request is answered. One object a request, however often its scope is copied."""
 
     trace: Trace | None = None
@@ -25,13 +25,13 @@ class Note:
     """The client closed its connection before it had its answer."""
 
 
-def put_note(scope: Scope) -> Note:
+def put_context(scope: Scope) -> RequestContext:
     """Give a request its note."""
-    note = scope[_KEY] = Note()
+    note = scope[_KEY] = RequestContext()
     return note
 
 
-def note_of(scope: Scope) -> Note:
+def context_of(scope: Scope) -> RequestContext:
     """Return the note of a request; a new one where nobody will read it."""
     found = scope.get(_KEY)
-    return found if isinstance(found, Note) else Note()
+    return found if isinstance(found, RequestContext) else RequestContext()

@@ -21,7 +21,7 @@ from icehouse_server.api.parameters import parsers, polygons, queries, regions
 from icehouse_server.api.parameters.unknown_parameters import Body
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadBodyError, BadParameterError
-from icehouse_server.service import Ask
+from icehouse_server.service import CoverageRequest
 
 _WKT_STARTS = ("PROJCRS[", "GEOGCRS[", "BOUNDCRS[", "PROJCS[", "GEOGCS[")
 _WKT_REFUSED = re.compile(r"EXTENSION|FILE|GRIDS|PROJ-BASED|PIPELINE|\+(PROJ|INIT|STEP)", re.IGNORECASE)
@@ -80,7 +80,7 @@ class CoverageQuery:
         WithJsonSchema(schemas.SNAPSHOT),
     ] = None
 
-    def ask(self, spec: CollectionSpec) -> Ask:
+    def ask(self, spec: CollectionSpec) -> CoverageRequest:
         """Return what is asked for.
 
         Raises:
@@ -104,7 +104,7 @@ class CoverageQuery:
         bands = self._bands()
         spec.select(bands)
         geobox = regions.geobox_for(spec, bounds, bbox_crs, target, size)
-        return Ask(
+        return CoverageRequest(
             region=regions.region(spec, geobox, bands, times, resampling, level),
             snapshot=snapshot,
             fail_on_error=self.fail_on_error == "true",
@@ -157,7 +157,7 @@ class CoverageBody(RegionBody):
     fail_on_error: bool = True
     snapshot: Annotated[str | None, nullable(schemas.SNAPSHOT)] = None
 
-    async def ask(self, spec: CollectionSpec) -> Ask:
+    async def ask(self, spec: CollectionSpec) -> CoverageRequest:
         """Return what is asked for; a polygon may be large and is worked on in a thread.
 
         Raises:
@@ -166,7 +166,7 @@ class CoverageBody(RegionBody):
         """
         return self._ask(spec) if self.geometry is None else await run_in_threadpool(self._ask, spec)
 
-    def _ask(self, spec: CollectionSpec) -> Ask:
+    def _ask(self, spec: CollectionSpec) -> CoverageRequest:
         with in_body():
             times = parsers.parse_datetime(self.datetime, spec)
             level = parsers.parse_level(self.level, spec)
@@ -177,7 +177,7 @@ class CoverageBody(RegionBody):
             shape = None if self.geometry is None else polygons.parse(self.geometry)
             geobox = self._geobox() or self._geobox_around(spec, shape)
             crs = geobox.crs or spec.grid.crs
-            return Ask(
+            return CoverageRequest(
                 region=regions.region(spec, geobox, bands, times, resampling, level),
                 geometry=None if shape is None else polygons.project(shape, crs),
                 snapshot=snapshot,

@@ -16,7 +16,7 @@ from icehouse_server.api.parameters.coverage import CoverageBody, CoverageQuery,
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import BadBodyError, BadParameterError
 from icehouse_server.core.plan import Region
-from icehouse_server.service import Ask, JobKind, Order, Priority
+from icehouse_server.service import CoverageRequest, JobKind, JobSpec, Priority
 
 _LONGEST_GEOMETRY = 2000
 """Characters of a polygon that are kept to show it: a job lives long, and a polygon may be a megabyte."""
@@ -79,7 +79,7 @@ class JobQuery:
             raise BadParameterError("bands", "bands: it means the same as properties; give one of them")
         return parsers.parse_bands(self.properties, "properties")
 
-    def ask(self, spec: CollectionSpec) -> Ask | None:
+    def ask(self, spec: CollectionSpec) -> CoverageRequest | None:
         """Return the region, or None where none is given."""
         query = CoverageQuery(bbox=self.bbox, bbox_crs=self.bbox_crs)
         return None if self.bbox is None and self.bbox_crs is None else query.ask(spec)
@@ -124,7 +124,7 @@ class JobBody(RegionBody):
         with in_body():
             return None if self.bands is None else parsers.check_bands(self.bands)
 
-    async def ask(self, spec: CollectionSpec) -> Ask | None:
+    async def ask(self, spec: CollectionSpec) -> CoverageRequest | None:
         """Return the region, or None where none is given."""
         region = {
             name: value for name, value in self.given().items() if name not in {"bands", "datetime", "level"}
@@ -150,7 +150,7 @@ class SeedBody(JobBody):
         return self.all_
 
 
-async def order_of(kind: JobKind, spec: CollectionSpec, query: JobQuery, body: JobBody | None) -> Order:
+async def order_of(kind: JobKind, spec: CollectionSpec, query: JobQuery, body: JobBody | None) -> JobSpec:
     """Return what is asked for.
 
     Raises:
@@ -173,7 +173,7 @@ async def order_of(kind: JobKind, spec: CollectionSpec, query: JobQuery, body: J
         raise _no_region(in_body=body is not None)
     if ask is not None and everything:
         raise BadParameterError("all", "all: a region is given as well; leave one of them out")
-    return Order(
+    return JobSpec(
         kind=kind,
         collection=spec,
         bands=_bands(kind, spec, names),
@@ -184,7 +184,7 @@ async def order_of(kind: JobKind, spec: CollectionSpec, query: JobQuery, body: J
     )
 
 
-def awaited(region: Region) -> Order:
+def awaited(region: Region) -> JobSpec:
     """Return the seed of a region that somebody waits for."""
     target, crs = region.target, region.target.crs
     asked = {
@@ -192,7 +192,7 @@ def awaited(region: Region) -> Order:
         "proj:transform": list(target.affine)[:6],
         "proj:shape": list(map(int, target.shape)),
     }
-    return Order(
+    return JobSpec(
         kind=JobKind.SEED,
         collection=region.collection,
         bands=region.bands,
@@ -217,7 +217,7 @@ def _bands(kind: JobKind, spec: CollectionSpec, names: list[str] | None) -> tupl
     return spec.bands if names is None and kind is not JobKind.SEED else spec.select(names)
 
 
-def _levels(kind: JobKind, level: int | None, ask: Ask | None) -> tuple[int, ...] | None:
+def _levels(kind: JobKind, level: int | None, ask: CoverageRequest | None) -> tuple[int, ...] | None:
     """Return the levels: where none is named, the one that a load reads; of what is cached already, all."""
     if level is not None:
         return (level,)

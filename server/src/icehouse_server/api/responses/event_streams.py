@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from icehouse_server.api.middleware.guards import is_head
-from icehouse_server.api.observability.request_context import note_of
+from icehouse_server.api.observability.request_context import context_of
 from icehouse_server.api.responses.disconnect import ClientGoneError, while_connected
 from icehouse_server.api.responses.problems import of_error
 from icehouse_server.core.errors import BusyError
@@ -112,7 +112,7 @@ class Streams:
         self._stopping.set()
 
 
-class Shared[T]:
+class SharedValue[T]:
     """What several streams tell: made for the first that asks, and given to the others for a while."""
 
     def __init__(self, seconds: float) -> None:
@@ -160,7 +160,7 @@ class EventStream(Response):
             await self._begin(send)
             await while_connected(Request(scope, receive), self._tell(send))
         except ClientGoneError:
-            note_of(scope).gone = True
+            context_of(scope).gone = True
             return
         finally:
             self._streams.leave()

@@ -12,7 +12,7 @@ from odc.geo.crs import CRS
 
 from icehouse_server.api.parameters.parsers import CRS84_URI, crs_uri
 from icehouse_server.api.responses.outlines import outlines
-from icehouse_server.service import ChunkState, Picture, View
+from icehouse_server.service import ChunkState, InventorySnapshot, View
 
 _AT_ONCE = 128
 """Squares whose features are made at once: some 60 kB of text."""
@@ -44,7 +44,7 @@ class Asked:
         """The CRS as OGC writes it."""
         return CRS84_URI if self.crs == CRS("EPSG:4326") else crs_uri(self.crs)
 
-    def collection(self, picture: Picture) -> Iterator[str]:
+    def collection(self, picture: InventorySnapshot) -> Iterator[str]:
         """Return a picture as a GeoJSON FeatureCollection, in parts.
 
         Each is made when it is asked for. Blocking.
@@ -60,26 +60,26 @@ class Asked:
         }
         return _packed(self._collection(_json(document), picture))
 
-    def change(self, picture: Picture, places: _Places) -> Iterator[str]:
+    def change(self, picture: InventorySnapshot, places: _Places) -> Iterator[str]:
         """Return squares that have changed as JSON: features, and ids of those that are gone.
 
         In parts, as a collection. Blocking.
         """
         return _packed(self._change(picture, places))
 
-    def _collection(self, document: str, picture: Picture) -> Iterator[str]:
+    def _collection(self, document: str, picture: InventorySnapshot) -> Iterator[str]:
         yield f'{document[:-1]},"features":['
         yield from _listed(map(partial(self._features, picture), _batches(_there(self.view, picture))))
         yield "]}"
 
-    def _change(self, picture: Picture, places: _Places) -> Iterator[str]:
+    def _change(self, picture: InventorySnapshot, places: _Places) -> Iterator[str]:
         yield '{"features":['
         yield from _listed(map(partial(self._features, picture), _batches(places)))
         yield '],"gone":['
         yield from _listed(map(partial(self._gone, picture), _batches(places)))
         yield "]}"
 
-    def _features(self, picture: Picture, places: _Places) -> list[dict[str, Any]]:
+    def _features(self, picture: InventorySnapshot, places: _Places) -> list[dict[str, Any]]:
         """Return the features of those squares that hold something."""
         view = self.view
         side = (view.collection.grid.chunk * view.cell) << view.level
@@ -96,7 +96,7 @@ class Asked:
             for (place, counts), shape in zip(there, shapes, strict=True)
         ]
 
-    def _gone(self, picture: Picture, places: _Places) -> list[str]:
+    def _gone(self, picture: InventorySnapshot, places: _Places) -> list[str]:
         """Return the ids of those squares that hold nothing."""
         counted = _counted(self.view, picture, places)
         return [self._id(place) for place, counts in counted if not any(counts[ChunkState.VOID :])]
@@ -104,7 +104,9 @@ class Asked:
     def _id(self, place: tuple[int, int]) -> str:
         return f"{self.view.level}/{place[0] * self.view.cell}/{place[1] * self.view.cell}"
 
-    def _properties(self, picture: Picture, place: tuple[int, int], counts: list[int]) -> dict[str, Any]:
+    def _properties(
+        self, picture: InventorySnapshot, place: tuple[int, int], counts: list[int]
+    ) -> dict[str, Any]:
         view = self.view
         row, col = place[0] * view.cell, place[1] * view.cell
         found: dict[str, Any] = {
@@ -127,7 +129,7 @@ class Asked:
         return found
 
 
-def _there(view: View, picture: Picture) -> _Places:
+def _there(view: View, picture: InventorySnapshot) -> _Places:
     """Return the squares that hold anything but absent chunks."""
     found = [np.empty((0, 2), dtype=np.int64)]
     for area, counts in zip(view.areas, picture.counts, strict=True):
@@ -137,7 +139,9 @@ def _there(view: View, picture: Picture) -> _Places:
     return np.concatenate(found)
 
 
-def _counted(view: View, picture: Picture, places: _Places) -> Iterator[tuple[tuple[int, int], list[int]]]:
+def _counted(
+    view: View, picture: InventorySnapshot, places: _Places
+) -> Iterator[tuple[tuple[int, int], list[int]]]:
     """Return squares and their counts."""
     for row, col in places.tolist():
         for area, counts in zip(view.areas, picture.counts, strict=True):

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from icehouse_server.api.observability.request_context import note_of
+from icehouse_server.api.observability.request_context import context_of
 from icehouse_server.api.responses.disconnect import ClientGoneError
 from icehouse_server.core import errors
 
@@ -72,7 +72,7 @@ class ProblemResponse(JSONResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
-        note_of(scope).kind = self._kind
+        context_of(scope).kind = self._kind
         await super().__call__(scope, receive, send)
 
 
@@ -200,7 +200,7 @@ async def _on_validation(_: Request, error: Exception) -> Response:
 
 async def _on_gone(request: Request, _: Exception) -> Response:
     """Close the books on a client that went away; nobody reads this (499 is nginx's word for it)."""
-    note_of(request.scope).gone = True
+    context_of(request.scope).gone = True
     return Response(status_code=499)
 
 

@@ -10,7 +10,7 @@ from pydantic import WithJsonSchema
 
 from icehouse_server import output
 from icehouse_server.api.middleware.tokens import reads_only
-from icehouse_server.api.observability.request_context import note_of
+from icehouse_server.api.observability.request_context import context_of
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import link
 from icehouse_server.api.parameters.conditional import etag_known, only_if_cached
@@ -25,7 +25,7 @@ from icehouse_server.api.responses.streaming import PartsResponse
 from icehouse_server.api.routes.jobs import ACCEPTED, status_info
 from icehouse_server.api.state import ApiState, Spec, State, base_url
 from icehouse_server.core.errors import NotAcceptableError
-from icehouse_server.service import Answer, Ask, Trace
+from icehouse_server.service import CoverageRequest, CoverageResult, Trace
 
 router = APIRouter(tags=["coverage"])
 
@@ -144,7 +144,7 @@ async def post_coverage(
     return await _answer(request, state, await body.ask(spec), choose_format(COVERAGES, f, accept))
 
 
-async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str) -> Response:
+async def _answer(request: Request, state: ApiState, ask: CoverageRequest, format_name: str) -> Response:
     service = state.service
     ask = replace(ask, only_if_cached=only_if_cached(request))
     early = await _not_modified(request, state, ask, format_name)
@@ -153,7 +153,7 @@ async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str)
     later = await _later(request, state, ask)
     if later is not None:
         return later
-    note = note_of(request.scope)
+    note = context_of(request.scope)
     note.trace = Trace()
     answer = await while_connected(request, service.coverage(ask, note.trace))
     incomplete = bool(answer.coverage.failed)
@@ -181,7 +181,7 @@ async def _answer(request: Request, state: ApiState, ask: Ask, format_name: str)
     )
 
 
-async def _later(request: Request, state: ApiState, ask: Ask) -> Response | None:
+async def _later(request: Request, state: ApiState, ask: CoverageRequest) -> Response | None:
     """Answer with a job where the caller prefers that (RFC 7240) to waiting for absent chunks."""
     preference = parse_prefer(request.headers.getlist("prefer"))
     if not preference.given or ask.snapshot is not None or ask.only_if_cached:
@@ -202,14 +202,16 @@ async def _later(request: Request, state: ApiState, ask: Ask) -> Response | None
     return Response(document.model_dump_json(by_alias=True), 202, headers, "application/json")
 
 
-def _validity_headers(ask: Ask, format_name: str, answer: Answer) -> Mapping[str, str]:
+def _validity_headers(ask: CoverageRequest, format_name: str, answer: CoverageResult) -> Mapping[str, str]:
     """Return how long the answer is good for: an answer with holes is nothing to come back to."""
     if answer.coverage.failed:
         return {"Cache-Control": "no-store", "Vary": "Accept"}
     return {"ETag": _etag(ask, format_name, answer.coverage.snapshot), **_REVALIDATE}
 
 
-async def _not_modified(request: Request, state: ApiState, ask: Ask, format_name: str) -> Response | None:
+async def _not_modified(
+    request: Request, state: ApiState, ask: CoverageRequest, format_name: str
+) -> Response | None:
     """Answer 304 where the caller holds what would be sent, without reading a pixel."""
     if "if-none-match" not in request.headers or ask.snapshot is not None or request.method != "GET":
         return None
@@ -222,7 +224,7 @@ async def _not_modified(request: Request, state: ApiState, ask: Ask, format_name
     return Response(status_code=304, headers={"ETag": etag, **_REVALIDATE})
 
 
-def _etag(ask: Ask, format_name: str, snapshot: str) -> str:
+def _etag(ask: CoverageRequest, format_name: str, snapshot: str) -> str:
     """Return the entity tag: what was read, and what was asked for."""
     region = ask.region
     affine = region.target.affine
@@ -242,14 +244,14 @@ def _etag(ask: Ask, format_name: str, snapshot: str) -> str:
     return f'"{hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()}"'
 
 
-def _place_headers(ask: Ask) -> Mapping[str, str]:
+def _place_headers(ask: CoverageRequest) -> Mapping[str, str]:
     box = ask.region.target.boundingbox
     uri = crs_uri(ask.region.target.crs)
     crs = {"Content-Crs": f"<{uri}>"} if uri.startswith("http") else {}
     return {**crs, "Content-Bbox": ",".join(repr(float(edge)) for edge in box.bbox)}
 
 
-def _failure_headers(answer: Answer) -> Mapping[str, str]:
+def _failure_headers(answer: CoverageResult) -> Mapping[str, str]:
     failed = answer.coverage.failed
     if not failed:
         return {}

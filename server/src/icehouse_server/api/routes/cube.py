@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import WithJsonSchema
 
-from icehouse_server.api.observability.request_context import note_of
+from icehouse_server.api.observability.request_context import context_of
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.parameters.conditional import etag_known, only_if_cached
 from icehouse_server.api.responses.disconnect import while_connected
@@ -16,7 +16,7 @@ from icehouse_server.api.responses.problems import of_error
 from icehouse_server.api.responses.streaming import PartsResponse
 from icehouse_server.api.state import Spec, State
 from icehouse_server.core.errors import IcehouseError, UnknownKeyError
-from icehouse_server.service import Entry, Trace
+from icehouse_server.service import StoreEntry, Trace
 
 router = APIRouter(tags=["zarr"])
 
@@ -81,7 +81,7 @@ FilePath = Annotated[
 async def get_cube_entry(request: Request, state: State, spec: Spec, key: Key) -> Response:
     """A key of the collection's Zarr store, which fills itself."""
     client = request.client.host if request.client else ""
-    note = note_of(request.scope)
+    note = context_of(request.scope)
     note.trace = Trace()
     cached = only_if_cached(request)
     work = state.cubes.entry(spec, key, client=client, trace=note.trace, only_if_cached=cached)
@@ -103,7 +103,7 @@ async def get_cube_entry(request: Request, state: State, spec: Spec, key: Key) -
 )
 async def get_cached_entry(request: Request, state: State, spec: Spec, key: Key) -> Response:
     """A key of the Zarr store of what is cached."""
-    note = note_of(request.scope)
+    note = context_of(request.scope)
     note.trace = Trace()
     return _answer(request, await state.cubes.cached_entry(spec, key, trace=note.trace))
 
@@ -129,7 +129,7 @@ def _undecodable(error: IcehouseError) -> Response:
     return answer
 
 
-def _answer(request: Request, entry: Entry) -> Response:
+def _answer(request: Request, entry: StoreEntry) -> Response:
     """Send an entry, the range of it that is asked for, or 304."""
     headers = {"ETag": entry.tag, "Cache-Control": "no-cache"}
     if etag_known(request, entry.tag):
@@ -137,7 +137,7 @@ def _answer(request: Request, entry: Entry) -> Response:
         return Response(status_code=304, headers=headers)
     if entry.trace is not None:
         cache = "miss" if entry.trace.started else "collapsed" if entry.trace.joined else "hit"
-        note = note_of(request.scope)
+        note = context_of(request.scope)
         note.format, note.cache = "chunk", cache
         words = {"hit": "hit", "miss": "fwd=miss; stored", "collapsed": "fwd=miss; collapsed"}
         headers["Cache-Status"] = f"icehouse; {words[cache]}"

@@ -20,7 +20,7 @@ from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError, OutsideError
 from icehouse_server.core.footprint import aligned_windows
 from icehouse_server.core.grid import Window
-from icehouse_server.service import MOST_CELL, Picture, View, changes
+from icehouse_server.service import MOST_CELL, InventorySnapshot, View, changes
 
 router = APIRouter(tags=["inventory"])
 
@@ -170,7 +170,7 @@ class _InventoryFeed:
         self._state = state
         self._asked = asked
         self._version = (-1, -1)
-        self._told: Picture | None = None
+        self._told: InventorySnapshot | None = None
         self._due = 0.0
         """When to look again, by the monotonic clock."""
 

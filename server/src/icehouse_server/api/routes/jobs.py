@@ -13,7 +13,7 @@ from icehouse_server.api.parameters.job import JobBody, JobQuery, SeedBody, Seed
 from icehouse_server.api.responses import event_streams
 from icehouse_server.api.state import ApiState, Spec, State, base_url
 from icehouse_server.core.errors import BadParameterError
-from icehouse_server.service import Job, JobKind, JobState, Order
+from icehouse_server.service import Job, JobKind, JobSpec, JobState
 
 router = APIRouter(tags=["jobs"])
 
@@ -184,7 +184,7 @@ async def post_truncate(
 @router.post("/gc", status_code=201, responses=_STARTED)
 async def post_gc(request: Request, response: Response, state: State) -> StatusInfo:
     """Run maintenance now: old snapshots expire, garbage is collected, the disk's bound is kept."""
-    return await _start(request, response, state, Order(kind=JobKind.GC))
+    return await _start(request, response, state, JobSpec(kind=JobKind.GC))
 
 
 @router.get("/jobs")
@@ -289,7 +289,7 @@ def status_info(job: Job, base: str) -> StatusInfo:
     )
 
 
-async def _start(request: Request, response: Response, state: ApiState, order: Order) -> StatusInfo:
+async def _start(request: Request, response: Response, state: ApiState, order: JobSpec) -> StatusInfo:
     job, base = await state.jobs.start(order), base_url(request)
     response.headers["Location"] = f"{base}/jobs/{job.id}"
     return status_info(job, base)

@@ -9,7 +9,7 @@ from icehouse_server.api.middleware.tokens import reads_only
 from icehouse_server.api.openapi.schemas import link
 from icehouse_server.api.parameters.coverage import CoverageBody, CoverageQuery
 from icehouse_server.api.state import ApiState, Spec, State
-from icehouse_server.service import Ask
+from icehouse_server.service import CoverageRequest
 
 router = APIRouter(tags=["coverage"])
 
@@ -83,7 +83,7 @@ async def post_plan(state: State, spec: Spec, body: CoverageBody) -> PlanDocumen
     return await _plan(state, await body.ask(spec))
 
 
-async def _plan(state: ApiState, ask: Ask) -> PlanDocument:
+async def _plan(state: ApiState, ask: CoverageRequest) -> PlanDocument:
     plan, snapshot = await state.service.plan_of(ask)
     window = plan.window
     needed, absent = len(plan.needed), len(plan.absent)

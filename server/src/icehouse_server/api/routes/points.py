@@ -9,7 +9,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from icehouse_server.aio.gather import together
+from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.api.middleware.tokens import reads_only
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import nullable
@@ -22,7 +22,7 @@ from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError, OutsideError
 from icehouse_server.core.footprint import transformer
 from icehouse_server.core.grid import Window
-from icehouse_server.service import Ask
+from icehouse_server.service import CoverageRequest
 
 router = APIRouter(tags=["points"])
 
@@ -123,7 +123,7 @@ async def post_points(request: Request, state: State, spec: Spec, body: PointsBo
         for point in body.points if crs.geographic else ():
             parsers.parse_lonlat(*point, ("points", "points"))
     values = (_value(state, spec, point, crs, bands, times) for point in body.points)
-    return PointsDocument(points=await while_connected(request, together(values)))
+    return PointsDocument(points=await while_connected(request, gather_or_cancel(values)))
 
 
 def _place(
@@ -159,7 +159,7 @@ async def _value(
     if geobox is None:
         return PointDocument(coordinates=place, crs=str(crs), values=None)
     region = regions.region(spec, geobox, bands, times, {}, 0)
-    answer = await state.service.coverage(Ask(region=region))
+    answer = await state.service.coverage(CoverageRequest(region=region))
     try:
         arrays = answer.coverage.bands
         values = {band.name: _values(arrays[band.name][..., 0, 0], band.nodata) for band in region.bands}

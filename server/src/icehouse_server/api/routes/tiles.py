@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import WithJsonSchema
 
 from icehouse_server import output
-from icehouse_server.api.observability.request_context import note_of
+from icehouse_server.api.observability.request_context import context_of
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.parameters.conditional import etag_known, only_if_cached
 from icehouse_server.api.parameters.formats import PICTURES, choose_format
@@ -128,7 +128,7 @@ async def _answer(request: Request, state: ApiState, ask: TileAsk, vary: dict[st
         planned = state.tiles.plan(ask)
     if planned.at_hand and etag_known(request, planned.tag):
         return Response(status_code=304, headers={"ETag": planned.tag, "Cache-Control": "no-cache", **vary})
-    note = note_of(request.scope)
+    note = context_of(request.scope)
     note.trace = trace
     tile = await while_connected(request, state.tiles.tile(planned, trace))
     incomplete = tile.tag is None

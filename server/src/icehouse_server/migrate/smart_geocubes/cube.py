@@ -25,7 +25,7 @@ from icehouse_server.core.errors import IcehouseError, RepositoryForeignError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import Pixels
 from icehouse_server.store.layout.codec import DamagedError
-from icehouse_server.store.translate_errors import ends, first_line
+from icehouse_server.store.translate_errors import first_line, is_cancellation
 
 _HELD = 4
 """Decoded chunks that are held: a chunk of ours lies in four of theirs at most."""
@@ -33,12 +33,12 @@ _HELD = 4
 _HINT = "name the folder that was given to the accessor of smart-geocubes, such as arcticdem_32m.icechunk"
 
 
-class PeerChunkMissingError(Exception):
+class CubeChunkMissingError(Exception):
     """The pixels lie in a chunk that does not exist, or beyond the cube."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PeerBand:
+class SmartGeocubeBand:
     """One band of a cube."""
 
     array: zarr.Array[Any]
@@ -52,7 +52,7 @@ class PeerBand:
         return fill
 
 
-class PeerCube:
+class SmartGeocube:
     """A cube of smart-geocubes, as of the moment at which it was opened.
 
     Attributes:
@@ -72,7 +72,7 @@ class PeerCube:
         chunk: int,
         patches: tuple[str, ...],
         times: tuple[datetime, ...] | None,
-        bands: Mapping[str, PeerBand],
+        bands: Mapping[str, SmartGeocubeBand],
     ) -> None:
         self.title = title
         self.geobox = geobox
@@ -83,7 +83,7 @@ class PeerCube:
         self._decoded: OrderedDict[tuple[str, tuple[int, ...]], Pixels] = OrderedDict()
 
     @classmethod
-    async def open(cls, folder: Path, pool: Executor) -> "PeerCube":
+    async def open(cls, folder: Path, pool: Executor) -> "SmartGeocube":
         """Open a cube for reading.
 
         Raises:
@@ -101,7 +101,7 @@ class PeerCube:
         except IcehouseError:
             raise
         except BaseException as error:
-            if ends(error):
+            if is_cancellation(error):
                 raise
             raise RepositoryForeignError(
                 f"{folder} can't be read as a cube of smart-geocubes: {first_line(error)}", hint=_HINT
@@ -110,7 +110,7 @@ class PeerCube:
     @classmethod
     def _described(
         cls, group: zarr.Group, present: Mapping[str, frozenset[tuple[int, ...]]], folder: Path
-    ) -> "PeerCube":
+    ) -> "SmartGeocube":
         attributes = dict(group.attrs)
         arrays = {name: array for name, array in group.arrays() if name in present}
         patches = attributes.get("loaded_patches")
@@ -126,7 +126,9 @@ class PeerCube:
             chunk=int(chunks[0]),
             patches=tuple(map(str, patches)),
             times=_times(group) if "time" in group else None,
-            bands={name: PeerBand(array=array, chunks=present[name]) for name, array in arrays.items()},
+            bands={
+                name: SmartGeocubeBand(array=array, chunks=present[name]) for name, array in arrays.items()
+            },
         )
 
     def pixels(self, name: str, time: int | None, window: Window) -> Pixels:
@@ -146,7 +148,7 @@ class PeerCube:
         """
         rows, cols = (int(size) for size in self.geobox.shape)
         if window.intersection(Window(row=0, col=0, height=rows, width=cols)) != window:
-            raise PeerChunkMissingError
+            raise CubeChunkMissingError
         places = product(
             range(window.row // self.chunk, (window.stop_row - 1) // self.chunk + 1),
             range(window.col // self.chunk, (window.stop_col - 1) // self.chunk + 1),
@@ -169,13 +171,13 @@ class PeerCube:
         """Return a decoded chunk, cut at the cube's edge."""
         band = self.bands[name]
         if place not in band.chunks:
-            raise PeerChunkMissingError
+            raise CubeChunkMissingError
         found = self._decoded.get((name, place))
         if found is None:
             try:
                 found = np.asarray(band.array.get_block_selection(place))
             except BaseException as error:
-                if ends(error):
+                if is_cancellation(error):
                     raise
                 raise DamagedError(first_line(error)) from error
             found = found.reshape(found.shape[-2:])

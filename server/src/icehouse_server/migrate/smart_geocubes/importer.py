@@ -20,8 +20,8 @@ from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import DiskFullError
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.ports import FilledChunk, Pixels, Provenance
-from icehouse_server.migrate.smart_geocubes.cube import PeerChunkMissingError, PeerCube
-from icehouse_server.migrate.smart_geocubes.patches import Left, Patch, patches_of, place_on_grid
+from icehouse_server.migrate.smart_geocubes.cube import CubeChunkMissingError, SmartGeocube
+from icehouse_server.migrate.smart_geocubes.patches import Patch, SkipReason, patches_of, place_on_grid
 from icehouse_server.store import DamagedError, Store
 
 _GROUP_BYTES = 64 * 1024**2
@@ -30,7 +30,7 @@ _GROUP_BYTES = 64 * 1024**2
 _GROUP_CHUNKS = 256
 
 
-class Knows(Protocol):
+class Presence(Protocol):
     """Knows which chunks are cached; the index is one."""
 
     def has(self, key: ChunkKey) -> bool:
@@ -43,7 +43,7 @@ class BandTally:
     """What became of the chunks of one band that touch a loaded patch."""
 
     taken: int = 0
-    left: Counter[Left] = field(default_factory=Counter)
+    left: Counter[SkipReason] = field(default_factory=Counter)
 
 
 @dataclass(kw_only=True)
@@ -79,7 +79,7 @@ class Takeover:
         return {**vars(self), "bands": bands, "taken": self.taken}
 
 
-type Told = Callable[[int, int], None]
+type ProgressCallback = Callable[[int, int], None]
 """Told (chunks of the cube looked at, chunks of the cube in all)."""
 
 
@@ -94,12 +94,12 @@ class _Cell:
 
 
 async def take_over(
-    cube: PeerCube,
+    cube: SmartGeocube,
     spec: CollectionSpec,
-    known: Knows,
+    known: Presence,
     *,
     pool: Executor,
-    told: Told,
+    told: ProgressCallback,
     store: Store | None = None,
     disk_floor: int = 0,
 ) -> Takeover:
@@ -127,7 +127,7 @@ async def take_over(
 class _Run:
     """One run: a cube, a collection, and what is decided of each chunk."""
 
-    def __init__(self, cube: PeerCube, spec: CollectionSpec, known: Knows, pool: Executor) -> None:
+    def __init__(self, cube: SmartGeocube, spec: CollectionSpec, known: Presence, pool: Executor) -> None:
         self._cube, self._spec, self._known, self._pool = cube, spec, known, pool
         self._place = place_on_grid(cube, spec)
         self._patches = patches_of(cube, spec, self._place)
@@ -145,7 +145,7 @@ class _Run:
             invented=cube.title.startswith("TCTrend"),
         )
 
-    async def run(self, store: Store | None, told: Told, disk_floor: int) -> Takeover:
+    async def run(self, store: Store | None, told: ProgressCallback, disk_floor: int) -> Takeover:
         """Look at every chunk, and commit those that are taken group by group."""
         loop = asyncio.get_running_loop()
         cells = self._cells()
@@ -154,7 +154,7 @@ class _Run:
             told(done, len(cells))
             for name, window in product(self.report.bands, self._windows(cell)):
                 found = await loop.run_in_executor(self._pool, self._look, name, cell, window)
-                if isinstance(found, Left):
+                if isinstance(found, SkipReason):
                     self.report.bands[name].left[found] += 1
                     continue
                 self.report.bands[name].taken += 1
@@ -218,17 +218,17 @@ class _Run:
                 if any(patch.extent.intersection(window) for patch in cell.patches):
                     yield window
 
-    def _look(self, name: str, cell: _Cell, window: Window) -> FilledChunk | Left:
+    def _look(self, name: str, cell: _Cell, window: Window) -> FilledChunk | SkipReason:
         """Return a chunk to be taken over, or why it is left. Blocking."""
         spec, band = self._spec, self._spec.band(name)
         key = spec.key(
             name, window.row // spec.grid.chunk, window.col // spec.grid.chunk, self._times[cell.time]
         )
         if self._known.has(key):
-            return Left.CACHED
+            return SkipReason.CACHED
         near = tuple(patch for patch in cell.patches if patch.extent.intersection(window))
         owner = self._patches.owner(window, near)
-        if isinstance(owner, Left):
+        if isinstance(owner, SkipReason):
             return owner
         inside = Window(
             row=window.row - self._place.row,
@@ -238,12 +238,12 @@ class _Run:
         )
         try:
             pixels = self._cube.pixels(name, cell.time, inside)
-        except PeerChunkMissingError:
-            return Left.MISSING
+        except CubeChunkMissingError:
+            return SkipReason.MISSING
         except DamagedError:
-            return Left.DAMAGED
+            return SkipReason.DAMAGED
         values = _as_band(pixels, self._cube.bands[name].fill, band)
-        if isinstance(values, Left):
+        if isinstance(values, SkipReason):
             return values
         whole = np.full((spec.grid.chunk, spec.grid.chunk), band.fill, dtype=band.dtype)
         whole[: window.height, : window.width] = values
@@ -251,25 +251,25 @@ class _Run:
         return FilledChunk(key=key, values=cast("Pixels", whole), void=False, provenance=origin)
 
 
-def _as_band(pixels: Pixels, unwritten: np.generic, band: BandSpec) -> Pixels | Left:
+def _as_band(pixels: Pixels, unwritten: np.generic, band: BandSpec) -> Pixels | SkipReason:
     """Return a cube's pixels as a band holds them, if every one of them is sure to be a value.
 
     What was never written, and what is nodata, may be a hole of the cube.
     """
     if bool((pixels == unwritten).any()):
-        return Left.HOLE
+        return SkipReason.HOLE
     if pixels.dtype.kind == "f" and bool(np.isnan(pixels).any()):
-        return Left.HOLE
+        return SkipReason.HOLE
     if band.nodata is not None and bool((pixels == band.fill).any()):
-        return Left.HOLE
+        return SkipReason.HOLE
     with np.errstate(invalid="ignore", over="ignore"):
         values = pixels.astype(band.dtype)
     if not np.array_equal(values, pixels):
-        return Left.MISFIT
+        return SkipReason.MISFIT
     return cast("Pixels", values)
 
 
-def _times(cube: PeerCube, spec: CollectionSpec) -> Mapping[int | None, int | None]:
+def _times(cube: SmartGeocube, spec: CollectionSpec) -> Mapping[int | None, int | None]:
     """Return the collection's step for each of the cube's: the one that starts at the same moment."""
     if cube.times is None or spec.time is None:
         return {None: None}

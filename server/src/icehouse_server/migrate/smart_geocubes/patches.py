@@ -9,7 +9,7 @@ from typing import Protocol
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError
 from icehouse_server.core.grid import Grid, Window, lattice_window
-from icehouse_server.migrate.smart_geocubes.cube import PeerCube
+from icehouse_server.migrate.smart_geocubes.cube import SmartGeocube
 from icehouse_server.sources.stac.settings import parse_source
 from icehouse_server.sources.stac.tiling import Tiling
 
@@ -17,7 +17,7 @@ _CELL = re.compile(r"(?:(?P<time>\d+)-)?(?P<row>\d+)-(?P<col>\d+)")
 """Ids of patches that are chunks of the cube, as of Earth Engine."""
 
 
-class Left(StrEnum):
+class SkipReason(StrEnum):
     """Why a chunk was not taken over."""
 
     CACHED = "cached already"
@@ -47,7 +47,7 @@ class Patches(Protocol):
     unknown: tuple[str, ...]
     """Ids that say no place."""
 
-    def owner(self, window: Window, near: tuple[Patch, ...]) -> tuple[Patch, ...] | Left:
+    def owner(self, window: Window, near: tuple[Patch, ...]) -> tuple[Patch, ...] | SkipReason:
         """Return the patches whose pixels a window holds and no others, or why that can't be said.
 
         Args:
@@ -70,19 +70,19 @@ class TilePatches:
         self.loaded = tuple(Patch(id=name, time=None, extent=places[name]) for name in ids if name in places)
         self.unknown = tuple(name for name in ids if name not in places)
 
-    def owner(self, window: Window, near: tuple[Patch, ...]) -> tuple[Patch, ...] | Left:
+    def owner(self, window: Window, near: tuple[Patch, ...]) -> tuple[Patch, ...] | SkipReason:
         """See ``Patches``."""
         if len(self._tiling.tiles_under(self._grid, window)) > 1:
-            return Left.OVERLAP
+            return SkipReason.OVERLAP
         if len(near) == 1 and near[0].extent.intersection(window) == window:
             return near
-        return Left.BEYOND
+        return SkipReason.BEYOND
 
 
 class CellPatches:
     """Patches that are chunks of the cube; they do not overlap."""
 
-    def __init__(self, cube: PeerCube, place: Window, ids: tuple[str, ...]) -> None:
+    def __init__(self, cube: SmartGeocube, place: Window, ids: tuple[str, ...]) -> None:
         loaded, unknown = [], []
         for name in dict.fromkeys(ids):
             found = _CELL.fullmatch(name)
@@ -102,13 +102,13 @@ class CellPatches:
             loaded.append(Patch(id=name, time=time, extent=extent))
         self.loaded, self.unknown = tuple(loaded), tuple(unknown)
 
-    def owner(self, window: Window, near: tuple[Patch, ...]) -> tuple[Patch, ...] | Left:
+    def owner(self, window: Window, near: tuple[Patch, ...]) -> tuple[Patch, ...] | SkipReason:
         """See ``Patches``."""
         covered = sum(part.pixels for patch in near if (part := patch.extent.intersection(window)))
-        return near if covered == window.pixels else Left.BEYOND
+        return near if covered == window.pixels else SkipReason.BEYOND
 
 
-def place_on_grid(cube: PeerCube, spec: CollectionSpec) -> Window:
+def place_on_grid(cube: SmartGeocube, spec: CollectionSpec) -> Window:
     """Return where a cube lies on a collection's lattice.
 
     Raises:
@@ -124,7 +124,7 @@ def place_on_grid(cube: PeerCube, spec: CollectionSpec) -> Window:
     return place
 
 
-def patches_of(cube: PeerCube, spec: CollectionSpec, place: Window) -> Patches:
+def patches_of(cube: SmartGeocube, spec: CollectionSpec, place: Window) -> Patches:
     """Return where the loaded patches of a cube lie: by the collection's tiling, or by the cube's chunks."""
     table = parse_source(spec).tiling if spec.source_type == "stac" else None
     if table is not None:
@@ -145,7 +145,7 @@ _TITLES = {
 """Title of a cube to the collection of the same pixels. ``TCTrend`` alone has meant several years."""
 
 
-def collection_of(cube: PeerCube, specs: Iterable[CollectionSpec]) -> CollectionSpec:
+def collection_of(cube: SmartGeocube, specs: Iterable[CollectionSpec]) -> CollectionSpec:
     """Return the collection that a cube holds pixels of, by its title.
 
     Raises:

@@ -13,7 +13,7 @@ from async_tiff import TIFF, DecoderRegistry, ImageFileDirectory, Tile
 from odc.geo.geobox import GeoBox
 from pyproj.exceptions import CRSError
 
-from icehouse_server.aio.gather import together
+from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.sources.cog.checks import (
@@ -30,7 +30,7 @@ from icehouse_server.sources.cog.checks import (
 from icehouse_server.sources.cog.codecs import bounded
 from icehouse_server.sources.cog.gdal_fallback import crs_with_gdal, read_with_gdal
 from icehouse_server.sources.http.ranges import RangeReader
-from icehouse_server.sources.stac.merge import Piece
+from icehouse_server.sources.stac.merge import ItemPixels
 
 _BATCH = 64 * 1024 * 1024
 """Decoded bytes that one read holds beside its outcome: large windows are fetched in turns."""
@@ -72,7 +72,7 @@ class Cog:
     """ETag, or date and size."""
     pool: Executor
 
-    async def read(self, window: Window) -> Piece:
+    async def read(self, window: Window) -> ItemPixels:
         """Read the part of a window that the file covers, at full resolution.
 
         Args:
@@ -87,7 +87,7 @@ class Cog:
         rows, cols = inside.slices(self.extent)
         local = Window.from_bounds(rows.start, cols.start, rows.stop, cols.stop)
         values, valid = await self.read_level(0, local)
-        return Piece(window=inside, values=values, valid=valid)
+        return ItemPixels(window=inside, values=values, valid=valid)
 
     @property
     def levels(self) -> tuple[tuple[int, int], ...]:
@@ -132,11 +132,11 @@ class Cog:
         present = np.zeros(shape, dtype=np.bool_)
         works = [self._blocks(data, local, values, present, self.expected.index - 1)]
         if mask is None:
-            await together(works)
+            await gather_or_cancel(works)
             return values, present
         shown, unused = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_)
         works.append(self._blocks(mask, local, shown, unused, 0))
-        await together(works)
+        await gather_or_cancel(works)
         return values, present & shown
 
     async def _blocks(
@@ -146,7 +146,9 @@ class Cog:
         decoders = bounded(block_bytes(ifd))
         for batch in _batches(ifd, local):
             tiles = await decoded(ifd.fetch_tiles(batch), self.reader, self.expected)
-            await together(self._place(tile, decoders, ifd, local, values, present, sample) for tile in tiles)
+            await gather_or_cancel(
+                self._place(tile, decoders, ifd, local, values, present, sample) for tile in tiles
+            )
 
     async def _place(
         self,

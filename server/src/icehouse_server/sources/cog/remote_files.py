@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from icehouse_server.sources.cog.checks import Expectation
 from icehouse_server.sources.cog.reader import Cog, open_cog
 from icehouse_server.sources.context import SourceContext
-from icehouse_server.sources.http.allowed_hosts import Trust
+from icehouse_server.sources.http.allowed_hosts import AllowedHosts
 from icehouse_server.sources.http.ranges import HeaderCache, RangeReader
 from icehouse_server.sources.http.shared_ranges import SharedRanges
 
@@ -16,7 +16,7 @@ class RemoteFiles:
     """Opens GeoTIFFs over HTTP. Used from one event loop."""
 
     context: SourceContext
-    trust: Trust
+    trust: AllowedHosts
     """Judges redirects."""
     headers: HeaderCache = field(default_factory=HeaderCache)
     shared: SharedRanges = field(default_factory=SharedRanges)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from icehouse_server.sources.context import SourceContext
-    from icehouse_server.sources.earthengine.transport import Transport
+    from icehouse_server.sources.earthengine.transport import EarthEngineTransport
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +66,7 @@ class Access:
         self._gate = asyncio.Semaphore(context.earthengine.max_requests)
         self._failure: SourceError | None = None
         self._failed_at = -math.inf
-        self._transport: Transport | None = None
+        self._transport: EarthEngineTransport | None = None
 
     async def run[T](self, work: Callable[[Any], T], *, seconds: float, max_bytes: int) -> T:
         """Run a function in a thread, with the module ``ee`` ready for use.
@@ -179,11 +179,11 @@ class Access:
         raise SourceRefusedError(self._failure.detail, hint=self._failure.hint, href=self._failure.href)
 
     def _initialise(self, ee: Any) -> None:  # noqa: ANN401
-        from icehouse_server.sources.earthengine.transport import Transport  # noqa: PLC0415
+        from icehouse_server.sources.earthengine.transport import EarthEngineTransport  # noqa: PLC0415
 
         settings, context = self._context.earthengine, self._context
         if self._transport is None:
-            self._transport = Transport(
+            self._transport = EarthEngineTransport(
                 connections=settings.max_requests,
                 connect_timeout=context.connect_timeout,
                 read_timeout=context.read_timeout,

@@ -11,7 +11,7 @@ from pyproj.enums import WktVersion
 
 from icehouse_server.core.grid import Grid
 from icehouse_server.core.time import TimeStep
-from icehouse_server.sources.earthengine.request_cutting import Place
+from icehouse_server.sources.earthengine.request_cutting import PixelRect
 from icehouse_server.sources.earthengine.settings import (
     Cast,
     Condition,
@@ -40,7 +40,7 @@ _CASTS = {
 }
 
 
-def pixel_grid(grid: Grid, place: Place) -> dict[str, object]:
+def pixel_grid(grid: Grid, place: PixelRect) -> dict[str, object]:
     """Return a place as the grid of a request: exactly its affine, CRS and shape."""
     affine = grid.geobox_of(place.window).affine
     code = grid.crs.epsg

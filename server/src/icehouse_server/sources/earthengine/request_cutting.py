@@ -20,7 +20,7 @@ _WHOLE, _HALF, _POLE = 360.0, 180.0, 90.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PixelRect:
     """A part of what is to be read, and where on the globe Earth Engine is asked for it."""
 
     window: Window
@@ -29,14 +29,14 @@ class Place:
     """What is added to x, in units of the CRS: a whole turn where the grid goes beyond 180 degrees."""
 
 
-def places(grid: Grid, window: Window) -> Iterator[Place]:
+def pixel_rects(grid: Grid, window: Window) -> Iterator[PixelRect]:
     """Cut a window at the ends of longitude and latitude.
 
     A pixel beyond 180 degrees holds what lies there, a turn further; beyond a pole there is nothing. A pixel
     lies where its centre lies. On a grid in other units than degrees nothing is cut.
     """
     if not grid.crs.geographic:
-        yield Place(window)
+        yield PixelRect(window)
         return
     affine = grid.geobox.affine
     rows = (_first(affine.f, affine.e, _POLE), _first(affine.f, affine.e, -_POLE))
@@ -47,7 +47,7 @@ def places(grid: Grid, window: Window) -> Iterator[Place]:
     while col < window.stop_col and north < south:
         stop = min(window.stop_col, _first(affine.c, affine.a, turn * _WHOLE + _HALF))
         if stop > col:
-            yield Place(Window.from_bounds(north, col, south, stop), -turn * _WHOLE)
+            yield PixelRect(Window.from_bounds(north, col, south, stop), -turn * _WHOLE)
         col, turn = max(col, stop), turn + 1
 
 

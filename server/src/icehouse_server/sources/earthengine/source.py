@@ -8,8 +8,8 @@ from typing import Any
 
 import structlog
 
-from icehouse_server.aio.gather import together
-from icehouse_server.aio.task_set import Reads
+from icehouse_server.aio.gather import gather_or_cancel
+from icehouse_server.aio.task_set import TaskSet
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import SourceRefusedError
 from icehouse_server.core.grid import Window
@@ -18,7 +18,7 @@ from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.earthengine.access import Access, shared_access
 from icehouse_server.sources.earthengine.error_translation import TooMuchError, explained
 from icehouse_server.sources.earthengine.expression import layers, pixel_grid
-from icehouse_server.sources.earthengine.request_cutting import Place, cut, places
+from icehouse_server.sources.earthengine.request_cutting import PixelRect, cut, pixel_rects
 from icehouse_server.sources.earthengine.settings import BandTable, EarthEngineTable, parse_band, parse_source
 from icehouse_server.sources.earthengine.value_bands import Canvas, Layout, portions
 from icehouse_server.sources.http.hosts import SLOWEST
@@ -83,7 +83,7 @@ class EarthEngineSource:
     context: SourceContext
     access: Access
     _ceiling: _Ceiling = field(default_factory=_Ceiling)
-    _reads: Reads = field(default_factory=Reads)
+    _reads: TaskSet = field(default_factory=TaskSet)
 
     @property
     def block_side(self) -> int | None:
@@ -98,7 +98,9 @@ class EarthEngineSource:
         grid, size = request.grid, self._holes(request)
         area = surroundings(grid, request.window, size) if size else request.window
         parts = portions(request.bands, self.bands)
-        read = await together(self._canvas(request, Layout.of(part, self.bands), area) for part in parts)
+        read = await gather_or_cancel(
+            self._canvas(request, Layout.of(part, self.bands), area) for part in parts
+        )
         loop = asyncio.get_running_loop()
         found: dict[str, BandBlock] = {}
         for part, canvas in zip(parts, read, strict=True):
@@ -111,14 +113,14 @@ class EarthEngineSource:
     async def _canvas(self, request: BlockRequest, layout: Layout, area: Window) -> Canvas:
         canvas = Canvas.blank(layout, area)
         grid = request.grid
-        await together(
-            self._part(request, canvas, Place(window, place.shift))
-            for place in places(grid, area)
+        await gather_or_cancel(
+            self._part(request, canvas, PixelRect(window, place.shift))
+            for place in pixel_rects(grid, area)
             for window in cut(place.window, max_pixels=self._ceiling.limit(layout.max_pixels))
         )
         return canvas
 
-    async def _part(self, request: BlockRequest, canvas: Canvas, place: Place) -> None:
+    async def _part(self, request: BlockRequest, canvas: Canvas, place: PixelRect) -> None:
         """Fetch a rectangle, in smaller ones where it is too much for Earth Engine."""
         try:
             await self._rectangle(request, canvas, place)
@@ -136,12 +138,12 @@ class EarthEngineSource:
             self._ceiling.lower(half)
             log.info("earthengine_halved", collection=request.collection.id, pixels=half)
             smaller = self._ceiling.limit(half)
-            await together(
-                self._part(request, canvas, Place(window, place.shift))
+            await gather_or_cancel(
+                self._part(request, canvas, PixelRect(window, place.shift))
                 for window in cut(place.window, max_pixels=smaller)
             )
 
-    async def _rectangle(self, request: BlockRequest, canvas: Canvas, place: Place) -> None:
+    async def _rectangle(self, request: BlockRequest, canvas: Canvas, place: PixelRect) -> None:
         layout, asset = canvas.layout, self.table.asset
         size = place.window.pixels * layout.dtype.itemsize + _HEADER
 

@@ -16,8 +16,8 @@ import structlog
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from icehouse_server.aio.fetch_context import request_headers
 from icehouse_server.core.errors import SourceError, SourceTimeoutError, SourceUnavailableError
-from icehouse_server.core.histogram import request_headers
 from icehouse_server.sources.http.host_traffic import Traffic
 from icehouse_server.sources.http.urls import host_of, public
 
@@ -54,7 +54,7 @@ CALL: ContextVar[Call] = ContextVar("icehouse-earthengine-call")
 """The call for which the present thread works."""
 
 
-class Transport:
+class EarthEngineTransport:
     """Makes requests of the library. Safe from any thread.
 
     Args:

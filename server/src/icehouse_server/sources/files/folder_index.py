@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
-from icehouse_server.aio.gather import together
-from icehouse_server.aio.single_flight import Flights
+from icehouse_server.aio.gather import gather_or_cancel
+from icehouse_server.aio.single_flight import SingleFlight
 from icehouse_server.core.errors import SourceError
 from icehouse_server.core.footprint import transformer
 from icehouse_server.core.grid import Grid
 from icehouse_server.core.time import TimeStep
 from icehouse_server.sources.context import SourceContext
-from icehouse_server.sources.files.reading import Entry, Header, corrupt, list_folder, read_header
+from icehouse_server.sources.files.reading import FolderEntry, Header, corrupt, list_folder, read_header
 from icehouse_server.sources.files.settings import FilesTable
 
 FRESH = 5.0
@@ -46,7 +46,7 @@ _EVERYWHERE: Cap = (np.array([0.0, 0.0, 1.0]), 4.0)
 class Known:
     """One file: its header, or why there is none, and where it may have pixels."""
 
-    entry: Entry
+    entry: FolderEntry
     header: Header | None
     failure: SourceError | None
     moment: datetime | None
@@ -80,8 +80,8 @@ class FolderIndex:
     grid: Grid
     context: SourceContext
     _listing: Listing | None = None
-    _known: dict[Entry, Known] = field(default_factory=dict)
-    _flights: Flights[str, Listing] = field(default_factory=Flights)
+    _known: dict[FolderEntry, Known] = field(default_factory=dict)
+    _flights: SingleFlight[str, Listing] = field(default_factory=SingleFlight)
 
     async def files(self, geobox: GeoBox, step: TimeStep | None, not_before: float) -> list[Header]:
         """Return the files that may touch an area in a step of time, in the order of precedence.
@@ -109,11 +109,11 @@ class FolderIndex:
         entries = await loop.run_in_executor(pool, list_folder, self.root, self.table.pattern)
         new = (entry for entry in entries if entry not in self._known)
 
-        async def learn(batch: Sequence[Entry]) -> None:
+        async def learn(batch: Sequence[FolderEntry]) -> None:
             # Kept at once: whoever asks after a deadline goes on from here.
             self._known.update(await loop.run_in_executor(pool, self._read_all, batch))
 
-        await together(learn(batch) for batch in itertools.batched(new, _BATCH))
+        await gather_or_cancel(learn(batch) for batch in itertools.batched(new, _BATCH))
         self._known = {entry: self._known[entry] for entry in entries}
         files = tuple(self._known.values())
         self._listing = Listing(
@@ -124,10 +124,10 @@ class FolderIndex:
         )
         return self._listing
 
-    def _read_all(self, entries: Sequence[Entry]) -> dict[Entry, Known]:
+    def _read_all(self, entries: Sequence[FolderEntry]) -> dict[FolderEntry, Known]:
         return {entry: self._read(entry) for entry in entries}
 
-    def _read(self, entry: Entry) -> Known:
+    def _read(self, entry: FolderEntry) -> Known:
         """Read a header. A file that can't be read may lie anywhere."""
         header, failure = None, None
         try:

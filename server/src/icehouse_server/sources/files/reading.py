@@ -36,7 +36,7 @@ _MAX_PIXELS = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Entry:
+class FolderEntry:
     """One file as the folder lists it."""
 
     name: str
@@ -55,7 +55,7 @@ class Entry:
 class Header:
     """What a file says of itself."""
 
-    entry: Entry
+    entry: FolderEntry
     dtypes: tuple[str, ...]
     """Of the bands, by numpy's names."""
     geobox: GeoBox
@@ -76,7 +76,7 @@ def _scaled(shapes: tuple[tuple[int, int], ...], geobox: GeoBox, grid: Grid) -> 
     return scaled(shapes, geobox, grid)
 
 
-def list_folder(root: Path, pattern: str) -> list[Entry]:
+def list_folder(root: Path, pattern: str) -> list[FolderEntry]:
     """Return the files of a folder that match a pattern, by name. Links are not followed: they are no files.
 
     Raises:
@@ -95,7 +95,7 @@ def list_folder(root: Path, pattern: str) -> list[Entry]:
                 plain[parent] = parent.resolve() == parent
             if stat.S_ISREG(state.st_mode) and plain[parent]:
                 name = path.relative_to(real).as_posix()
-                found.append(Entry(name=name, size=state.st_size, changed=state.st_mtime_ns))
+                found.append(FolderEntry(name=name, size=state.st_size, changed=state.st_mtime_ns))
     except OSError as error:
         raise SourceUnavailableError(f"the folder {root} can't be listed: {error.strerror}") from error
     if not found:  # a disk that is not mounted looks like this: nothing must be taken for void
@@ -105,7 +105,7 @@ def list_folder(root: Path, pattern: str) -> list[Entry]:
     return sorted(found)
 
 
-def read_header(root: Path, entry: Entry, grid: Grid) -> Header:
+def read_header(root: Path, entry: FolderEntry, grid: Grid) -> Header:
     """Read where a file lies and what it holds.
 
     Raises:
@@ -170,7 +170,7 @@ def read_bands(
         return [_read(dataset, area, band, index, entry) for band, index in wanted]
 
 
-def corrupt(entry: Entry, detail: str, hint: str = "") -> SourceCorruptError:
+def corrupt(entry: FolderEntry, detail: str, hint: str = "") -> SourceCorruptError:
     """Return the error that names a file."""
     return SourceCorruptError(f"file {entry.name!r}: {detail}", item=entry.name, hint=hint)
 
@@ -188,7 +188,7 @@ def _check(header: Header, band: BandSpec, index: int) -> None:
 
 
 def _read(
-    dataset: rasterio.DatasetReader, area: RasterWindow, band: BandSpec, index: int, entry: Entry
+    dataset: rasterio.DatasetReader, area: RasterWindow, band: BandSpec, index: int, entry: FolderEntry
 ) -> tuple[Pixels, Mask]:
     values: Pixels = dataset.read(index, window=area)
     valid: Mask = dataset.read_masks(index, window=area) != 0
@@ -209,7 +209,7 @@ def _read(
 
 
 @contextmanager
-def _opened(root: Path, entry: Entry, level: int = 0) -> Iterator[rasterio.DatasetReader]:
+def _opened(root: Path, entry: FolderEntry, level: int = 0) -> Iterator[rasterio.DatasetReader]:
     """Open a file, unchanged since it was listed and until the end of the block."""
     path = root.resolve() / entry.name
     options = {"overview_level": level - 1} if level else {}
@@ -226,7 +226,7 @@ def _opened(root: Path, entry: Entry, level: int = 0) -> Iterator[rasterio.Datas
     _check_unchanged(path, entry)
 
 
-def _check_unchanged(path: Path, entry: Entry) -> None:
+def _check_unchanged(path: Path, entry: FolderEntry) -> None:
     """Hold a file against the list: it may be written while it is read."""
     try:
         state = path.lstat()

@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from icehouse_server.aio.gather import together
-from icehouse_server.aio.task_set import Reads
+from icehouse_server.aio.gather import gather_or_cancel
+from icehouse_server.aio.task_set import TaskSet
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import SourceError
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Mask, Pixels, Provenance, Source
 from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.files.folder_index import FolderIndex
-from icehouse_server.sources.files.reading import Entry, Header, read_bands
+from icehouse_server.sources.files.reading import FolderEntry, Header, read_bands
 from icehouse_server.sources.files.settings import parse_band, parse_source
 from icehouse_server.sources.raster.reducers import fitted
-from icehouse_server.sources.raster.warping import Part, Scaled, parts_of, tiles_under, warped
+from icehouse_server.sources.raster.warping import Scaled, WarpTile, parts_of, tiles_under, warped
 
 type Layers = dict[str, tuple[Pixels, Mask]]
 """Name of a band to values and True = valid."""
@@ -49,7 +49,7 @@ class FilesSource:
     """Name of a band to the file's band, from 1."""
     context: SourceContext
     folder: FolderIndex
-    _reads: Reads = field(default_factory=Reads)
+    _reads: TaskSet = field(default_factory=TaskSet)
 
     @property
     def block_side(self) -> int | None:
@@ -79,7 +79,7 @@ class FilesSource:
             for band, _ in bands
         }
 
-        async def fill(tile: Window) -> set[Entry]:
+        async def fill(tile: Window) -> set[FolderEntry]:
             return await loop.run_in_executor(
                 self.context.pool,
                 self._fill,
@@ -91,12 +91,12 @@ class FilesSource:
                 found,
             )
 
-        used = await together(fill(tile) for tile in tiles_under(request.grid, request.window))
+        used = await gather_or_cancel(fill(tile) for tile in tiles_under(request.grid, request.window))
         return Block(
             bands={name: BandBlock(values=values, valid=valid) for name, (values, valid) in found.items()},
             provenance=tuple(
                 Provenance(item=entry.name, href=entry.name, version=entry.version)
-                for entry in sorted(set[Entry]().union(*used))
+                for entry in sorted(set[FolderEntry]().union(*used))
             ),
         )
 
@@ -108,12 +108,12 @@ class FilesSource:
         window: Window,
         grid: Grid,
         found: Layers,
-    ) -> set[Entry]:
+    ) -> set[FolderEntry]:
         """Write what files say of a tile into the part of ``found`` under it. Returns those that were read.
 
         Runs in a thread of the pool; tiles do not overlap, so no two threads write one pixel.
         """
-        used: set[Entry] = set()
+        used: set[FolderEntry] = set()
         for header in files:
             file = header.at(grid)
             missing = [(band, index) for band, index in bands if not _settled(found[band.name], tile, window)]
@@ -129,7 +129,7 @@ class FilesSource:
         self,
         header: Header,
         file: Scaled,
-        part: Part,
+        part: WarpTile,
         bands: Sequence[tuple[BandSpec, int]],
         method: str,
         window: Window,
@@ -154,7 +154,7 @@ class FilesSource:
             all_valid[there] |= new
 
 
-def _target(part: Part) -> Window:
+def _target(part: WarpTile) -> Window:
     """Return the pixels of the grid that a part makes."""
     piece = part.piece.target
     return Window(

@@ -11,14 +11,22 @@ from dataclasses import dataclass, field
 from urllib.parse import urljoin
 
 from icehouse_server.core.errors import SourceRefusedError
-from icehouse_server.sources.http.urls import crooked, encoded, fault_of, host_of, mirrored, public, s3_url
+from icehouse_server.sources.http.urls import (
+    encoded,
+    host_of,
+    is_malformed,
+    mirrored,
+    public,
+    s3_url,
+    url_error,
+)
 
 _SHOWN = 100
 """Characters of a host that an error repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trust:
+class AllowedHosts:
     """What a collection may ask for. The default lets a host redirect to itself alone."""
 
     hosts: frozenset[str] = frozenset()
@@ -37,7 +45,7 @@ class Trust:
         if href.startswith("s3://") and mirrored(href, self.mirrors) is None:
             href = self._of_bucket(href, item)
         url = mirrored(href, self.mirrors)
-        if fault := fault_of(href) if url is None else crooked(href):
+        if fault := url_error(href) if url is None else is_malformed(href):
             raise SourceRefusedError(
                 f"item {item!r}: the href of an asset can't be asked for: {fault}",
                 item=item,
@@ -78,7 +86,7 @@ class Trust:
             SourceRefusedError: nobody vouches for the host, or it is no plain http URL.
         """
         target = _joined(url, location)
-        fault = fault_of(target)
+        fault = url_error(target)
         if not fault and host_of(target) == host_of(url):
             return encoded(target)
         other = mirrored(target, self.mirrors)
@@ -95,7 +103,7 @@ class Trust:
 
     def reaches(self, url: str) -> bool:
         """Return whether the host of a URL is named."""
-        return not fault_of(url) and host_of(url) in self.hosts
+        return not url_error(url) and host_of(url) in self.hosts
 
 
 def hint_for(url: str) -> str:
@@ -105,7 +113,7 @@ def hint_for(url: str) -> str:
 
 def _joined(url: str, location: str) -> str:
     """Return an absolute URL, or the location as it is where none can be made."""
-    if crooked(location):  # before joining, which takes dots and newlines away
+    if is_malformed(location):  # before joining, which takes dots and newlines away
         return location
     try:
         return urljoin(url, location)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from icehouse_server.core.histogram import FETCH
+from icehouse_server.aio.fetch_context import FETCH
 
 MAX_HOSTS = 64
 """Hosts that are counted by name; those beyond share one, so that the metrics stay bounded."""

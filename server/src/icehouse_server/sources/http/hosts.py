@@ -9,6 +9,7 @@ import aiohttp
 import structlog
 from yarl import URL
 
+from icehouse_server.aio.fetch_context import request_headers
 from icehouse_server.core.errors import (
     SourceCorruptError,
     SourceError,
@@ -16,8 +17,7 @@ from icehouse_server.core.errors import (
     SourceTimeoutError,
     SourceUnavailableError,
 )
-from icehouse_server.core.histogram import request_headers
-from icehouse_server.sources.http.allowed_hosts import Trust
+from icehouse_server.sources.http.allowed_hosts import AllowedHosts
 from icehouse_server.sources.http.failures import from_client, from_status, seconds_of
 from icehouse_server.sources.http.host_traffic import Traffic
 from icehouse_server.sources.http.urls import host_of, public
@@ -34,7 +34,7 @@ _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class HostResponse:
     """A range of a remote file."""
 
     data: memoryview
@@ -51,7 +51,7 @@ class Answer:
 class Hosts:
     """Fetches ranges of files over HTTP, one attempt a call; the layer above decides about further ones.
 
-    Used from one event loop. Redirects are followed one by one, each judged by the caller's ``Trust``.
+    Used from one event loop. Redirects are followed one by one, each judged by the caller's ``AllowedHosts``.
     """
 
     connect_timeout: float
@@ -64,8 +64,8 @@ class Hosts:
     _users: set[int] = field(default_factory=set)
 
     async def fetch(
-        self, url: str, start: int, stop: int, *, item: str, trust: Trust, etag: str | None = None
-    ) -> Answer:
+        self, url: str, start: int, stop: int, *, item: str, trust: AllowedHosts, etag: str | None = None
+    ) -> HostResponse:
         """Return bytes ``start:stop`` of a file, fewer only where the file ends before.
 
         Args:
@@ -82,14 +82,16 @@ class Hosts:
         target = url
         for _ in range(_MAX_REDIRECTS + 1):
             found = await self._guarded(target, start, stop, item, etag)
-            if isinstance(found, Answer):
+            if isinstance(found, HostResponse):
                 return found
             target = trust.follow(target, found, item=item)
         raise SourceRefusedError(
             f"the source redirects more than {_MAX_REDIRECTS} times", item=item, href=public(url)
         )
 
-    async def _guarded(self, url: str, start: int, stop: int, item: str, etag: str | None) -> Answer | str:
+    async def _guarded(
+        self, url: str, start: int, stop: int, item: str, etag: str | None
+    ) -> HostResponse | str:
         """Ask once, within the host's bound, and count it. A redirect's location comes back as text."""
         host = host_of(url)
         gate = self._gates.setdefault(host, asyncio.Semaphore(self.max_requests_per_host))
@@ -98,7 +100,7 @@ class Hosts:
             begun, outcome = time.monotonic(), "cancelled"
             try:
                 found = await self._within(url, start, stop, item, etag)
-                outcome = "ok" if isinstance(found, Answer) else "redirect"
+                outcome = "ok" if isinstance(found, HostResponse) else "redirect"
             except SourceError as error:
                 outcome = error.kind
                 self.traffic.error(host, outcome)
@@ -116,7 +118,9 @@ class Hosts:
                 )
             return found
 
-    async def _within(self, url: str, start: int, stop: int, item: str, etag: str | None) -> Answer | str:
+    async def _within(
+        self, url: str, start: int, stop: int, item: str, etag: str | None
+    ) -> HostResponse | str:
         """Ask once within the deadline, and give failures their type."""
         deadline = self.connect_timeout + self.read_timeout + (stop - start) / SLOWEST
         try:
@@ -129,7 +133,7 @@ class Hosts:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise from_client(error, url, item=item) from error
 
-    async def _ask(self, url: str, start: int, stop: int, item: str, etag: str | None) -> Answer | str:
+    async def _ask(self, url: str, start: int, stop: int, item: str, etag: str | None) -> HostResponse | str:
         headers = {
             "Range": f"bytes={start}-{stop - 1}",
             "Accept-Encoding": "identity",
@@ -146,7 +150,7 @@ class Hosts:
         self.traffic.received(host_of(url), len(body))
         tag = response.headers.get("ETag")
         version = tag or f"{response.headers.get('Last-Modified', '')} {size}"
-        return Answer(data=memoryview(body), size=size, version=version, etag=tag, url=url)
+        return HostResponse(data=memoryview(body), size=size, version=version, etag=tag, url=url)
 
     def _opened(self) -> aiohttp.ClientSession:
         if not self._users:  # a thread of GDAL goes on for a while after its reader has gone

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from icehouse_server.aio.gather import together
-from icehouse_server.aio.single_flight import Flights
+from icehouse_server.aio.gather import gather_or_cancel
+from icehouse_server.aio.single_flight import SingleFlight
 from icehouse_server.core.errors import (
     SourceCorruptError,
     SourceError,
     SourceRefusedError,
     SourceUnavailableError,
 )
-from icehouse_server.sources.http.allowed_hosts import Trust
+from icehouse_server.sources.http.allowed_hosts import AllowedHosts
 from icehouse_server.sources.http.failures import LinkExpiredError
-from icehouse_server.sources.http.hosts import Answer, Hosts
+from icehouse_server.sources.http.hosts import HostResponse, Hosts
 from icehouse_server.sources.http.shared_ranges import SharedRanges
 from icehouse_server.sources.http.urls import public
 
@@ -63,7 +63,7 @@ class HeaderCache:
     max_bytes: int = 64 * 1024 * 1024
     max_age: float = 3600.0
     """Seconds; a changed file is noticed at once where the host sends ETags, and after this where not."""
-    flights: Flights[str, Header] = field(default_factory=Flights)
+    flights: SingleFlight[str, Header] = field(default_factory=SingleFlight)
     """Headers that are being asked for: neighbouring chunks open the same file at once."""
     _headers: OrderedDict[str, Header] = field(default_factory=OrderedDict)
     _bytes: int = 0
@@ -95,7 +95,7 @@ class HeaderCache:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class ByteRange:
     """One request that serves several wanted ranges."""
 
     start: int
@@ -106,15 +106,15 @@ class Part:
     """Positions of the ranges it serves."""
 
 
-def coalesce(ranges: Sequence[tuple[int, int]]) -> list[Part]:
+def coalesce(ranges: Sequence[tuple[int, int]]) -> list[ByteRange]:
     """Merge (start, stop) ranges that lie close together into few requests, none longer than it must be.
 
     A single range above ``PART`` stays whole; its size is bounded where it is asked for.
     """
-    parts: list[Part] = []
+    parts: list[ByteRange] = []
     for index in sorted(range(len(ranges)), key=lambda position: ranges[position]):
         start, stop = ranges[index]
-        single = Part(start=start, stop=stop, wanted=stop - start, members=(index,))
+        single = ByteRange(start=start, stop=stop, wanted=stop - start, members=(index,))
         if parts and (merged := _merged(parts[-1], single)) is not None:
             parts[-1] = merged
         else:
@@ -122,9 +122,9 @@ def coalesce(ranges: Sequence[tuple[int, int]]) -> list[Part]:
     return parts
 
 
-def _merged(last: Part, single: Part) -> Part | None:
+def _merged(last: ByteRange, single: ByteRange) -> ByteRange | None:
     """Return both in one request, or None where that reads too much."""
-    both = Part(
+    both = ByteRange(
         start=last.start,
         stop=max(last.stop, single.stop),
         wanted=last.wanted + single.wanted,
@@ -148,7 +148,7 @@ class RangeReader:
     shared: SharedRanges
     url: str
     item: str
-    trust: Trust = field(default_factory=Trust)
+    trust: AllowedHosts = field(default_factory=AllowedHosts)
     """Judges redirects."""
     not_before: float = -math.inf
     """Monotonic seconds: a header from before is not believed."""
@@ -229,7 +229,7 @@ class RangeReader:
 
     async def _coalesced(self, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
         parts = coalesce(ranges)
-        answers = await together(self._fetch(part.start, part.stop) for part in parts)
+        answers = await gather_or_cancel(self._fetch(part.start, part.stop) for part in parts)
         found: list[memoryview] = [memoryview(b"")] * len(ranges)
         for part, answer in zip(parts, answers, strict=True):
             for index in part.members:
@@ -237,7 +237,7 @@ class RangeReader:
                 found[index] = answer.data[start - part.start : stop - part.start]
         return found
 
-    async def _fetch(self, start: int, stop: int) -> Answer:
+    async def _fetch(self, start: int, stop: int) -> HostResponse:
         header = self.header
         etag = header.etag if header and header.etag and not header.etag.startswith("W/") else None
         try:
@@ -258,7 +258,7 @@ class RangeReader:
             )
         return answer
 
-    async def _ask(self, start: int, stop: int, etag: str | None) -> Answer:
+    async def _ask(self, start: int, stop: int, etag: str | None) -> HostResponse:
         """Ask where the file was found, and at its own URL where that place refuses: signed links expire."""
         place = self.header.url if self.header else self.url
         ask = partial(self.hosts.fetch, start=start, stop=stop, item=self.item, trust=self.trust, etag=etag)

@@ -46,7 +46,7 @@ def is_http(url: str) -> bool:
         return False
 
 
-def crooked(url: str) -> str:
+def is_malformed(url: str) -> str:
     """Return what is crooked about the text of a URL, or an empty string.
 
     ``..`` would leave the folder that a mirror stands for.
@@ -57,12 +57,12 @@ def crooked(url: str) -> str:
     return "its path has '..'" if ".." in re.split(r"[/\\]", unquote(unquote(path))) else ""
 
 
-def fault_of(url: str) -> str:
+def url_error(url: str) -> str:
     """Return what makes a URL unfit to be asked for, or an empty string.
 
     What parsers read in more than one way is refused, so that the host that was judged is the one asked.
     """
-    if fault := crooked(url):
+    if fault := is_malformed(url):
         return fault
     if not is_http(url):
         return "it is not http or https, or is malformed"

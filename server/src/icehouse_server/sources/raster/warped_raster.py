@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from odc.geo.geobox import GeoBox
 
-from icehouse_server.aio.byte_semaphore import Room
+from icehouse_server.aio.byte_semaphore import ByteSemaphore
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import SourceRefusedError
 from icehouse_server.core.grid import Grid, Window
@@ -18,7 +18,7 @@ from icehouse_server.sources.cog.georeference import same_crs
 from icehouse_server.sources.cog.reader import Cog
 from icehouse_server.sources.cog.remote_files import RemoteFiles
 from icehouse_server.sources.http.urls import public
-from icehouse_server.sources.raster.warping import Part, Scaled, parts_of, scaled, tiles_under, warped
+from icehouse_server.sources.raster.warping import Scaled, WarpTile, parts_of, scaled, tiles_under, warped
 from icehouse_server.sources.stac.raster_assets import RasterAsset
 
 _READ = 32 * 1024 * 1024
@@ -38,12 +38,12 @@ type Convert = Callable[[Pixels, Mask], tuple[Pixels, Mask]]
 
 
 @dataclass(slots=True, kw_only=True)
-class Layer:
+class WarpedRaster:
     """One band of one file, to be seen on the collection's grid. Serves one block request."""
 
     asset: RasterAsset
     files: RemoteFiles
-    room: Room
+    room: ByteSemaphore
     """For windows of files."""
     pool: Executor
     grid: Grid
@@ -103,7 +103,7 @@ class Layer:
         return self.own.dtype.itemsize + 1
 
     async def _fill(
-        self, cog: Cog, file: Scaled, group: Sequence[Part], window: Window, values: Pixels, valid: Mask
+        self, cog: Cog, file: Scaled, group: Sequence[WarpTile], window: Window, values: Pixels, valid: Mask
     ) -> None:
         """Read the window of the file under some parts, and put what becomes of it into its place."""
         under = _union(group)
@@ -130,7 +130,7 @@ class Layer:
 
     def _put(
         self,
-        part: Part,
+        part: WarpTile,
         under: Window,
         file: Scaled,
         own: tuple[Pixels, Mask],
@@ -151,7 +151,7 @@ class Layer:
         np.copyto(values, made, where=taken)
         valid |= taken
 
-    def _parts(self, file: Scaled, window: Window) -> list[Part]:
+    def _parts(self, file: Scaled, window: Window) -> list[WarpTile]:
         return parts_of(file, self.grid, list(tiles_under(self.grid, window)), self.method)
 
     async def _opened(self) -> tuple[Cog, Scaled]:
@@ -188,7 +188,7 @@ class Layer:
         return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
 
-def _target(part: Part) -> Window:
+def _target(part: WarpTile) -> Window:
     """Return where a part lies on the collection's grid."""
     target, tile = part.piece.target, part.tile
     return Window(
@@ -196,16 +196,16 @@ def _target(part: Part) -> Window:
     )
 
 
-def _union(parts: Sequence[Part]) -> Window:
+def _union(parts: Sequence[WarpTile]) -> Window:
     window = parts[0].piece.source
     for part in parts[1:]:
         window = window.union(part.piece.source)
     return window
 
 
-def _groups(parts: Sequence[Part], bytes_per_pixel: int) -> Iterator[list[Part]]:
+def _groups(parts: Sequence[WarpTile], bytes_per_pixel: int) -> Iterator[list[WarpTile]]:
     """Yield parts that are read together, because their windows of the file lie together."""
-    group: list[Part] = []
+    group: list[WarpTile] = []
     for part in parts:
         joined = _union([*group, part])
         needed = sum(member.piece.source.pixels for member in [*group, part])

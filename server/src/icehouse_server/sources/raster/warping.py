@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.crs import CRS as GdalCRS  # noqa: N811 - a class, not a constant
 from rasterio.enums import Resampling
 
-from icehouse_server.core.footprint import Piece, footprint, transformer
+from icehouse_server.core.footprint import FootprintPiece, footprint, transformer
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.sources.cog.georeference import place
@@ -58,12 +58,12 @@ _CIRCLE = 360.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class WarpTile:
     """A tile of the collection's grid, or a piece of one, and the pixels of the file that it is made from."""
 
     tile: Window
     """Pixels of the grid."""
-    piece: Piece
+    piece: FootprintPiece
     """Pixels of the tile, and of the file at its level."""
     shift: float
     """Degrees by which the file's longitudes are moved to meet the grid's."""
@@ -178,7 +178,7 @@ def tile_side(grid: Grid) -> int:
     return min(grid.chunk, TILE)
 
 
-def parts_of(file: Scaled, grid: Grid, tiles: Sequence[Window], method: str) -> list[Part]:
+def parts_of(file: Scaled, grid: Grid, tiles: Sequence[Window], method: str) -> list[WarpTile]:
     """Return what of a file some tiles need; nothing where it does not touch them.
 
     Args:
@@ -193,12 +193,12 @@ def parts_of(file: Scaled, grid: Grid, tiles: Sequence[Window], method: str) -> 
     return [part for tile in tiles for shift in shifts for part in _warps(file, grid, tile, shift, method)]
 
 
-def _copies(file: Scaled, tile: Window) -> Iterator[Part]:
+def _copies(file: Scaled, tile: Window) -> Iterator[WarpTile]:
     for shift, extent in file.exact:
         inside = extent.intersection(tile)
         if inside is not None:
             target, source = _local(inside, tile), _local(inside, extent)
-            yield Part(tile=tile, piece=Piece(target=target, source=source), shift=shift)
+            yield WarpTile(tile=tile, piece=FootprintPiece(target=target, source=source), shift=shift)
 
 
 def _local(window: Window, origin: Window) -> Window:
@@ -206,7 +206,7 @@ def _local(window: Window, origin: Window) -> Window:
     return Window.from_bounds(rows.start, cols.start, rows.stop, cols.stop)
 
 
-def _warps(file: Scaled, grid: Grid, tile: Window, shift: float, method: str) -> Iterator[Part]:
+def _warps(file: Scaled, grid: Grid, tile: Window, shift: float, method: str) -> Iterator[WarpTile]:
     geobox = _shifted(file.geobox, shift)
     rows, cols = (int(side) for side in geobox.shape)
     source = Grid(geobox=geobox, chunk=max(rows, cols))
@@ -221,11 +221,11 @@ def _warps(file: Scaled, grid: Grid, tile: Window, shift: float, method: str) ->
                 min(cols, piece.source.stop_col + _MARGIN),
             )
             piece = replace(piece, source=wide)
-        yield Part(tile=tile, piece=piece, shift=shift)
+        yield WarpTile(tile=tile, piece=piece, shift=shift)
 
 
 def warped(
-    values: Pixels, valid: Mask, part: Part, *, file: Scaled, grid: Grid, method: str
+    values: Pixels, valid: Mask, part: WarpTile, *, file: Scaled, grid: Grid, method: str
 ) -> tuple[Pixels, Mask]:
     """Return a piece of a tile, as GDAL warps it: values of the same dtype, and True = valid.
 

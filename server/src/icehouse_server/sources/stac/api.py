@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 from icehouse_server.core.errors import SourceError, SourceTimeoutError, SourceUnavailableError
 from icehouse_server.core.time import TimeStep
 from icehouse_server.sources.context import SourceContext
-from icehouse_server.sources.http.allowed_hosts import Trust
+from icehouse_server.sources.http.allowed_hosts import AllowedHosts
 from icehouse_server.sources.http.failures import told
-from icehouse_server.sources.http.urls import crooked, public
+from icehouse_server.sources.http.urls import is_malformed, public
 from icehouse_server.sources.stac.search_boxes import Box
 from icehouse_server.sources.stac.settings import StacTable
 
 if TYPE_CHECKING:
-    from icehouse_server.sources.stac.search_client import Questions
+    from icehouse_server.sources.stac.search_client import SearchClient
 
 _THREADS = 8
 """Questions to one API at once."""
@@ -33,9 +33,9 @@ class StacApi:
     context: SourceContext
     _threads: ThreadPoolExecutor = field(init=False)
     """Threads of its own: an API that stalls must not take those that decode for other collections."""
-    trust: Trust = field(init=False)
+    trust: AllowedHosts = field(init=False)
     _local: threading.local = field(default_factory=threading.local)
-    _questions: list["Questions"] = field(default_factory=list)
+    _questions: list["SearchClient"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.trust = self.settings.trust(self.context.mirrors)
@@ -65,7 +65,7 @@ class StacApi:
     def _budget(self) -> float:
         return 2 * (self.context.connect_timeout + self.context.read_timeout)
 
-    async def _in_thread[T](self, ask: Callable[["Questions"], T], url: str) -> T:
+    async def _in_thread[T](self, ask: Callable[["SearchClient"], T], url: str) -> T:
         """Ask in a thread.
 
         The deadline frees the caller; the thread itself ends by the time limits of its transport.
@@ -89,12 +89,12 @@ class StacApi:
                 f"the API can't be asked: {told(error)}", href=public(url)
             ) from error
 
-    def _of_this_thread(self) -> "Questions":
-        from icehouse_server.sources.stac.search_client import Questions  # noqa: PLC0415 - see its docstring
+    def _of_this_thread(self) -> "SearchClient":
+        from icehouse_server.sources.stac.search_client import SearchClient  # noqa: PLC0415 - see its docstring
 
-        questions: Questions | None = getattr(self._local, "questions", None)
+        questions: SearchClient | None = getattr(self._local, "questions", None)
         if questions is None:
-            questions = Questions(self.settings, self.context, self._reaches, self._budget)
+            questions = SearchClient(self.settings, self.context, self._reaches, self._budget)
             self._local.questions = questions
             self._questions.append(questions)
         return questions
@@ -102,7 +102,7 @@ class StacApi:
     def _reaches(self, url: str) -> bool:
         """Return whether a URL, mirrors applied, is one to ask: of the API, or of a host that is named."""
         own = urlsplit(url).netloc == urlsplit(self.context.mirrored(self.settings.api)).netloc
-        return self.trust.reaches(url) or (own and not crooked(url))
+        return self.trust.reaches(url) or (own and not is_malformed(url))
 
     def close(self) -> None:
         """Close the connections. Safe to call twice."""

@@ -8,8 +8,8 @@ from itertools import batched
 
 import numpy as np
 
-from icehouse_server.aio.byte_semaphore import Room
-from icehouse_server.aio.gather import together
+from icehouse_server.aio.byte_semaphore import ByteSemaphore
+from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import SourceError
 from icehouse_server.core.grid import Grid, Window
@@ -17,7 +17,7 @@ from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Mask, Pix
 from icehouse_server.sources.cog.remote_files import RemoteFiles
 from icehouse_server.sources.http.urls import public
 from icehouse_server.sources.raster.reducers import IN_ORDER, Reducer, bytes_per_pixel, reducer
-from icehouse_server.sources.raster.warped_raster import Convert, Layer
+from icehouse_server.sources.raster.warped_raster import Convert, WarpedRaster
 from icehouse_server.sources.raster.warping import tile_side
 from icehouse_server.sources.stac.items import Item
 from icehouse_server.sources.stac.raster_assets import RasterAsset, conversion, raster_asset
@@ -44,8 +44,8 @@ class Composite:
     table: CompositeTable
     bands: Mapping[str, BandTable]
     files: RemoteFiles
-    stacks: Room = field(default_factory=lambda: Room(limit=STACKS))
-    windows: Room = field(default_factory=lambda: Room(limit=WINDOWS))
+    stacks: ByteSemaphore = field(default_factory=lambda: ByteSemaphore(limit=STACKS))
+    windows: ByteSemaphore = field(default_factory=lambda: ByteSemaphore(limit=WINDOWS))
 
     async def block(self, request: BlockRequest, items: Sequence[Item]) -> Block:
         """Make a block.
@@ -129,7 +129,7 @@ class _Reading:
     request: BlockRequest
     items: Sequence[Item]
     """In order, the first on top."""
-    layers: dict[tuple[int, str], Layer | None] = field(default_factory=dict)
+    layers: dict[tuple[int, str], WarpedRaster | None] = field(default_factory=dict)
     """By position of the item and name of the band, empty for the mask; None where it lacks the asset."""
     used: set[tuple[int, str]] = field(default_factory=set)
     """Layers of which a pixel counts."""
@@ -147,7 +147,7 @@ class _Reading:
         # As many layers as the window has items at most: a bound that needs no file.
         holds = bytes_per_pixel(self.composite.table.rule, widest, len(self.items)) + _WAVE * (widest + 1)
         parts = list(_cut(window, request.grid, holds)) if self.items else []
-        await together(self._part(part, holds, blocks) for part in parts)
+        await gather_or_cancel(self._part(part, holds, blocks) for part in parts)
         return Block(bands=blocks, provenance=tuple(sorted(self._provenance())))
 
     def _provenance(self) -> Iterator[Provenance]:
@@ -176,7 +176,7 @@ class _Reading:
         """
         areas: dict[int, list[Window]] = {}
         for wave in batched(range(len(self.items)), 4 * _WAVE):
-            found = await together(self._areas(number, band, part) for number in wave)
+            found = await gather_or_cancel(self._areas(number, band, part) for number in wave)
             areas.update((number, area) for number, area in zip(wave, found, strict=True) if area)
         rule = self.composite.table.rule
         reduce = reducer(rule, band, (part.height, part.width), len(areas))
@@ -230,7 +230,7 @@ class _Reading:
         reduce: Reducer,
     ) -> list[Mask | None]:
         """Read some layers at once and add them in their order; return what is valid of each."""
-        found = await together(self._masked(number, part, band, masks) for number in wave)
+        found = await gather_or_cancel(self._masked(number, part, band, masks) for number in wave)
         layers = [(number, layer) for number, layer in zip(wave, found, strict=True) if layer is not None]
         counts = await self._in_pool(lambda: [number for number, layer in layers if reduce.add(*layer)])
         self.used.update((number, band.name) for number in counts)
@@ -263,14 +263,14 @@ class _Reading:
         layer = self._layer(number, band.name)
         return [] if layer is None else await layer.areas(part)
 
-    def _layer(self, number: int, name: str) -> Layer | None:
+    def _layer(self, number: int, name: str) -> WarpedRaster | None:
         """Return the layer of an item's band, or of its mask where the name is empty."""
         key = (number, name)
         if key not in self.layers:
             self.layers[key] = self._mask_layer(number) if not name else self._band_layer(number, name)
         return self.layers[key]
 
-    def _band_layer(self, number: int, name: str) -> Layer | None:
+    def _band_layer(self, number: int, name: str) -> WarpedRaster | None:
         item, band = self.items[number], self.request.collection.band(name)
         table = self.composite.bands[name]
         asset = self._asset(item, table.asset, table.index, optional=table.optional)
@@ -281,7 +281,7 @@ class _Reading:
         convert_all = None if convert is None else convert.apply
         return self._made(asset, band, own, table.index, band.resampling, convert_all)
 
-    def _mask_layer(self, number: int) -> Layer | None:
+    def _mask_layer(self, number: int) -> WarpedRaster | None:
         table = self.composite.table.mask
         if table is None:
             return None
@@ -305,9 +305,9 @@ class _Reading:
         index: int,
         method: str,
         convert: Convert | None,
-    ) -> Layer:
+    ) -> WarpedRaster:
         composite = self.composite
-        return Layer(
+        return WarpedRaster(
             asset=asset,
             files=composite.files,
             room=composite.windows,

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from odc.geo.geobox import GeoBox
 
-from icehouse_server.aio.gather import together
-from icehouse_server.aio.single_flight import Flights
+from icehouse_server.aio.gather import gather_or_cancel
+from icehouse_server.aio.single_flight import SingleFlight
 from icehouse_server.core.errors import SourceUnavailableError
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.time import TimeStep
@@ -63,8 +63,8 @@ class Finder:
     grid: Grid
     api: StacApi
     _tiling: Tiling | None = field(init=False)
-    _flights: Flights[str, tuple[Item, ...]] = field(default_factory=Flights)
-    _probes: Flights[str, None] = field(default_factory=Flights)
+    _flights: SingleFlight[str, tuple[Item, ...]] = field(default_factory=SingleFlight)
+    _probes: SingleFlight[str, None] = field(default_factory=SingleFlight)
     _parsed: OrderedDict[str, _Parsed] = field(default_factory=OrderedDict)
     _doubted: set[str] = field(default_factory=set)
     """Keys of remembered documents that led to an error: not to be believed again."""
@@ -90,10 +90,10 @@ class Finder:
         """
         if self._tiling is not None:
             tiles = self._tiling.tiles_under(self.grid, self._at_full_resolution(window, level))
-            found = await together(self._item(tile, not_before) for tile in tiles)
+            found = await gather_or_cancel(self._item(tile, not_before) for tile in tiles)
         else:
             areas = self._cells(window, level)
-            found = await together(self._cell(area, not_before, step) for area in areas)
+            found = await gather_or_cancel(self._cell(area, not_before, step) for area in areas)
         unique = {item.id: item for items in found for item in items if _is_in(item, step)}
         return tuple(unique[item] for item in sorted(unique))
 

@@ -15,7 +15,7 @@ from pyproj.exceptions import CRSError
 from icehouse_server.core.errors import SourceCorruptError, SourceRefusedError
 from icehouse_server.core.grid import Window
 from icehouse_server.sources.cog.georeference import place, same_crs
-from icehouse_server.sources.http.allowed_hosts import Trust
+from icehouse_server.sources.http.allowed_hosts import AllowedHosts
 from icehouse_server.sources.http.failures import told
 from icehouse_server.sources.http.urls import public
 from icehouse_server.sources.stac.settings import BandTable
@@ -69,7 +69,7 @@ class Item:
             raise self.corrupt("it has no datetime")
         return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
 
-    def asset(self, band: BandTable, grid: GeoBox, trust: Trust) -> Asset | None:
+    def asset(self, band: BandTable, grid: GeoBox, trust: AllowedHosts) -> Asset | None:
         """Return the file of a band, or None where the item may lack it and does.
 
         Raises:

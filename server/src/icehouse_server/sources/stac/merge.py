@@ -15,7 +15,7 @@ from icehouse_server.core.ports import BandBlock, Mask, Pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class ItemPixels:
     """Pixels of one item and one band."""
 
     window: Window
@@ -34,7 +34,7 @@ class Merged:
 
 
 def merge(
-    window: Window, band: BandSpec, extents: Sequence[Window], pieces: Mapping[int, Sequence[Piece]]
+    window: Window, band: BandSpec, extents: Sequence[Window], pieces: Mapping[int, Sequence[ItemPixels]]
 ) -> Merged:
     """Merge pieces, first valid pixel wins.
 

@@ -21,6 +21,7 @@ from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.exceptions import TimeoutError as Urllib3TimeoutError
 
+from icehouse_server.aio.fetch_context import request_headers
 from icehouse_server.core.errors import (
     SourceCorruptError,
     SourceError,
@@ -28,7 +29,6 @@ from icehouse_server.core.errors import (
     SourceTimeoutError,
     SourceUnavailableError,
 )
-from icehouse_server.core.histogram import request_headers
 from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.http.allowed_hosts import hint_for
 from icehouse_server.sources.http.failures import from_status, seconds_of
@@ -192,7 +192,7 @@ def _failure(error: Exception, url: str) -> SourceError:
     return SourceUnavailableError(f"the API can't be reached: {type(reason).__name__}", href=public(url))
 
 
-class Transport(StacApiIO):
+class StacTransport(StacApiIO):
     """pystac-client's transport for one thread."""
 
     def __init__(self, context: SourceContext, reaches: Callable[[str], bool]) -> None:
@@ -212,14 +212,14 @@ class Transport(StacApiIO):
         self._adapter.left = _MAX_BODY
 
 
-def make_io(context: SourceContext, reaches: Callable[[str], bool]) -> Transport:
+def make_io(context: SourceContext, reaches: Callable[[str], bool]) -> StacTransport:
     """Make a transport for one thread.
 
     Args:
         context: mirrors, time limits, counters.
         reaches: says whether a URL (mirrors applied) may be asked; redirects and links pass through it too.
     """
-    return Transport(context, reaches)
+    return StacTransport(context, reaches)
 
 
 def modifier(context: SourceContext) -> Callable[[requests.Request], requests.Request]:

@@ -12,7 +12,7 @@ from pyproj.exceptions import CRSError
 
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.ports import Mask, Pixels
-from icehouse_server.sources.http.allowed_hosts import Trust
+from icehouse_server.sources.http.allowed_hosts import AllowedHosts
 from icehouse_server.sources.raster.reducers import fitted
 from icehouse_server.sources.stac.items import Item
 from icehouse_server.sources.stac.settings import BandTable, StacTable
@@ -47,7 +47,7 @@ class RasterAsset:
 
 
 def raster_asset(
-    item: Item, name: str, index: int, *, optional: bool, settings: StacTable, trust: Trust
+    item: Item, name: str, index: int, *, optional: bool, settings: StacTable, trust: AllowedHosts
 ) -> RasterAsset | None:
     """Return the file of an asset, or None where the item may lack it and does.
 

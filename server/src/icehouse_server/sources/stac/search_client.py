@@ -33,7 +33,7 @@ _MAX_ITEMS = 2000
 """Items that one search may find; more can't be merged in sensible time."""
 
 
-class Questions:
+class SearchClient:
     """Asks one collection of one STAC API. A requests session is not made for several threads."""
 
     def __init__(

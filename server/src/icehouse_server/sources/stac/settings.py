@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from icehouse_server.core.collection import DTYPES, BandSpec, CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
-from icehouse_server.sources.http.allowed_hosts import Trust
-from icehouse_server.sources.http.urls import fault_of, host_of, s3_url
+from icehouse_server.sources.http.allowed_hosts import AllowedHosts
+from icehouse_server.sources.http.urls import host_of, s3_url, url_error
 from icehouse_server.sources.raster.reducers import RuleName
 from icehouse_server.sources.stac.tiling import Tiling
 from icehouse_server.sources.tables import parse_table
@@ -143,8 +143,8 @@ class StacTable(BaseModel):
     @field_validator("api")
     @classmethod
     def _is_url(cls, value: str) -> str:
-        if fault_of(value):
-            raise ValueError(f"must be an http or https URL without credentials; {fault_of(value)}")
+        if url_error(value):
+            raise ValueError(f"must be an http or https URL without credentials; {url_error(value)}")
         return value.rstrip("/")
 
     @field_validator("asset_hosts")
@@ -152,7 +152,7 @@ class StacTable(BaseModel):
     def _are_hosts(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         for value in values:
             name = value.removeprefix("s3://")
-            if fault_of(f"https://{name}/") or "/" in name:
+            if url_error(f"https://{name}/") or "/" in name:
                 raise ValueError(
                     f"{value!r} is no host; write name or name:port, without https://, or s3://bucket"
                 )
@@ -177,13 +177,15 @@ class StacTable(BaseModel):
         """Return the URL of an item's document."""
         return f"{self.collection_url()}/items/{item}"
 
-    def trust(self, mirrors: Mapping[str, str]) -> Trust:
+    def trust(self, mirrors: Mapping[str, str]) -> AllowedHosts:
         """Return which hosts the collection file and the mirrors vouch for."""
         hosts = {
             host_of(s3_url(f"{host}/", self.s3_region or "")) if host.startswith("s3://") else host
             for host in self.asset_hosts
         }
-        return Trust(hosts=frozenset({host_of(self.api), *hosts}), mirrors=mirrors, s3_region=self.s3_region)
+        return AllowedHosts(
+            hosts=frozenset({host_of(self.api), *hosts}), mirrors=mirrors, s3_region=self.s3_region
+        )
 
 
 class BandTable(BaseModel):

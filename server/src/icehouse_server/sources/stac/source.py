@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from icehouse_server.aio.gather import together
-from icehouse_server.aio.task_set import Reads
+from icehouse_server.aio.gather import gather_or_cancel
+from icehouse_server.aio.task_set import TaskSet
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import (
     SourceCorruptError,
@@ -25,7 +25,7 @@ from icehouse_server.sources.stac.api import StacApi
 from icehouse_server.sources.stac.composite import Composite
 from icehouse_server.sources.stac.item_finder import Finder
 from icehouse_server.sources.stac.items import Asset
-from icehouse_server.sources.stac.merge import Piece, merge
+from icehouse_server.sources.stac.merge import ItemPixels, merge
 from icehouse_server.sources.stac.settings import (
     BandTable,
     CompositeTable,
@@ -77,7 +77,7 @@ class StacSource:
     files: RemoteFiles
     composite: Composite
     """Makes what is not on the collection's own grid: all, or what lies above level 0."""
-    _reads: Reads = field(default_factory=Reads)
+    _reads: TaskSet = field(default_factory=TaskSet)
 
     @property
     def block_side(self) -> int | None:
@@ -119,7 +119,7 @@ class StacSource:
             )
             for band in request.bands
         ]
-        blocks = await together(reader.read() for reader in readers)
+        blocks = await gather_or_cancel(reader.read() for reader in readers)
         origins = {origin for reader in readers for origin in reader.provenance()}
         return Block(
             bands={band.name: block for band, block in zip(request.bands, blocks, strict=True)},
@@ -162,9 +162,9 @@ class _BandReader:
             raise
 
     async def _passes(self) -> BandBlock:
-        await together(self._cog(n) for n, asset in enumerate(self.assets) if self._must_open(asset))
+        await gather_or_cancel(self._cog(n) for n, asset in enumerate(self.assets) if self._must_open(asset))
         extents = [self._extent(n) for n in range(len(self.assets))]
-        pieces: dict[int, list[Piece]] = defaultdict(list)
+        pieces: dict[int, list[ItemPixels]] = defaultdict(list)
         loop = asyncio.get_running_loop()
         pool = self.source.context.pool
         while True:
@@ -172,7 +172,7 @@ class _BandReader:
             merged = await loop.run_in_executor(pool, merge, window, self.band, extents, pieces)
             if not merged.needed:
                 return merged.block
-            read = await together(self._piece(n, part) for n, part in merged.needed.items())
+            read = await gather_or_cancel(self._piece(n, part) for n, part in merged.needed.items())
             for number, piece in zip(merged.needed, read, strict=True):
                 pieces[number].append(piece)
 
@@ -202,7 +202,7 @@ class _BandReader:
     def _extent(self, number: int) -> Window:
         return self.assets[number].extent or self.cogs[number].extent
 
-    async def _piece(self, number: int, window: Window) -> Piece:
+    async def _piece(self, number: int, window: Window) -> ItemPixels:
         self.used.add(number)
         return await (await self._cog(number)).read(window)
 

@@ -21,7 +21,7 @@ from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import IcehouseError, StoreError, UnknownKeyError, UnknownSnapshotError
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.ports import FilledChunk, Pixels
-from icehouse_server.store.disk_quota import COMMIT_BYTES, Room
+from icehouse_server.store.disk_quota import COMMIT_BYTES, DiskQuota
 from icehouse_server.store.disk_usage import trim
 from icehouse_server.store.layout import layout
 from icehouse_server.store.layout.codec import encode, intact, void_chunk
@@ -34,7 +34,7 @@ from icehouse_server.store.repository.pins import Pins
 from icehouse_server.store.repository.pixels import assemble, decode_chunks
 from icehouse_server.store.repository.void_scan import SmallChunks
 from icehouse_server.store.repository.writer import EncodedChunk, Writer
-from icehouse_server.store.translate_errors import ends, first_line, refusals
+from icehouse_server.store.translate_errors import first_line, is_cancellation, translate_errors
 from icehouse_server.store.usage import Usage
 
 log = structlog.get_logger(__name__)
@@ -97,12 +97,12 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class StoreResources:
     """What the repositories of one cache folder share."""
 
     decoded: DecodedCache
     pool: Executor
-    room: Room
+    room: DiskQuota
     usage: Usage
     write_timeout: float
     """Seconds that a commit may take."""
@@ -120,7 +120,7 @@ class CollectionStore:
         index: Index,
         session: icechunk.Session,
         extent: Extent,
-        shared: Shared,
+        shared: StoreResources,
     ) -> None:
         self.spec = spec
         self.folder = folder
@@ -153,7 +153,7 @@ class CollectionStore:
         )
 
     @classmethod
-    async def open(cls, spec: CollectionSpec, folder: Path, shared: Shared) -> "CollectionStore":
+    async def open(cls, spec: CollectionSpec, folder: Path, shared: StoreResources) -> "CollectionStore":
         """Open a collection's repository, or create it.
 
         Must be called while holding the cache folder's lock.
@@ -171,7 +171,7 @@ class CollectionStore:
         except IcehouseError:
             raise
         except BaseException as error:
-            if ends(error):
+            if is_cancellation(error):
                 raise
             raise StoreError(
                 f"the repository of collection {spec.id!r} can't be opened: {first_line(error)}",
@@ -207,7 +207,7 @@ class CollectionStore:
             async with asyncio.timeout(seconds):
                 await self._repository.lookup_branch_async("main")
         except BaseException as error:
-            if ends(error):
+            if is_cancellation(error):
                 raise
             return type(error).__name__
         return ""
@@ -248,7 +248,7 @@ class CollectionStore:
 
     async def _publish(self, snapshot: str, chunks: tuple[EncodedChunk, ...]) -> None:
         """Let readers see a commit. Runs in the writer's turn; the swap itself is one step of the loop."""
-        with refusals("what was committed can't be read back"):
+        with translate_errors("what was committed can't be read back"):
             session = await self._repository.readonly_session_async(snapshot_id=snapshot)
         again = tuple(entry.chunk.key for entry in chunks if self.index.has(entry.chunk.key))
         if again:
@@ -397,7 +397,7 @@ class CollectionStore:
         )
 
     async def _past(self, name: str) -> icechunk.Session:
-        with refusals(_UNREADABLE):
+        with translate_errors(_UNREADABLE):
             try:
                 if name in await self._repository.list_tags_async():
                     return await self._repository.readonly_session_async(tag=name)
@@ -493,7 +493,7 @@ class CollectionStore:
             async with self._reads:
                 buffer = await lease.session.store.get(key.path, default_buffer_prototype())
         except BaseException as error:
-            if ends(error):
+            if is_cancellation(error):
                 raise
             log.warning("a stored chunk can't be read", chunk=key.path, error=first_line(error))
             return None
@@ -533,7 +533,7 @@ class CollectionStore:
         """Return the chunks that the leased snapshot lacks."""
         if lease.snapshot == self.snapshot:
             return tuple(key for key in keys if not self.index.has(key))
-        with refusals(_UNREADABLE):
+        with translate_errors(_UNREADABLE):
             try:
                 kinds = await asyncio.gather(
                     *(lease.session.chunk_type_async(f"/{key.array}", key.place) for key in keys)
@@ -583,7 +583,7 @@ class CollectionStore:
         async with self.lease() as lease:
             for band in self.spec.bands:
                 mine = [key for key in keys if key.band == band.name]
-                with refusals(_UNREADABLE):
+                with translate_errors(_UNREADABLE):
                     small = await self._small.among(lease.session, band, mine) if mine else []
                 at_once = _LOOKED_AT_BYTES // (self.spec.grid.chunk**2 * band.dtype.itemsize) or 1
                 for some in itertools.batched(small, at_once):

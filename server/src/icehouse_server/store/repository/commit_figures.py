@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from icehouse_server.core.histogram import Distribution
+from icehouse_server.core.histogram import Histogram
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -14,9 +14,9 @@ _CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 class CommitFigures:
     """What became of the commits so far, and of the one under way. Used from one event loop."""
 
-    seconds: Distribution = field(default_factory=lambda: Distribution(_SECONDS))
+    seconds: Histogram = field(default_factory=lambda: Histogram(_SECONDS))
     """Of commits that landed."""
-    chunks: Distribution = field(default_factory=lambda: Distribution(_CHUNKS))
+    chunks: Histogram = field(default_factory=lambda: Histogram(_CHUNKS))
     """In commits that landed."""
     failed: Counter[str] = field(default_factory=Counter)
     """By kind of error."""

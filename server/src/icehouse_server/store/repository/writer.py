@@ -13,7 +13,7 @@ from zarr.core.buffer import cpu
 from icehouse_server.core.errors import IcehouseError, ShuttingDownError, StoreError
 from icehouse_server.core.ports import FilledChunk
 from icehouse_server.store.repository.commit_figures import CommitFigures
-from icehouse_server.store.translate_errors import ends, refusal, refusals
+from icehouse_server.store.translate_errors import is_cancellation, translate_errors, translated_error
 
 log = structlog.get_logger(__name__)
 
@@ -191,7 +191,7 @@ class Writer:
         error: IcehouseError | None = StoreError("the writer was stopped in the midst of this")
         self._in_turn = True
         try:
-            with refusals("the repository or its disk refused"):
+            with translate_errors("the repository or its disk refused"):
                 await self._surely(turn.work)
             error = None
         except IcehouseError as found:
@@ -243,12 +243,12 @@ class Writer:
         try:
             await work
         except BaseException as error:
-            if ends(error):
+            if is_cancellation(error):
                 raise
             self.figures.end()
             if late is not None:
                 return late
-            typed = refusal(error, _NOT_TAKEN)
+            typed = translated_error(error, _NOT_TAKEN)
             self.figures.failed[typed.kind] += 1
             return typed
         seconds = self.figures.end()
@@ -287,13 +287,13 @@ class Writer:
 
     async def _look(self) -> None:
         if self._in_doubt:
-            with refusals("what the repository holds can't be found out"):
+            with translate_errors("what the repository holds can't be found out"):
                 await self._resume()
             self._in_doubt = False
 
     async def _commit(self, chunks: tuple[EncodedChunk, ...]) -> str:
         latest = {entry.chunk.key: entry for entry in chunks}  # one that was fetched twice: what came last
-        with refusals(_NOT_TAKEN):
+        with translate_errors(_NOT_TAKEN):
             session = await self._repository.writable_session_async("main")
             await self._prepare(session, chunks)
             async with asyncio.TaskGroup() as tasks:
@@ -303,7 +303,9 @@ class Writer:
 
 
 async def _set(session: icechunk.Session, chunk: EncodedChunk) -> None:
-    with refusals(_NOT_TAKEN):  # here: a task group would pass over a call that ends in a CancelledError
+    with translate_errors(
+        _NOT_TAKEN
+    ):  # here: a task group would pass over a call that ends in a CancelledError
         await session.store.set(chunk.chunk.key.path, cpu.Buffer.from_bytes(chunk.data))
 
 
