@@ -10,8 +10,8 @@ import contextlib
 import io
 import os
 import re
+import runpy
 import shlex
-import shutil
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -134,14 +134,12 @@ def idle(request):
 
 @pytest.fixture(scope="session")
 def chromium():
-    """The path of the browser."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("ICEHOUSE_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    """The path of the browser, as `make test` found or brought it."""
+    found = runpy.run_path(str(ROOT / "scripts" / "find_browser.py"))["find"]()
     assert found, (
-        "the page is tested in a real browser: install one (Debian: apt install chromium) or name it in "
-        "ICEHOUSE_CHROMIUM"
+        "the page is tested in a real browser: `make test` brings one, or name it in ICEHOUSE_CHROMIUM"
     )
-    return found
+    return str(found)
 
 
 @pytest.fixture(scope="module")
