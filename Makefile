@@ -53,11 +53,13 @@ soak: $(ready) ## the long run: what is tested at random, with ever new seeds; M
 	$(bin)/python tests/soak.py --minutes $(or $(MINUTES),60) $(ARGS)
 
 .PHONY: check
-check: $(ready) ## format, lint, types, layers
+check: $(ready) ## format, lint, types, layers, declared imports
 	$(bin)/ruff format --check .
 	$(bin)/ruff check .
 	$(bin)/mypy
 	$(bin)/lint-imports
+	$(bin)/deptry --config client/pyproject.toml client/src
+	$(bin)/deptry --config server/pyproject.toml server/src
 	$(bin)/python $(page) check
 
 .PHONY: page

@@ -73,10 +73,12 @@ def wheels(uv, tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheels")
     dist = folder / "dist"
     build = (uv, "build", "-q", "--python", sys.executable, "--out-dir", dist)
+    # The copy is no repository, which would say it.
+    version = {"SETUPTOOLS_SCM_PRETEND_VERSION": icehouse.__version__}
     for name in ("client", "server"):
         unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info", ".venv", "node_modules")
         source = shutil.copytree(ROOT / name, folder / name, ignore=unwanted)
-        run(*build, "--sdist", source, cwd=folder)
+        run(*build, "--sdist", source, cwd=folder, **version)
     for archive in dist.glob("*.tar.gz"):
         # The page is in it as it was built: no npm now.
         run(*build, "--wheel", archive, cwd=folder, npm_config_registry="http://127.0.0.1:9")
@@ -126,14 +128,25 @@ def test_what_is_in_the_wheels(wheels):
     server, client = (
         set(zipfile.ZipFile(wheels[name]).namelist()) for name in ("icehouse_server", "icehouse")
     )
-    assert {f"icehouse_server/collections/arcticdem-{size}.toml" for size in ("2m", "10m", "32m")} <= server
+    assert {
+        f"icehouse_server/collections/builtin/arcticdem-{size}.toml" for size in ("2m", "10m", "32m")
+    } <= server
     assert "icehouse_server/py.typed" in server
+    assert {"icehouse_server/testing/__init__.py", "icehouse_server/demo/__init__.py"} < server
+    assert not [name for name in server | client if "support" in Path(name).parts]
     page = zipfile.ZipFile(wheels["icehouse_server"]).read("icehouse_server/page/index.html").decode()
     assert {f"icehouse_server/{name}" for name in named_files(page)} < server
     assert "icehouse/py.typed" in client
     for names in (server, client):
         assert any(name.endswith("/licenses/LICENSE") for name in names)
         assert not [name for name in names if "test_" in name or "__pycache__" in name]
+
+
+def test_the_wheel_of_the_server_demands_the_client_of_its_version(wheels):
+    assert {path.name.split("-")[1] for path in wheels.values()} == {icehouse.__version__}
+    with zipfile.ZipFile(wheels["icehouse_server"]) as wheel:
+        metadata = wheel.read(f"icehouse_server-{icehouse.__version__}.dist-info/METADATA").decode()
+    assert f"Requires-Dist: icehouse=={icehouse.__version__}" in metadata.splitlines()
 
 
 def test_the_server_with_its_client_serves_collections_from_a_clean_environment(wheels, install, tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -164,6 +166,8 @@ def test_the_cost_of_importing_and_of_a_first_load(daemon):
 
 
 def test_version():
-    assert icehouse.__version__.count(".") == 2
+    # A release, or a commit after one: 0.1.0, 0.1.1.dev5.
+    assert re.fullmatch(r"\d+(\.\d+){1,2}(\.dev\d+)?", icehouse.__version__)
+    assert icehouse.__version__ == importlib.metadata.version("icehouse")
     with pytest.raises(AttributeError):
         icehouse.nothing  # noqa: B018
