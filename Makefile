@@ -20,6 +20,9 @@ try_page := $(bin)/python $(page) || echo 'icehouse: going on without a newly bu
 find_browser := $(bin)/python scripts/find_browser.py >/dev/null || true
 other_tests = $(and $(filter tests/%,$(ARGS)),$(if $(filter tests/browser%,$(ARGS)),,others))
 
+# The version of an image: the tag of the commit, else its hash.
+version = $(shell git describe --tags --exact-match 2>/dev/null | sed 's/^v//' | grep . || git describe --always --exclude '*' | sed 's/^/0+g/')
+
 # A slow mirror is not a broken one.
 export UV_HTTP_TIMEOUT ?= 180
 # Each test starts processes; without byte code each of them compiles its imports anew.
@@ -76,7 +79,7 @@ docs: $(ready) ## run the examples of the documentation
 
 .PHONY: image
 image: ## build the container image `icehouse`
-	docker build --network host -f docker/Dockerfile -t icehouse .
+	docker build --network host -f docker/Dockerfile --build-arg VERSION=$(version) -t icehouse .
 
 .PHONY: constraints
 constraints: $(ready) ## raise constraints.txt to the newest versions that fit together
