@@ -20,7 +20,7 @@ from icehouse import IcehouseError
 from icehouse._errors import Busy, ProtocolError, SourceFailed
 from icehouse._problems import _KINDS, error_of
 from icehouse._session import _wait
-from icehouse._transport import Answer, Deadline
+from icehouse._transport import Deadline, Response
 from icehouse._wire import decode
 from icehouse_server.output.zipparts import stored_zip
 
@@ -232,7 +232,7 @@ def answer(body, status=503, **headers):
         "content-type": "application/problem+json",
         **{k.replace("_", "-"): v for k, v in headers.items()},
     }
-    return Answer(status=status, headers=named, body=memoryview(bytearray(body)))
+    return Response(status=status, headers=named, body=memoryview(bytearray(body)))
 
 
 def check_error(given_answer):

@@ -1,6 +1,6 @@
 """The transport into an ASGI application of the same process, for tests.
 
-httpx offers ASGI for async clients only, so a private event loop in a daemon thread stands in between. It
+httpx offers ASGI for async clients only, so requests go through a private event loop in a daemon thread. It
 also runs the application's lifespan, which opens and closes what the application needs.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from icehouse._errors import ServerError
-from icehouse._transport import Answer, buffer_of
+from icehouse._transport import Response, buffer_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
@@ -61,7 +61,7 @@ class AsgiTransport:
         body: bytes | None,
         deadline: Deadline,
         on_bytes: OnBytes | None = None,
-    ) -> Answer:
+    ) -> Response:
         """See `Transport.request`."""
         if os.getpid() != self._pid:
             raise RuntimeError("a client made by from_app cannot be used in a forked process")
@@ -77,7 +77,7 @@ class AsgiTransport:
         if on_bytes is not None:
             on_bytes(len(buffer), len(buffer))
         found = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(status=response.status_code, headers=found, body=buffer)
+        return Response(status=response.status_code, headers=found, body=buffer)
 
     def close(self) -> None:
         """See `Transport.close`."""

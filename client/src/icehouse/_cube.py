@@ -16,7 +16,7 @@ _NEEDED = ("zarr", "fsspec", "aiohttp")
 
 
 def open_cube(url: str, level: int, headers: Mapping[str, str], options: Mapping[str, Any]) -> xr.Dataset:
-    """Open one level of a Zarr store over HTTP with xarray.
+    """Open one level of a Zarr store over HTTP with xarray, lazily.
 
     Args:
         url: of the store.
@@ -27,7 +27,7 @@ def open_cube(url: str, level: int, headers: Mapping[str, str], options: Mapping
 
     Raises:
         ImportError: what xarray needs for it is not installed.
-        BadParameter: the level is no whole number from 0.
+        BadParameter: the level is not a whole number from 0.
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:

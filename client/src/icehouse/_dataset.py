@@ -39,7 +39,7 @@ def build(group: WireGroup) -> xr.Dataset:
 
     Coordinates are the arrays named like a dimension, their bounds, and `spatial_ref`. Times are decoded by
     the CF rules.
-    Bands keep their dtype and are not masked: `nodata` stands in their attributes.
+    Bands keep their dtype and are not masked: `nodata` is in their attributes.
     """
     dims = {dim for array in group.arrays.values() for dim in array.dims}
     bounds = bounds_in(group)

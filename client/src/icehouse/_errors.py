@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class IcehouseError(Exception):
-    """Something between the question and its answer went wrong.
+    """A call to the daemon failed.
 
     Attributes:
         kind: stable name of what happened, as the daemon gave it; the client's own errors have their own.
         status: HTTP status of the answer, 0 where there was no answer.
         detail: the sentence of the daemon, without title and hint.
         problem: the whole problem document, empty where there was none.
-        request_id: stands in the daemon's log lines of the request; empty where none was sent.
+        request_id: names the request in the daemon's log; empty where none was sent.
     """
 
     default_kind = "error"
@@ -77,7 +77,7 @@ class OutsideCollection(IcehouseError, ValueError):  # noqa: N818
 
 
 class SourceFailed(IcehouseError):  # noqa: N818
-    """The remote source failed for at least one chunk. Nothing was invented in its place."""
+    """The remote source failed for at least one chunk. No pixel was returned in its place."""
 
     default_kind = "source-unavailable"
 
@@ -112,13 +112,13 @@ class Busy(IcehouseError):  # noqa: N818
 
 
 class DiskFull(IcehouseError):  # noqa: N818
-    """The daemon's cache folder has no room left."""
+    """The daemon's cache folder is full."""
 
     default_kind = "disk-full"
 
 
 class JobFailed(IcehouseError):  # noqa: N818
-    """A job ended badly, or was dismissed. What it has fetched is kept: the same again goes on from there."""
+    """A job failed or was dismissed. What it has fetched is kept: starting it again goes on from there."""
 
     default_kind = "job-failed"
 
@@ -135,7 +135,7 @@ class NotAllowed(IcehouseError):  # noqa: N818
 
 
 class ServerError(IcehouseError):
-    """The daemon has a fault, or speaks of a kind of problem that this client does not know."""
+    """Internal error of the daemon, or a kind of problem that this client does not know."""
 
     default_kind = "internal"
 

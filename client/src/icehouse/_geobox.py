@@ -23,7 +23,7 @@ _WKT = re.compile(r"^[A-Z_0-9]+\s*\[")
 
 
 class HasShape(Protocol):
-    """What every geobox has: rows and columns; beside it `crs` and `affine` or `transform`."""
+    """What every geobox has, in addition to `affine` or `transform`: rows and columns, and a CRS."""
 
     @property
     def shape(self) -> Any:  # noqa: ANN401 - tuple, odc Shape2d, ...
@@ -77,12 +77,12 @@ class GeoBox:
 
 
 def as_geobox(obj: Any) -> GeoBox:  # noqa: ANN401 - anything with the right attributes
-    """Take over the grid of any object with `.crs`, `.affine` or `.transform`, and `.shape`.
+    """The grid of any object with `.crs`, `.affine` or `.transform`, and `.shape`.
 
     That is an odc-geo GeoBox, the `.rio` accessor of rioxarray, an open rasterio dataset, a `GeoBox`.
 
     Raises:
-        BadParameter: something is missing or makes no sense.
+        BadParameter: an attribute is missing, or `GeoBox` refuses it.
     """
     if isinstance(obj, GeoBox):
         return obj
@@ -107,7 +107,7 @@ def crs_text(crs: Any) -> str:  # noqa: ANN401 - str, int, odc, pyproj or raster
     return a grid in another CRS than the one asked for.
 
     Raises:
-        BadParameter: it is neither.
+        BadParameter: it is neither a code nor a WKT.
     """
     if isinstance(crs, int) and not isinstance(crs, bool):
         return f"EPSG:{crs}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from icehouse._errors import ConnectionFailed, ProtocolError
-from icehouse._transport import Answer, Receiver, buffer_of
+from icehouse._transport import Receiver, Response, buffer_of
 
 if TYPE_CHECKING:
     import ssl
@@ -37,7 +37,7 @@ class HttpxTransport:
         body: bytes | None,
         deadline: Deadline,
         on_bytes: OnBytes | None = None,
-    ) -> Answer:
+    ) -> Response:
         """See `Transport.request`."""
         left = deadline.remaining()
         timeout = httpx.Timeout(left, connect=min(_CONNECT_SECONDS, left))
@@ -45,7 +45,7 @@ class HttpxTransport:
             with self._client().stream(
                 method, self._url + path, headers=dict(headers), content=body, timeout=timeout
             ) as response:
-                return Answer(
+                return Response(
                     status=response.status_code,
                     headers={name.lower(): value for name, value in response.headers.items()},
                     body=_read(response, deadline, on_bytes),

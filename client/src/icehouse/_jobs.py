@@ -1,4 +1,4 @@
-"""Jobs: work that the daemon does by itself, such as fetching a region ahead."""
+"""Jobs: work that the daemon does in the background, such as fetching a region ahead."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from icehouse._errors import BadParameter, ClientTimeout, JobFailed, ProtocolError
 from icehouse._geobox import as_geobox, crs_text
 from icehouse._request import encode_datetime
+from icehouse._session import collection_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +36,9 @@ class JobChunks:
     """Chunks of a job, over all its bands."""
 
     total: int
-    """What it is about; 0 until it runs."""
+    """Chunks that it covers; 0 until it runs."""
     present: int
-    """Cached already when a seed came to them."""
+    """Cached already when a seed reached them."""
     fetched: int
     failed: int
     dropped: int
@@ -46,7 +47,7 @@ class JobChunks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
-    """How a job is."""
+    """State and progress of a job at one moment."""
 
     state: str
     """`accepted`, `running`, `successful`, `failed` or `dismissed`."""
@@ -56,11 +57,11 @@ class JobStatus:
     """For people."""
     chunks: JobChunks
     document: Mapping[str, Any]  # Any: JSON
-    """All that the daemon said: OGC's statusInfo with times, rate and failed chunks."""
+    """The daemon's whole answer: OGC's statusInfo with times, rate and failed chunks."""
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether it has ended, in whatever way."""
         return self.state not in {"accepted", "running"}
 
     @classmethod
@@ -80,14 +81,14 @@ class JobStatus:
                 document=document,
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ProtocolError(f"the job is not as agreed: {error!r}") from error
+            raise ProtocolError(f"the job has an unexpected format: {error!r}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job of the daemon. Pickles with its client's address; a fork may go on using it.
 
-    Dropping it ends nothing: the daemon goes on. `client.job(id)` finds it again.
+    Dropping this object does not end the job. `client.job(id)` finds it again.
     """
 
     _session: Session
@@ -95,14 +96,14 @@ class Job:
 
     @property
     def url(self) -> str:
-        """Where the daemon tells of it."""
+        """Address of its status in the daemon."""
         return f"{self._session.url}/jobs/{self.id}"
 
     def status(self, *, timeout: float | None = None) -> JobStatus:
-        """How it is now.
+        """Ask for its state and progress.
 
         Raises:
-            NotFound: the daemon has forgotten it, or was started anew.
+            NotFound: the daemon has forgotten it, or was restarted.
         """
         return JobStatus.from_json(self._session.get_json(f"/jobs/{self.id}", timeout=timeout))
 
@@ -120,15 +121,15 @@ class Job:
             JobFailed: it failed, or was dismissed; what it has fetched is kept.
             ClientTimeout: the time is up; the job goes on.
         """
-        tell = _sink_of(progress)
+        report = _sink_of(progress)
         end, pause = None if timeout is None else time.monotonic() + timeout, _FIRST_WAIT
         while True:
             status = self.status(timeout=None if end is None else max(1.0, end - time.monotonic()))
-            tell(status)
+            report(status)
             if status.over:
                 break
             if end is not None and time.monotonic() + pause > end:
-                raise ClientTimeout(f"the job {self.id} was not over within {timeout:g} s; it goes on")
+                raise ClientTimeout(f"the job {self.id} did not end within {timeout:g} s; it goes on")
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_WAIT)
         if status.state != _FINE:
@@ -152,7 +153,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRegion:
-    """What a job is about, as the caller gives it."""
+    """The region that a job covers, as the caller gives it; the fields are those of `Collection.seed`."""
 
     region: Region
     crs: object
@@ -161,51 +162,72 @@ class JobRegion:
     level: int | None
     whole: bool = False
 
+    def to_json(self) -> dict[str, object]:
+        """The body of `POST .../seed`, `.../refresh` and `.../truncate`; what is None is left out.
 
-def start(session: Session, path: str, asked: JobRegion, *, timeout: float | None) -> Job:
-    """Start a job.
+        Raises:
+            BadParameter: the region, its CRS or a time can't be read.
+        """
+        body = region_json(self.region, self.crs)
+        if self.bands is not None:
+            body["bands"] = (
+                [self.bands] if isinstance(self.bands, str) else [str(name) for name in self.bands]
+            )
+        moments = encode_datetime(self.datetime)
+        if moments is not None:
+            body["datetime"] = moments
+        if self.level is not None:
+            body["level"] = self.level
+        if self.whole:
+            body["all"] = True
+        return body
+
+
+def start_job(
+    session: Session, collection: str, kind: str, about: JobRegion, *, timeout: float | None
+) -> Job:
+    """Start a job of a collection.
+
+    Args:
+        session: the daemon.
+        collection: its id.
+        kind: `seed`, `refresh` or `truncate`.
+        about: the region, bands, times and level.
+        timeout: seconds for this call, not for the job.
 
     Raises:
         OutsideCollection: the region lies outside the collection.
-        TooLarge: it is about too many chunks.
+        TooLarge: it covers too many chunks.
     """
-    body = region_json(asked.region, asked.crs)
-    if asked.bands is not None:
-        body["bands"] = [asked.bands] if isinstance(asked.bands, str) else [str(name) for name in asked.bands]
-    moments = encode_datetime(asked.datetime)
-    if moments is not None:
-        body["datetime"] = moments
-    if asked.level is not None:
-        body["level"] = asked.level
-    if asked.whole:
-        body["all"] = True
-    return job_of(session, session.ask_json("POST", path, body=json.dumps(body).encode(), timeout=timeout))
+    body = json.dumps(about.to_json()).encode()
+    path = f"{collection_path(collection)}/{kind}"
+    return job_from(session, session.ask_json("POST", path, body=body, timeout=timeout))
 
 
-def job_of(session: Session, document: Mapping[str, Any]) -> Job:
-    """The job of a document.
+def job_from(session: Session, document: Mapping[str, Any]) -> Job:
+    """The job that a document of the daemon describes.
 
     Raises:
-        ProtocolError: it is none of a job.
+        ProtocolError: the document has no `jobID`.
     """
     try:
         return Job(session, str(document["jobID"]))
     except KeyError as error:
-        raise ProtocolError(f"the job is not as agreed: {error!r}") from error
+        raise ProtocolError(f"the job has an unexpected format: {error!r}") from error
 
 
 def region_json(region: Region, crs: object) -> dict[str, object]:
     """A region as the daemon takes it.
 
     Raises:
-        BadParameter: it is none, or a CRS is given for what has its own.
+        BadParameter: it is not a region, or a CRS is given for one that has its own.
     """
     if isinstance(region, Sequence):
         own = getattr(region, "crs", None) if crs is None else crs  # odc-geo's bounding boxes have one
         box: dict[str, object] = {"bbox": _corners(region)}
         return box if own is None else {**box, "bbox-crs": crs_text(own)}
     if crs is not None:
-        raise BadParameter("crs: is that of a bbox; other regions have their own")
+        raise BadParameter("crs: is for a bbox only; other regions have their own")
     if region is None:
         return {}
     return {"geometry": dict(region)} if isinstance(region, Mapping) else as_geobox(region).to_json()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     type Array = np.ndarray[Any, np.dtype[Any]]  # Any: shape and dtype are known at run time only
 
 _PROBES = 5
-"""Places tried along each axis of the geobox to find one that lies inside the collection."""
+"""Pixels tried along each axis of the geobox to find one that lies inside the collection."""
 
 
 def load_lazily(
@@ -37,7 +37,7 @@ def load_lazily(
 
     Raises:
         ImportError: dask is not installed.
-        BadParameter: a name in `chunks` is no dimension, or it is time.
+        BadParameter: `chunks` names something other than the two spatial dimensions.
     """
     try:
         import dask.array as da  # noqa: PLC0415 - the caller's choice, never the client's need

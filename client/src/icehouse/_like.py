@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 _DIMS = (("y", "x"), ("latitude", "longitude"), ("lat", "lon"), ("Y", "X"), ("northing", "easting"))
 _TOLERANCE = 1e-3
-"""Pixels by which a coordinate may be off the GeoTransform before the coordinate is believed instead."""
+"""Pixels by which a coordinate may be off the GeoTransform before the coordinate is taken instead."""
 
 
 def geobox_like(like: xr.Dataset | xr.DataArray) -> GeoBox:
     """The pixel grid of an xarray object.
 
-    The GeoTransform of its grid mapping gives the exact numbers; its coordinates tell whether the object was
-    cut since, which no writer notes in the GeoTransform. Where neither suffices, the `.odc` or `.rio`
+    The GeoTransform of its grid mapping gives the exact numbers; its coordinates show whether the object was
+    cut since, which writers do not record in the GeoTransform. Where neither suffices, the `.odc` or `.rio`
     accessor is asked, if its package is loaded already.
 
     Raises:

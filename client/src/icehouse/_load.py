@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from icehouse._progress import ProgressSink
     from icehouse._request import Query
     from icehouse._session import Session
-    from icehouse._transport import Answer, Deadline
+    from icehouse._transport import Deadline, Response
     from icehouse._wire import WireGroup
 
 _log = logging.getLogger("icehouse")
@@ -29,7 +29,7 @@ _OK = 200
 def load_query(
     session: Session, collection: str, query: Query, *, sink: ProgressSink | None, timeout: float | None
 ) -> xr.Dataset:
-    """Load a region as a dataset; see `Client.load`."""
+    """Load a region as a dataset; see `Collection.load`."""
     return build(fetch(session, collection, query, sink=sink, timeout=timeout))
 
 
@@ -71,7 +71,7 @@ def fetch(
 
 def _watched(
     session: Session, collection: str, query: Query, sink: ProgressSink, deadline: Deadline
-) -> Answer:
+) -> Response:
     plan = _plan(session, collection, query, deadline)
     sink(Progress(phase="plan", plan=plan))
 

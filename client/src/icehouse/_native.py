@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from icehouse._errors import ConnectionFailed, IcehouseError, ProtocolError
-from icehouse._transport import Answer, Receiver, buffer_of
+from icehouse._transport import Receiver, Response, buffer_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ class _Stale(Exception):  # noqa: N818 - never leaves this module
 
 
 class NativeTransport:
-    """Keep-alive connections to one daemon: a free list for each process, one connection a running call."""
+    """Keep-alive connections to one daemon: a free list for each process, a connection for each call."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -51,7 +51,7 @@ class NativeTransport:
         body: bytes | None,
         deadline: Deadline,
         on_bytes: OnBytes | None = None,
-    ) -> Answer:
+    ) -> Response:
         """See `Transport.request`."""
         kept = self._take()
         if kept is not None:
@@ -69,7 +69,7 @@ class NativeTransport:
                 connection.close()
 
     def __del__(self) -> None:
-        # A client that nobody closes must not leave sockets for the garbage collector to complain about.
+        # A client that is never closed must not leave sockets for the garbage collector to complain about.
         self.close()
 
     def _take(self) -> http.client.HTTPConnection | None:
@@ -121,12 +121,12 @@ class NativeTransport:
         on_bytes: OnBytes | None,
         *,
         kept: bool,
-    ) -> Answer:
+    ) -> Response:
         done = False
         sock = connection.sock  # http.client lets go of it where the answer says `Connection: close`
         try:
             response = self._send(connection, method, path, headers, body, deadline, kept=kept)
-            answer = Answer(
+            answer = Response(
                 status=response.status,
                 headers={name.lower(): value for name, value in response.getheaders()},
                 body=_read(response, sock, deadline, on_bytes),
@@ -174,7 +174,7 @@ class NativeTransport:
 
 
 def _is_quiet(sock: socket.socket | None) -> bool:
-    # An idle connection on which something can be read was closed, or carries what nobody asked for.
+    # An idle connection on which something can be read was closed, or carries bytes that were not asked for.
     if sock is None:
         return False
     try:
@@ -206,5 +206,5 @@ def _read(
         if not count:
             raise ProtocolError(f"the answer was cut short: {receiver.received} of {size} bytes arrived")
         receiver.advance(count)
-    response.close()  # tells http.client that the connection may carry the next request
+    response.close()  # lets http.client reuse the connection for the next request
     return receiver.buffer

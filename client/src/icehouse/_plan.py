@@ -1,4 +1,4 @@
-"""Answers of the daemon that are not rasters: plans and values at points."""
+"""Results that are not rasters: plans and values at points."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Plan:
                 aligned=bool(document["aligned"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ProtocolError(f"the plan is not as agreed: {error!r}") from error
+            raise ProtocolError(f"the plan has an unexpected format: {error!r}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ class Point:
                 datetime=_steps(document),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ProtocolError(f"the point is not as agreed: {error!r}") from error
+            raise ProtocolError(f"the point has an unexpected format: {error!r}") from error
 
 
 def _steps(document: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""From a problem document of the daemon to the error that the caller sees."""
+"""Turns a problem document of the daemon into the error that the caller sees."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from icehouse import _errors as errors
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from icehouse._transport import Answer
+    from icehouse._transport import Response
 
 _KINDS: Mapping[str, type[errors.IcehouseError]] = {
     "bad-parameter": errors.BadParameter,
@@ -52,13 +52,13 @@ _KINDS: Mapping[str, type[errors.IcehouseError]] = {
     "cross-site-refused": errors.NotAllowed,
 }
 REQUEST_ID = "icehouse-request-id"
-"""The header by which an answer names the id that stands in the daemon's log."""
+"""The response header with the id by which the daemon's log names the request."""
 
 _STATUS_BUSY = 503
 _STATUS_SERVER = 500
 
 
-def error_of(answer: Answer, url: str) -> errors.IcehouseError:
+def error_of(answer: Response, url: str) -> errors.IcehouseError:
     """The error that an answer with a status of 400 or more stands for.
 
     Args:
@@ -80,7 +80,7 @@ def error_of(answer: Answer, url: str) -> errors.IcehouseError:
     )
 
 
-def _problem_of(answer: Answer) -> dict[str, Any] | None:
+def _problem_of(answer: Response) -> dict[str, Any] | None:
     if "json" not in answer.header("content-type"):
         return None
     try:
@@ -90,7 +90,7 @@ def _problem_of(answer: Answer) -> dict[str, Any] | None:
     return problem if isinstance(problem, dict) and "kind" in problem else None
 
 
-def _note_retry_after(problem: dict[str, Any], answer: Answer) -> None:
+def _note_retry_after(problem: dict[str, Any], answer: Response) -> None:
     # The header is what HTTP promises; the document may leave the number out.
     value = problem.pop("retry_after", answer.header("retry-after"))
     try:
@@ -107,7 +107,7 @@ def _sentence(problem: Mapping[str, Any]) -> str:
     return " ".join(part for part in (head or str(problem["kind"]), hint) if part)
 
 
-def _without_problem(answer: Answer, url: str) -> errors.IcehouseError:
+def _without_problem(answer: Response, url: str) -> errors.IcehouseError:
     text = bytes(answer.body[:200]).decode("utf-8", "replace").strip()
     said = f": {text}" if text else ""
     if answer.status == _STATUS_BUSY:

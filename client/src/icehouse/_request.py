@@ -1,4 +1,4 @@
-"""The question: one region of one collection, and its JSON."""
+"""One request for a region of a collection, and its JSON."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def make_query(
     level: int | None = None,
     fail_on_error: bool = True,
 ) -> Query:
-    """Bring the caller's arguments into one form.
+    """Normalize the caller's arguments.
 
     Raises:
-        BadParameter: bands is empty, or a time makes no sense.
+        BadParameter: bands is empty, or a time can't be read.
     """
     names = (bands,) if isinstance(bands, str) else None if bands is None else tuple(map(str, bands))
     if names is not None and not names:
-        raise BadParameter("bands: an empty list asks for nothing; leave it out to get the default bands")
+        raise BadParameter("bands: must name at least one band; leave it out to get the default bands")
     if isinstance(resampling, Mapping):
         method: str | tuple[tuple[str, str], ...] | None = tuple(resampling.items())
     else:
@@ -91,11 +91,11 @@ def encode_datetime(when: When) -> str | None:
             index of such, of which each is asked for.
 
     Raises:
-        BadParameter: an empty list, a slice with a step, or something that is no time.
+        BadParameter: an empty list, a slice with a step, or something that is not a time.
     """
     if isinstance(when, slice):
         if when.step is not None:
-            raise BadParameter(f"datetime: a slice with a step has no meaning here: {when!r}")
+            raise BadParameter(f"datetime: a slice must not have a step, got {when!r}")
         return f"{_instant(when.start)}/{_instant(when.stop)}"
     if isinstance(when, tuple):
         if len(when) != 2:  # noqa: PLR2004 - an interval
@@ -104,7 +104,7 @@ def encode_datetime(when: When) -> str | None:
     if isinstance(when, Iterable) and not isinstance(when, str):
         parts = [encode_datetime(part) for part in when]
         if not parts or None in parts:
-            raise BadParameter("datetime: a list names one time at least, and None is none")
+            raise BadParameter("datetime: a list needs at least one time, and none of them None")
         return ",".join(map(str, parts))
     return None if when is None else _instant(when)
 

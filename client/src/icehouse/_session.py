@@ -14,7 +14,7 @@ from icehouse._errors import BadParameter, Busy, IcehouseError, OutsideCollectio
 from icehouse._plan import Plan
 from icehouse._problems import REQUEST_ID, error_of
 from icehouse._token import check_token, environment_token
-from icehouse._transport import Answer, Deadline, Transport
+from icehouse._transport import Deadline, Response, Transport
 
 if TYPE_CHECKING:
     from icehouse._asgi import AsgiApp
@@ -35,7 +35,7 @@ def normal_url(url: str) -> str:
     """The address without a slash at its end.
 
     Raises:
-        BadParameter: it is no http:// or https:// address, or carries a password, a query or a fragment.
+        BadParameter: it is not an http:// or https:// address, or carries a password, a query or a fragment.
     """
     try:
         parts = urlsplit(url.strip())
@@ -47,6 +47,11 @@ def normal_url(url: str) -> str:
     if parts.username is not None or parts.password is not None:
         raise BadParameter("url: must not carry a user or password; pass token=")
     return url.strip().rstrip("/")
+
+
+def collection_path(collection: str) -> str:
+    """Path of one collection below the daemon's URL."""
+    return f"/collections/{quote(collection, safe='')}"
 
 
 class Session:
@@ -113,13 +118,13 @@ class Session:
         accept: str,
         deadline: Deadline,
         on_bytes: OnBytes | None = None,
-    ) -> Answer:
+    ) -> Response:
         """POST a query to one of the collection's endpoints.
 
         Raises:
             OutsideCollection: the region lies outside the collection.
         """
-        path = f"/collections/{quote(collection, safe='')}/{what}"
+        path = f"{collection_path(collection)}/{what}"
         answer = self.send(
             "POST", path, accept=accept, body=query.to_body(), deadline=deadline, on_bytes=on_bytes
         )
@@ -141,7 +146,7 @@ class Session:
         body: bytes | None = None,
         accept_status: int | None = None,
         on_bytes: OnBytes | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send one request; while the daemon is busy, wait as it says and send it again.
 
         Raises:
@@ -211,7 +216,7 @@ def _wait(error: Busy, attempt: int, deadline: Deadline) -> None:
     time.sleep(max(seconds, 0.01))
 
 
-def _object(answer: Answer) -> dict[str, Any]:
+def _object(answer: Response) -> dict[str, Any]:
     try:
         document = json.loads(bytes(answer.body))
     except (ValueError, RecursionError) as error:

@@ -14,7 +14,7 @@ _LONGEST_FILE = 4096
 
 
 def check_token(token: str, name: str) -> str:
-    """The token, if it can stand in a header.
+    """The token, if it can be sent in a header.
 
     Raises:
         BadParameter: it can't; names `name`, and never shows the token.
@@ -28,7 +28,7 @@ def environment_token() -> str | None:
     """The token of `ICEHOUSE_TOKEN`, else of the file that `ICEHOUSE_TOKEN_FILE` names, else None.
 
     Raises:
-        BadParameter: the file can't be read, or what is there is no token.
+        BadParameter: the file can't be read, or it does not hold a token.
     """
     token = os.environ.get("ICEHOUSE_TOKEN")
     if token:

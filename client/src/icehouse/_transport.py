@@ -1,6 +1,6 @@
-"""The seam below the client: one request, one whole answer.
+"""The interface between the client and HTTP: one request, one whole response.
 
-Two implementations stand behind it: `_native` for http:// (the way to a daemon on the same machine, without a
+It has two implementations: `_native` for http:// (the way to a daemon on the same machine, without a
 copy and without importing httpx), and `_httpx` for https:// and for an application in the same process.
 """
 
@@ -22,14 +22,14 @@ _SMALL = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A whole HTTP answer."""
+class Response:
+    """A whole HTTP response."""
 
     status: int
     headers: Mapping[str, str]
     """Names in lower case."""
     body: memoryview
-    """Writable, contiguous bytes that nobody else holds: arrays may be views into them."""
+    """Writable, contiguous bytes that nothing else refers to: arrays may be views into them."""
 
     def header(self, name: str) -> str:
         """The value of one header, empty where it is absent. `name` in lower case."""
@@ -81,7 +81,7 @@ class Transport(Protocol):
         body: bytes | None,
         deadline: Deadline,
         on_bytes: OnBytes | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send and receive.
 
         Args:
@@ -90,7 +90,7 @@ class Transport(Protocol):
             headers: all but Host and Content-Length.
             body: the request's body, or None.
             deadline: when to give up.
-            on_bytes: told about the bytes of the answer's body as they arrive.
+            on_bytes: called as bytes of the response's body arrive.
 
         Raises:
             ConnectionFailed: nothing answers there.
@@ -114,7 +114,7 @@ def buffer_of(size: int) -> memoryview:
 
 
 class Receiver:
-    """Collects a body of known length in one buffer, and tells a listener about it."""
+    """Collects a body of known length in one buffer, and reports its progress."""
 
     __slots__ = ("_on_bytes", "_size", "buffer", "received")
 

@@ -22,7 +22,7 @@ from icehouse._errors import ProtocolError
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _HAS_DESCRIPTOR = 1 << 3
-"""Flag of an entry whose sizes and sum stand behind its data as well."""
+"""Flag of an entry whose sizes and sum follow its data as well."""
 
 _DTYPES = frozenset(
     {"bool", "float16", "float32", "float64", "complex64", "complex128"}
@@ -36,10 +36,11 @@ class WireArray:
     """One array of an answer."""
 
     dims: tuple[str, ...]
+    """A name for each axis: `time` where there is one, then rows, then columns."""
     data: np.ndarray[Any, np.dtype[Any]]  # Any: shape and dtype are known at run time only
     """Writable, C order, native byte order; a view into the answer where that is possible."""
     fill_value: float | bool | None
-    """What the array holds where nothing was written; None where it cannot be told."""
+    """What the array holds where nothing was written; None where the metadata do not say."""
     attrs: dict[str, Any]  # Any: JSON
 
 
@@ -58,7 +59,7 @@ def decode(body: memoryview) -> WireGroup:
         body: the ZIP; the arrays keep it alive.
 
     Raises:
-        ProtocolError: it is no ZIP, an entry is compressed, missing, cut short or not as agreed.
+        ProtocolError: it is not a ZIP, or an entry is compressed, missing, cut short or malformed.
     """
     try:
         return _decode(body)
@@ -67,7 +68,7 @@ def decode(body: memoryview) -> WireGroup:
     except (zipfile.BadZipFile, struct.error, OSError, NotImplementedError) as error:
         raise ProtocolError(f"the answer is not a ZIP, or a damaged one: {error}") from error
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise ProtocolError(f"the Zarr store of the answer is not as agreed: {error!r}") from error
+        raise ProtocolError(f"the Zarr store of the answer has an unexpected format: {error!r}") from error
 
 
 def _decode(body: memoryview) -> WireGroup:

@@ -131,7 +131,7 @@ EDITS = {
     "lacks b/c": lambda a, g: g["consolidated_metadata"]["metadata"].update(b=a),
     "KeyError": lambda a, _g: a.pop("shape"),
     "consolidated": lambda _a, g: g.pop("consolidated_metadata"),
-    "not as agreed": lambda a, _g: a.update(shape="xx"),
+    "has an unexpected format": lambda a, _g: a.update(shape="xx"),
 }
 
 
