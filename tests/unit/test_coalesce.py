@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icehouse_server.aio.gather import gather_or_cancel
-from icehouse_server.aio.single_flight import SingleFlight
 from icehouse_server.sources.http.ranges import GAP, PART, Header, HeaderCache, coalesce
 
 
@@ -55,52 +50,3 @@ def test_headers_are_bounded():
     aged = HeaderCache(max_age=0)
     aged.put("a", Header(prefix=b"", size=5, version="v", etag=None, url="", born=-1e9))
     assert aged.get("a") is None
-
-
-async def test_one_flight_for_many_and_none_for_failures():
-    flights, calls = SingleFlight(), []
-
-    async def ask():
-        calls.append(1)
-        await asyncio.sleep(0.01)
-        if len(calls) == 1:
-            raise ValueError("first")
-        return 7
-
-    first = await asyncio.gather(*(flights.run("k", ask) for _ in range(5)), return_exceptions=True)
-    assert {type(outcome) for outcome in first} == {ValueError}
-    assert await asyncio.gather(*(flights.run("k", ask) for _ in range(5))) == [7] * 5
-    assert len(calls) == 2
-
-
-async def test_a_cancelled_caller_does_not_end_a_flight():
-    flights = SingleFlight()
-
-    async def ask():
-        await asyncio.sleep(0.02)
-        return 7
-
-    leaver = asyncio.create_task(flights.run("k", ask))
-    stayer = asyncio.create_task(flights.run("k", ask))
-    await asyncio.sleep(0)
-    leaver.cancel()
-    assert await stayer == 7
-
-
-async def test_the_first_failure_ends_all():
-    ended = []
-
-    async def slow():
-        try:
-            await asyncio.sleep(10)
-        finally:
-            ended.append(1)
-
-    async def fail():
-        await asyncio.sleep(0)
-        raise ValueError("this one")
-
-    with pytest.raises(ValueError, match="this one"):
-        await gather_or_cancel([slow(), fail(), slow()])
-    assert ended == [1, 1]
-    assert await gather_or_cancel([]) == []

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from icehouse_server.aio.byte_semaphore import ByteSemaphore
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.sources.http.urls import expiry_of
 from icehouse_server.sources.raster.reducers import fitted, reducer
@@ -83,37 +80,6 @@ def test_numbers_become_values(dtype, nodata, number, value):
     block = fitted(np.array([[number, 7.0]]), np.array([[True, False]]), band(dtype, nodata))
     assert block.values[0, 0] == value
     assert block.values[0, 1] == nodata
-
-
-async def test_room_is_shared_in_turn():
-    room, seen, peak = ByteSemaphore(limit=10), [], 0
-
-    async def work(name, size):
-        nonlocal peak
-        async with room.take(size):
-            peak = max(peak, room.held)
-            seen.append(name)
-            await asyncio.sleep(0)
-
-    await asyncio.gather(work("a", 6), work("b", 100), work("c", 1))
-    assert seen == ["a", "b", "c"]
-    assert peak == 10
-    assert room.held == 0
-
-
-async def test_who_leaves_makes_room():
-    room = ByteSemaphore(limit=4)
-    async with room.take(4):
-        leaver, stayer = (asyncio.create_task(_hold(room)) for _ in range(2))
-        await asyncio.sleep(0)
-        leaver.cancel()
-    await stayer
-    assert room.held == 0
-
-
-async def _hold(room):
-    async with room.take(3):
-        pass
 
 
 @pytest.mark.parametrize(

@@ -132,28 +132,6 @@ async def test_feeds_that_rest_end_when_the_daemon_stops():
         await streams.rest(1000)
 
 
-async def test_what_streams_share_is_made_once_in_a_while(monkeypatch):
-    now, made, failing = [0.0], [], []
-    monkeypatch.setattr(event_streams, "time", SimpleNamespace(monotonic=lambda: now[0]))
-
-    async def make():
-        await asyncio.sleep(0)
-        if failing:
-            raise failing.pop()
-        made.append(now[0])
-        return len(made)
-
-    shared = event_streams.SharedValue(0.5)
-    assert await asyncio.gather(*(shared.get(make) for _ in range(64))) == [1] * 64
-    now[0] = 0.4
-    assert await shared.get(make) == 1
-    now[0], failing[:] = 0.5, [OSError()]
-    with pytest.raises(OSError):  # noqa: PT011
-        await shared.get(make)
-    assert await asyncio.gather(shared.get(make), shared.get(make)) == [2, 2]
-    assert made == [0.0, 0.5]
-
-
 async def test_a_feed_rests_after_a_long_look_and_between_its_heartbeats(monkeypatch):
     """A look of 20 s: the next comes when it is due, and until then no heartbeat before its time."""
     now, looks = [100.0], []

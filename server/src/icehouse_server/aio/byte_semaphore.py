@@ -1,4 +1,4 @@
-"""A bound on bytes that several pieces of work share."""
+"""A bound on bytes that several tasks share."""
 
 import asyncio
 import contextlib
@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True, kw_only=True)
 class ByteSemaphore:
-    """Bytes that may be held at once. Turns go by who came first. Used from one event loop."""
+    """Bytes that may be held at once. Turns are given in the order of arrival. Used from one event loop."""
 
     limit: int
-    """Bytes. Who needs more than all of it works alone."""
+    """Bytes. A task that needs more than this works alone."""
     held: int = 0
     _waiting: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
 

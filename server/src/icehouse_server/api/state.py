@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from icehouse_server.aio.cached_probe import CachedProbe
 from icehouse_server.api.observability.metrics import Metrics
-from icehouse_server.api.responses.event_streams import SharedValue, Streams
+from icehouse_server.api.responses.event_streams import Streams
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.service import (
     CacheFolderProbe,
@@ -38,7 +39,7 @@ class ApiState:
     loop: LoopLagMonitor
     folder: CacheFolderProbe
     version: str
-    status: SharedValue[tuple[dict[str, Any], str]] = field(default_factory=lambda: SharedValue(_STATUS_FOR))
+    status: CachedProbe[tuple[dict[str, Any], str]] = field(default_factory=lambda: CachedProbe(_STATUS_FOR))
     """What makes the status worth telling, and its document as JSON."""
 
 

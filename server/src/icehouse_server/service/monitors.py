@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from icehouse_server.aio.cached_probe import CachedProbe, ProbeTimeoutError
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.histogram import Histogram
 
 _EVERY = 0.25
@@ -74,25 +76,17 @@ class CacheFolderProbe:
         self._folder = folder
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="folder")
         self._identity = _identity(folder)
-        self._looking: asyncio.Future[FolderState] | None = None
-        self._until = 0.0
+        self._probe: CachedProbe[FolderState] = CachedProbe(_FRESH)
         self.last = FolderState(free=None)
 
     async def look(self) -> FolderState:
         """Return how the folder is, at most a second ago."""
-        if time.monotonic() < self._until:
-            return self.last
-        looking = self._looking
-        if looking is None:
-            loop = asyncio.get_running_loop()
-            looking = loop.run_in_executor(self._pool, _look, self._folder, self._identity)
-            self._looking = looking
-        done, _ = await asyncio.wait([looking], timeout=_PATIENCE)
-        if not done:
+        try:
+            self.last = await self._probe.get(
+                lambda: run_in(self._pool, _look, self._folder, self._identity), _PATIENCE
+            )
+        except ProbeTimeoutError:
             self.last = FolderState(free=None, fault="disk-silent", detail=f"{_PATIENCE:.0f} s")
-        elif self._looking is looking:  # the first of those who waited for it
-            self.last, self._looking = looking.result(), None
-            self._until = time.monotonic() + _FRESH
         return self.last
 
     def close(self) -> None:

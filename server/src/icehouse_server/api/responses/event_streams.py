@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -110,22 +109,6 @@ class Streams:
     def close(self) -> None:
         """End the feeds that have no end of their own: the daemon stops."""
         self._stopping.set()
-
-
-class SharedValue[T]:
-    """What several streams tell: made for the first that asks, and given to the others for a while."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._made: tuple[float, T] | None = None
-        self._making = asyncio.Lock()
-
-    async def get(self, make: Callable[[], Awaitable[T]]) -> T:
-        """Return what was made less than so many seconds ago, or make it."""
-        async with self._making:
-            if self._made is None or time.monotonic() - self._made[0] >= self._seconds:
-                self._made = time.monotonic(), await make()
-            return self._made[1]
 
 
 class EventStream(Response):

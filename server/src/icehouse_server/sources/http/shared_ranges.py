@@ -4,13 +4,12 @@ Chunks are not aligned with the blocks of a file, so neighbouring reads share bl
 pixels of ArcticDEM at 32 m: without this 1.5 times the bytes are fetched that are needed.
 """
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from icehouse_server.core.errors import SourceError
+from icehouse_server.aio.single_flight import BatchFlight
 
 type RangeKey = tuple[str, str, int, int]
 """(url, version, start, stop)."""
@@ -34,51 +33,25 @@ class SharedRanges:
     """Seconds: as long as neighbouring reads take; a file that has changed is seen no later than this."""
     _kept: OrderedDict[RangeKey, _Kept] = field(default_factory=OrderedDict)
     _bytes: int = 0
-    _flying: dict[RangeKey, asyncio.Future[memoryview | None]] = field(default_factory=dict)
+    _flights: BatchFlight[RangeKey, memoryview] = field(default_factory=BatchFlight)
 
     async def get(self, keys: Sequence[RangeKey], fetch: Fetch) -> list[memoryview]:
-        """Return ranges: kept ones, those under way for somebody else, and the rest by one call of ``fetch``.
+        """Return ranges: kept ones, those that another reader is fetching, and the rest by one ``fetch``.
 
         Raises:
-            SourceError: as ``fetch`` raises it, also where it is somebody else's that is waited for.
+            SourceError: as ``fetch`` raises it, also where another reader's is waited for.
         """
-        found: dict[RangeKey, memoryview] = {}
-        while missing := [key for key in dict.fromkeys(keys) if key not in found]:
-            found.update((key, data) for key in missing if (data := self._take(key)) is not None)
-            missing = [key for key in missing if key not in found]
-            others = {key: self._flying[key] for key in missing if key in self._flying}
-            mine = [key for key in missing if key not in others]
-            if mine:
-                found.update(await self._fetch(mine, keys, fetch))
-            for key, flight in others.items():
-                data = await asyncio.shield(flight)
-                if data is not None:  # None: its reader was cancelled, so the next turn asks anew
-                    found[key] = data
-        return [found[key] for key in keys]
+        positions = {key: position for position, key in enumerate(keys)}
+        kept = {key: data for key in positions if (data := self._take(key)) is not None}
 
-    async def _fetch(
-        self, mine: Sequence[RangeKey], keys: Sequence[RangeKey], fetch: Fetch
-    ) -> dict[RangeKey, memoryview]:
-        loop = asyncio.get_running_loop()
-        flights = {key: loop.create_future() for key in mine}
-        self._flying.update(flights)
-        places = {key: place for place, key in enumerate(keys)}
-        datas: dict[RangeKey, memoryview] = {}
-        try:
-            datas.update(zip(mine, await fetch([places[key] for key in mine]), strict=True))
-        except SourceError as error:
-            for flight in flights.values():
-                flight.set_exception(error)
-                flight.exception()  # read here: nobody may be waiting
-            raise
-        finally:
-            for key, flight in flights.items():
-                del self._flying[key]
-                if not flight.done():
-                    flight.set_result(datas.get(key))
-        for key, data in datas.items():
-            self._keep(key, data)
-        return datas
+        async def fetch_and_keep(mine: list[RangeKey]) -> Sequence[memoryview]:
+            fetched = await fetch([positions[key] for key in mine])
+            for key, data in zip(mine, fetched, strict=True):
+                self._keep(key, data)
+            return fetched
+
+        found = kept | await self._flights.run((key for key in positions if key not in kept), fetch_and_keep)
+        return [found[key] for key in keys]
 
     def forget(self, url: str) -> None:
         """Drop the ranges of a file: what was made of them was wrong, so the next reader asks anew."""
