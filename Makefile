@@ -51,6 +51,12 @@ test: $(ready) ## run the tests; some of them: make test ARGS="tests/unit -x"
 	@$(if $(other_tests),true,$(find_browser))
 	$(bin)/pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
+.PHONY: coverage
+coverage: $(ready) ## run the tests and say which lines they reach, daemons included; ARGS as for test
+	@$(try_page)
+	@$(if $(other_tests),true,$(find_browser))
+	$(bin)/pytest -q -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report term --cov-report html $(ARGS)
+
 .PHONY: soak
 soak: $(ready) ## the long run: what is tested at random, with ever new seeds; MINUTES=60
 	$(bin)/python tests/soak.py --minutes $(or $(MINUTES),60) $(ARGS)
@@ -77,6 +83,14 @@ bench: $(ready) ## the benchmarks, with their targets
 docs: $(ready) ## run the examples of the documentation
 	$(bin)/pytest -q tests/docs $(ARGS)
 
+.PHONY: site
+site: $(ready) ## build the documentation as a site into site/; links that lead nowhere fail
+	$(bin)/zensical build --clean --strict
+
+.PHONY: changelog
+changelog: $(ready) ## show the next section of the changelog, or write it: make changelog RELEASE=0.2.0
+	$(bin)/towncrier build $(if $(RELEASE),--yes --version $(RELEASE),--draft --version next)
+
 .PHONY: image
 image: ## build the container image `icehouse`
 	docker build --network host -f docker/Dockerfile --build-arg VERSION=$(version) -t icehouse .
@@ -87,7 +101,7 @@ constraints: $(ready) ## raise constraints.txt to the newest versions that fit t
 
 .PHONY: clean
 clean: ## remove the environment, the tools and what they left behind
-	rm -rf .venv .tools dist site icehouse-demo
+	rm -rf .venv .tools dist site .cache htmlcov .coverage* icehouse-demo
 	rm -rf server/page/node_modules server/src/icehouse_server/page
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
 	find client server tests \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
