@@ -1,9 +1,9 @@
 import "ol/ol.css";
-import "./base.css";
-import "./controls.css";
-import "./map.css";
-import "./panel.css";
-import "./frame.css";
+import "./styles/base.css";
+import "./styles/controls.css";
+import "./styles/map.css";
+import "./styles/panel.css";
+import "./styles/frame.css";
 
 import { Page } from "./page";
 

@@ -1,18 +1,18 @@
 import { render } from "lit-html";
 
-import { Catalogue } from "./catalogue";
-import { type Collection, firstOf, loadCollections } from "./collection";
-import { Daemon } from "./daemon";
-import { listen } from "./events";
-import { Jobs } from "./jobs";
-import { palette } from "./palette";
-import { notices, overlay, panel, tools } from "./parts";
-import { asProblem, type Problem } from "./problem";
-import { projectionsFor } from "./projection";
+import { type Collection, initialCollection, loadCollections } from "./daemon/collection";
+import { Daemon } from "./daemon/daemon";
+import { listen } from "./daemon/events";
+import { asProblem, type Problem } from "./daemon/problem";
+import type { Status } from "./daemon/status";
+import { Token } from "./daemon/token";
+import { palette } from "./map/palette";
+import { projectionsFor } from "./map/projection";
+import { Catalogue } from "./panel/catalogue";
+import { Jobs } from "./panel/jobs";
+import { notices, overlay, panel, tools } from "./panel/sections";
 import { Scene } from "./scene";
-import type { Status } from "./status";
 import { Theme } from "./theme";
-import { Token } from "./token";
 import { Address, completed, type View, viewOf } from "./view";
 
 /** The whole page: what is looked at, the daemon's state, and the parts that show them. */
@@ -77,7 +77,7 @@ export class Page {
     } catch (error) {
       this.problem = asProblem(error);
       if (this.problem.status !== 401) {
-        this.#follow(); // it tells when the daemon is there
+        this.#follow(); // notices when the daemon is there again
       }
       this.refresh();
     }
@@ -90,7 +90,7 @@ export class Page {
     }
     this.#following = true;
     const listener = {
-      onEvent: ({ data }: { data: string }) => this.#told(JSON.parse(data) as Status),
+      onEvent: ({ data }: { data: string }) => this.#onStatus(JSON.parse(data) as Status),
       onConnected: (connected: boolean) => this.#connect(connected),
     };
     void listen(this.daemon, this.daemon.url("status"), listener, new AbortController().signal);
@@ -101,16 +101,16 @@ export class Page {
     const chunks = (id: string) => this.status?.collections.find((one) => one.id === id)?.chunks ?? 0;
     const asked = this.address.view;
     const found = this.collections.find(({ id }) => id === asked.collection);
-    const collection = found ?? firstOf(this.collections, chunks);
+    const collection = found ?? initialCollection(this.collections, chunks);
     if (!collection) {
       this.refresh();
       return;
     }
     this.missing = found ? "" : asked.collection;
-    const wish = this.missing ? viewOf(collection.id) : asked;
+    const wanted = this.missing ? viewOf(collection.id) : asked;
     const projections = projectionsFor(collection.crs);
-    const projection = projections.find(({ tms }) => tms === wish.tms) ?? projections[0]!;
-    this.address.note({ ...wish, ...completed(wish, collection, projection) });
+    const projection = projections.find(({ tms }) => tms === wanted.tms) ?? projections[0]!;
+    this.address.note({ ...wanted, ...completed(wanted, collection, projection) });
     const { view } = this.address;
     const same = (["collection", "tms", "style", "rescale", "datetime"] as const).every((name) => before?.[name] === view[name]);
     try {
@@ -146,9 +146,9 @@ export class Page {
     this.address.go({ ...this.#place, ...change });
   }
 
-  /** Go to what of the collection is cached. */
-  async goHome(): Promise<void> {
-    const level = await this.scene.homeward(this.status);
+  /** Zoom to what is cached of the collection. */
+  async showCached(): Promise<void> {
+    const level = await this.scene.zoomToCached(this.status);
     if (level !== null) {
       this.go({ inventory: true, level: level === this.scene.drawnLevel ? "" : String(level) });
     }
@@ -164,7 +164,7 @@ export class Page {
     }
   }
 
-  #told(status: Status): void {
+  #onStatus(status: Status): void {
     this.status = status;
     this.jobs.update(status.jobs);
     const cached = status.collections.reduce((sum, { chunks }) => sum + chunks, 0);

@@ -2,24 +2,24 @@ import type { Coordinate } from "ol/coordinate";
 import { containsExtent } from "ol/extent";
 import type TileGrid from "ol/tilegrid/TileGrid";
 
-import { boxCrs, BoxDraw, boxOf } from "./boxdraw";
-import { Chart, isWhole, type Place } from "./chart";
-import type { Collection, Style } from "./collection";
-import type { Daemon } from "./daemon";
-import { Inventory } from "./inventory";
-import type { Jobs } from "./jobs";
-import { Land } from "./land";
-import { Legend } from "./legend";
-import type { Palette } from "./palette";
-import { loadPicture, type Picture } from "./picture";
-import { Point } from "./point";
-import { asProblem, Problem } from "./problem";
-import type { MapProjection } from "./projection";
-import { RegionPanel } from "./region";
-import type { Status } from "./status";
-import { Tiles } from "./tiles";
+import type { Collection, Style } from "./daemon/collection";
+import type { Daemon } from "./daemon/daemon";
+import { asProblem, Problem } from "./daemon/problem";
+import type { Status } from "./daemon/status";
+import { Basemap } from "./map/basemap";
+import { boxCrs, BoxDraw, boxOf } from "./map/boxDraw";
+import { findCachedExtent } from "./map/cachedExtent";
+import { Chart, isWhole, type Place } from "./map/chart";
+import { Inventory } from "./map/inventory";
+import type { Palette } from "./map/palette";
+import { loadPicture, type Picture } from "./map/picture";
+import { Point } from "./map/point";
+import type { MapProjection } from "./map/projection";
+import { Tiles } from "./map/tiles";
+import type { Jobs } from "./panel/jobs";
+import { Legend } from "./panel/legend";
+import { RegionPanel } from "./panel/region";
 import type { View } from "./view";
-import { whereabouts } from "./whereabouts";
 
 /** What is shown: of which collection, through which projection. */
 export interface Shown {
@@ -29,7 +29,7 @@ export interface Shown {
   picture: Picture;
 }
 
-/** The map with all that lies on it, and what people have asked about there. */
+/** The map with its layers, the values at a point, and the region. */
 export class Scene {
   readonly chart: Chart;
   readonly tiles: Tiles;
@@ -39,18 +39,18 @@ export class Scene {
   readonly region: RegionPanel;
   readonly box: BoxDraw;
   readonly #daemon: Daemon;
-  readonly #land = new Land();
+  readonly #basemap = new Basemap();
   readonly #changed: () => void;
   #colours: Palette;
   #turn = 0;
   #view: View | null = null;
   shown: Shown | null = null;
-  /** Why there was nothing to go to; else empty. */
-  nowhere = "";
+  /** Why `zoomToCached` had nothing to zoom to; else empty. */
+  nothingCached = "";
 
   /**
    * @param target the element to draw the map in.
-   * @param changed called when anything changes that is drawn beside the map.
+   * @param changed called when anything changes that is shown next to the map.
    * @param moved called when the map has come to rest somewhere else.
    */
   constructor(
@@ -69,7 +69,7 @@ export class Scene {
     this.legend = new Legend(daemon, changed);
     this.point = new Point(daemon, changed);
     this.region = new RegionPanel(daemon, jobs, () => this.#reframe(), () => this.toggleDrawing());
-    const layers = [this.#land.layer, this.#land.lines, this.tiles.layer, this.inventory.layer];
+    const layers = [this.#basemap.layer, this.#basemap.lines, this.tiles.layer, this.inventory.layer];
     this.chart = new Chart(target, layers, moved, (at) => this.#ask(at));
     this.box = new BoxDraw(this.chart.map, (extent) => {
       const { projection, collection } = this.shown!; // nothing can be drawn on before there is a map
@@ -87,7 +87,7 @@ export class Scene {
     this.box.paint(colours);
     this.point.paint(colours);
     if (this.shown) {
-      void this.#land.show(this.shown.projection, colours);
+      void this.#basemap.show(this.shown.projection, colours);
     }
   }
 
@@ -105,13 +105,13 @@ export class Scene {
 
   async #show(collection: Collection, projection: MapProjection, view: View): Promise<boolean> {
     const turn = ++this.#turn;
-    this.nowhere = "";
+    this.nothingCached = "";
     const { style: name, rescale, datetime } = view;
     const style = collection.styles.find((one) => one.name === name)!; // the view is whole
     const drawable = style.relief || style.rescale !== null || rescale !== "";
-    const wish = { collection: collection.id, projection, style: name, rescale, datetime, drawable };
+    const request = { collection: collection.id, projection, style: name, rescale, datetime, drawable };
     const [picture] = await Promise.all([
-      loadPicture(this.#daemon, wish),
+      loadPicture(this.#daemon, request),
       drawable ? this.legend.load(collection.id, { style: name, rescale }) : this.legend.forget(),
     ]);
     if (turn !== this.#turn) {
@@ -123,7 +123,7 @@ export class Scene {
     this.shown = { collection, projection, style, picture };
     this.#view = view;
     this.tiles.show(picture);
-    void this.#land.show(projection, this.#colours);
+    void this.#basemap.show(projection, this.#colours);
     if (elsewhere) {
       this.point.close();
       this.chart.show(projection, picture.grid, place, this.chart.extentOf(collection, projection));
@@ -142,7 +142,7 @@ export class Scene {
     return containsExtent(this.chart.extent, whole) ? view : this.chart.placeIn(projection, grid);
   }
 
-  /** Tell the parts what can be seen now. */
+  /** Update the layers and the region for what is in view now. */
   look(view: View): void {
     this.#view = view;
     if (!this.shown) {
@@ -151,9 +151,9 @@ export class Scene {
     const { collection, projection, style } = this.shown;
     const bands = [...style.bands];
     const { extent, size } = this.chart;
-    this.region.frame({ collection, crs: boxCrs(projection, collection.crs), bands, datetime: view.datetime });
+    this.region.follow({ collection, crs: boxCrs(projection, collection.crs), bands, datetime: view.datetime });
     this.tiles.look(extent, this.chart.tileZoom);
-    const sight = {
+    const query = {
       collection,
       projection,
       extent,
@@ -163,7 +163,7 @@ export class Scene {
       cells: this.chart.cellsPerPixel(collection, this.chart.map.getView().getResolution()),
       size,
     };
-    this.inventory.look(view.inventory ? sight : null);
+    this.inventory.look(view.inventory ? query : null);
   }
 
   /** The level that tiles are drawn from: the coarsest whose cells are no larger than theirs. */
@@ -181,16 +181,16 @@ export class Scene {
     this.go({ x: NaN, y: NaN, z: NaN });
   }
 
-  /** Look at what of the collection is cached, or say why not; tells of which level that is, if anything is. */
-  async homeward(status: Status | null): Promise<number | null> {
+  /** Zoom to what is cached of the collection, and return its level; null, and the reason in `nothingCached`, where nothing is. */
+  async zoomToCached(status: Status | null): Promise<number | null> {
     if (!this.shown) {
       return null;
     }
     const turn = this.#turn;
     const { collection, projection, style, picture } = this.shown;
     const levels = status?.collections.find(({ id }) => id === collection.id)?.levels ?? {};
-    const wish = { collection: collection.id, projection, bands: style.bands, datetime: picture.datetime };
-    const found = await whereabouts(this.#daemon, wish, levels).catch(asProblem);
+    const request = { collection: collection.id, projection, bands: style.bands, datetime: picture.datetime };
+    const found = await findCachedExtent(this.#daemon, request, levels).catch(asProblem);
     if (turn !== this.#turn) {
       return null;
     }
@@ -198,14 +198,14 @@ export class Scene {
     if (found === null) {
       const some = Object.values(levels).some((chunks) => chunks > 0);
       const what = !some ? "collection" : collection.steps.count ? "time step" : "style";
-      this.nowhere = `Nothing of this ${what} is kept here.`;
+      this.nothingCached = `Nothing of this ${what} is kept here.`;
       return null;
     }
     if (found instanceof Problem) {
-      this.nowhere = found.words;
+      this.nothingCached = found.text;
       return null;
     }
-    this.nowhere = "";
+    this.nothingCached = "";
     this.chart.fit(found.extent, picture.fetchZoom + 1);
     return found.level;
   }

@@ -1,6 +1,6 @@
 const KEY = "icehouse-theme";
 
-/** Light or dark: as the system has it, until a person says otherwise. */
+/** Light or dark: as the system has it, until the user chooses. */
 export class Theme {
   readonly #system = matchMedia("(prefers-color-scheme: dark)");
   readonly #changed: () => void;
@@ -26,9 +26,9 @@ export class Theme {
     this.#apply();
   }
 
-  #apply(tell = true): void {
+  #apply(notify = true): void {
     document.documentElement.dataset["theme"] = this.dark ? "dark" : "light";
-    if (tell) {
+    if (notify) {
       this.#changed();
     }
   }

@@ -1,13 +1,13 @@
-import type { Collection, Interval } from "./collection";
-import type { MapProjection } from "./projection";
-import { startOf } from "./steps";
+import type { Collection, Interval } from "./daemon/collection";
+import { startOf } from "./daemon/timeSteps";
+import type { MapProjection } from "./map/projection";
 
-/** What is looked at: all of it stands in the URL's hash, so that it can be shared and gone back to. */
+/** What is looked at: all of it is in the URL's hash, so that it can be shared and gone back to. */
 export interface View {
   collection: string;
   tms: string;
   style: string;
-  /** Lowest and highest value that the person wants shown, as "0,100"; empty: those of the style. */
+  /** Lowest and highest value that the user wants shown, as "0,100"; empty: those of the style. */
   rescale: string;
   datetime: string;
   /** Centre in the map's CRS, and zoom of the tile matrix set; NaN: as the collection asks for. */
@@ -32,10 +32,10 @@ const EMPTY: View = {
   level: "",
 };
 
-/** Read a hash such as #collection=arcticdem-32m&z=8. What makes no sense is left out. */
+/** Read a hash such as #collection=arcticdem-32m&z=8. Parameters that can't be read are left out. */
 export function parseView(hash: string): View {
-  const said = new URLSearchParams(hash.replace(/^#/, ""));
-  const text = (name: string) => said.get(name) ?? "";
+  const parameters = new URLSearchParams(hash.replace(/^#/, ""));
+  const text = (name: string) => parameters.get(name) ?? "";
   const number = (name: string) => (text(name) === "" ? NaN : Number(text(name)));
   return {
     collection: text("collection"),
@@ -101,7 +101,7 @@ export class Address {
     this.#take(next);
   }
 
-  /** Note where the map has come to, or what was chosen for the person: no step of its own. */
+  /** Record where the map is now, or what was chosen by default: no step of its own. */
   note(change: Partial<View>): void {
     this.view = { ...this.view, ...change };
     history.replaceState(null, "", formatView(this.view));
@@ -114,7 +114,7 @@ export class Address {
   }
 }
 
-/** A view of nothing in particular of a collection. */
+/** The default view of a collection. */
 export function viewOf(collection: string): View {
   return { ...EMPTY, collection };
 }

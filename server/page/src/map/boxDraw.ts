@@ -8,7 +8,7 @@ import { transformExtent } from "ol/proj";
 import VectorSource from "ol/source/Vector";
 import { Fill, Stroke, Style } from "ol/style";
 
-import type { Box } from "./collection";
+import type { Box } from "../daemon/collection";
 import type { Palette } from "./palette";
 import { type MapProjection, olProjection } from "./projection";
 

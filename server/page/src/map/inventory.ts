@@ -5,16 +5,16 @@ import GeoJSON from "ol/format/GeoJSON";
 import VectorLayer from "ol/layer/Vector";
 import VectorSource from "ol/source/Vector";
 
-import type { Collection } from "./collection";
-import type { Daemon } from "./daemon";
-import { listen, type Event } from "./events";
-import { chunkStyle, type State } from "./chunkstyle";
+import type { Collection } from "../daemon/collection";
+import type { Daemon } from "../daemon/daemon";
+import { listen, type Event } from "../daemon/events";
+import { asProblem, type Problem } from "../daemon/problem";
+import { chunkStyle, type State } from "./chunkStyle";
 import type { Palette } from "./palette";
-import { asProblem, type Problem } from "./problem";
 import type { MapProjection } from "./projection";
 
-/** What of the inventory is shown, and where. */
-export interface Sight {
+/** Which chunks of the inventory are shown, and where. */
+export interface InventoryQuery {
   collection: Collection;
   projection: MapProjection;
   extent: Extent;
@@ -43,7 +43,7 @@ export class Inventory {
   #abort = new AbortController();
   #timer = 0;
   #pulse = 0;
-  #told = "";
+  #url = "";
   #phase = 0;
   problem: Problem | null = null;
   /** Side of a square, in chunks. */
@@ -51,7 +51,7 @@ export class Inventory {
 
   /**
    * @param changed called when the layer changes.
-   * @param arrived called when chunks have come or gone.
+   * @param arrived called when chunks were added or removed.
    */
   constructor(daemon: Daemon, changed: () => void, arrived: () => void) {
     this.#daemon = daemon;
@@ -65,14 +65,14 @@ export class Inventory {
   }
 
   /** Show what is there, a moment after the last call; null shows nothing. */
-  look(sight: Sight | null): void {
+  look(query: InventoryQuery | null): void {
     window.clearTimeout(this.#timer);
-    if (sight === null) {
+    if (query === null) {
       this.#stop();
       this.layer.getSource()?.clear();
       return;
     }
-    this.#timer = window.setTimeout(() => this.#listen(sight, squareFor(sight)), DEBOUNCE);
+    this.#timer = window.setTimeout(() => this.#listen(query, squareFor(query)), DEBOUNCE);
   }
 
   /** How many positions are in each state, of what is shown. */
@@ -87,36 +87,36 @@ export class Inventory {
   #stop(): void {
     this.#abort.abort();
     this.#abort = new AbortController();
-    this.#told = "";
+    this.#url = "";
   }
 
-  #listen(sight: Sight, square: number): void {
-    const extent = getIntersection(sight.extent, sight.projection.extent);
+  #listen(query: InventoryQuery, square: number): void {
+    const extent = getIntersection(query.extent, query.projection.extent);
     if (isEmpty(extent)) {
       this.look(null);
       return;
     }
-    const url = this.#daemon.url(`collections/${sight.collection.id}/inventory`, {
+    const url = this.#daemon.url(`collections/${query.collection.id}/inventory`, {
       bbox: extent.join(","),
-      "bbox-crs": sight.projection.crs,
-      crs: sight.projection.crs,
-      level: sight.level,
-      properties: sight.bands,
-      datetime: sight.datetime,
+      "bbox-crs": query.projection.crs,
+      crs: query.projection.crs,
+      level: query.level,
+      properties: query.bands,
+      datetime: query.datetime,
       cell: square,
     });
-    if (url === this.#told) {
+    if (url === this.#url) {
       return;
     }
     this.#stop();
-    this.#told = url;
+    this.#url = url;
     this.square = square;
     const listener = {
       onEvent: (event: Event) => this.#take(event),
       onRefused: (error: unknown) => {
         const problem = asProblem(error);
         if (problem.status === 413 && square < LARGEST_SQUARE) {
-          this.#listen(sight, square * 2);
+          this.#listen(query, square * 2);
           return false;
         }
         this.#complain(problem);
@@ -171,7 +171,7 @@ export class Inventory {
 }
 
 /** Chunks to a square's side so that no more than about two thousand are drawn; a power of two. */
-function squareFor({ collection, level, cells, size: [width, height] }: Sight): number {
+function squareFor({ collection, level, cells, size: [width, height] }: InventoryQuery): number {
   const pixels = (collection.chunk * 2 ** level) / cells;
   const positions = (width / pixels + 1) * (height / pixels + 1);
   const side = Math.ceil(Math.log2(Math.sqrt(Math.max(1, positions / MOST_SQUARES))));

@@ -1,4 +1,4 @@
-/** The colours that are drawn on the map, by theme; those of the page are in style.css. */
+/** The colours that are drawn on the map, by theme; those of the page are in styles/. */
 export interface Palette {
   sea: string;
   land: string;

@@ -1,6 +1,6 @@
 const KEY = "icehouse-token";
 
-/** The bearer token that a person has typed; it stays with this tab. */
+/** The bearer token that the user has typed; it stays with this tab. */
 export class Token {
   #wanted = false;
   #refused = false;
@@ -38,7 +38,7 @@ export class Token {
     this.#changed();
   }
 
-  /** Nobody wants to type one now. */
+  /** The user does not want to type one now. */
   putOff(): void {
     this.#wanted = false;
     this.#changed();

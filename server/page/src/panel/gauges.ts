@@ -1,8 +1,8 @@
 import { type TemplateResult, html, nothing } from "lit-html";
 
-import { bytes, count, counted, moment } from "./figures";
-import { sentence } from "./problem";
-import type { Failure, QueuedBlock, Status } from "./status";
+import { sentence } from "../daemon/problem";
+import type { Failure, QueuedBlock, Status } from "../daemon/status";
+import { bytes, count, counted, moment } from "../format";
 
 const BLOCKS = 4;
 const FAILURES = 5;
@@ -31,10 +31,10 @@ export function summary(status: Status | null, connected: boolean): string {
 export function gauges(status: Status): TemplateResult {
   const { downloads, disk, memory, hits } = status;
   return html`
-    ${status.reasons.map(({ collection, detail }) => hindrance(collection, detail))}
-    ${status.collections.flatMap(({ id, degraded }) => degraded.map(({ detail }) => hindrance(id, detail)))}
+    ${status.reasons.map(({ collection, detail }) => problemLine(collection, detail))}
+    ${status.collections.flatMap(({ id, degraded }) => degraded.map(({ detail }) => problemLine(id, detail)))}
     ${queue(downloads)}
-    <h3>Room</h3>
+    <h3>Limits</h3>
     ${onDisk(disk)}
     ${meter("Decoded chunks in memory", memory.decoded_bytes, memory.decoded_limit)}
     ${meter("Answers in memory", memory.answer_bytes, memory.answer_limit)}
@@ -50,7 +50,7 @@ export function gauges(status: Status): TemplateResult {
   `;
 }
 
-function hindrance(collection: string | null | undefined, detail: string): TemplateResult {
+function problemLine(collection: string | null | undefined, detail: string): TemplateResult {
   return html`<p class="problem">
     ${collection ? html`<strong>${collection}:</strong> ` : nothing}${sentence(detail)}
   </p>`;
@@ -89,21 +89,21 @@ function onDisk({ cache_bytes: used, cache_limit: limit, free_bytes: free, floor
   if (limit !== null) {
     return meter("Cache on disk", used, limit);
   }
-  const room = Math.max(0, (free ?? 0) - floor);
-  return meter("Cache on disk", used, used + room, `${bytes(used)}; the disk has ${bytes(room)} more`);
+  const left = Math.max(0, (free ?? 0) - floor);
+  return meter("Cache on disk", used, used + left, `${bytes(used)}; the disk has ${bytes(left)} more`);
 }
 
-/** A bar with its words: never the bar alone. */
+/** A bar with its figures as text: never the bar alone. */
 function meter(
   name: string,
   used: number,
   limit: number,
-  words = `${bytes(used)} of ${bytes(limit)}`,
+  text = `${bytes(used)} of ${bytes(limit)}`,
 ): TemplateResult {
   const part = limit > 0 ? used / limit : 0;
   return html`<div class="meter">
     <span>${name}</span>
-    <span data-figure=${name}>${words}</span>
+    <span data-figure=${name}>${text}</span>
     <meter min="0" max="1" high="0.9" value=${Math.min(1, part)} aria-label=${name}></meter>
   </div>`;
 }

@@ -1,10 +1,10 @@
 import { type TemplateResult, html, nothing } from "lit-html";
 
-import type { Daemon } from "./daemon";
-import { count, counted } from "./figures";
-import { asProblem, unreachable } from "./problem";
-import type { Region } from "./plan";
-import type { RunningJob } from "./status";
+import type { Daemon } from "../daemon/daemon";
+import { asProblem, unreachable } from "../daemon/problem";
+import type { Region } from "../daemon/regionPlan";
+import type { RunningJob } from "../daemon/status";
+import { count, counted } from "../format";
 
 interface Document {
   jobID: string;
@@ -15,12 +15,12 @@ interface Document {
   collection: string | null;
 }
 
-/** A job that was started here, and the address that started it. */
-interface Own extends Document {
+/** A job that this page started, and the URL that started it. */
+interface OwnJob extends Document {
   asked: string;
 }
 
-/** What jobs do, for people. */
+/** Titles of the kinds of jobs. */
 const TITLES: Record<string, string> = {
   seed: "Fetch ahead",
   refresh: "Fetch again",
@@ -29,15 +29,15 @@ const TITLES: Record<string, string> = {
 };
 const OVER = ["successful", "failed", "dismissed"];
 const NOT_FOUND = 404;
-/** Ended jobs of ours that stay listed. */
+/** Jobs of this page that stay listed. */
 const KEPT = 5;
 
-/** Jobs under way, whoever started them, and how those started here ended. */
+/** Running jobs, whichever client started them, and how those that this page started ended. */
 export class Jobs {
   readonly #daemon: Daemon;
   readonly #changed: () => void;
   #running: RunningJob[] = [];
-  #own: Own[] = [];
+  #own: OwnJob[] = [];
   #problem = "";
 
   constructor(daemon: Daemon, changed: () => void) {
@@ -45,7 +45,7 @@ export class Jobs {
     this.#changed = changed;
   }
 
-  /** Take over what the status says: jobs of ours that are missing there are over. */
+  /** Take over the running jobs of the status: jobs of this page that it no longer lists are over. */
   update(running: RunningJob[]): void {
     this.#running = running;
     const missing = this.#own.filter(
@@ -65,20 +65,20 @@ export class Jobs {
     this.#changed();
   }
 
-  /** How the latest job of ours that fetches a region goes, in words; null where none does, or did to its end. */
-  of(region: Region): { over: boolean; words: string } | null {
+  /** Progress of this page's latest job that fetches a region; null where there is none, or it succeeded. */
+  of(region: Region): { over: boolean; text: string } | null {
     const asked = this.#seedUrl(region);
     const job = this.#own.find((one) => one.asked === asked);
     if (!job || OVER.includes(job.status)) {
-      return job?.status === "failed" ? { over: true, words: `Fetching ahead failed: ${job.message}` } : null;
+      return job?.status === "failed" ? { over: true, text: `Fetching ahead failed: ${job.message}` } : null;
     }
     const running = this.#running.find(({ id }) => id === job.jobID);
-    return { over: false, words: `Fetching ahead: ${running?.chunks_total ? progress(running) : "starting"}` };
+    return { over: false, text: `Fetching ahead: ${running?.chunks_total ? progress(running) : "starting"}` };
   }
 
-  #seedUrl({ wish, query, plan }: Region): string {
+  #seedUrl({ request, query, plan }: Region): string {
     const { width: _, height: __, ...region } = query;
-    return this.#daemon.url(`collections/${wish.collection.id}/seed`, { ...region, level: plan.level });
+    return this.#daemon.url(`collections/${request.collection.id}/seed`, { ...region, level: plan.level });
   }
 
   async #ask(id: string): Promise<void> {
@@ -86,21 +86,21 @@ export class Jobs {
       const gone = asProblem(error).status === NOT_FOUND;
       return gone ? { status: "failed", message: "the daemon does not know it any more. Was it restarted?" } : null;
     });
-    this.#learn(id, found);
+    this.#updateOwn(id, found);
   }
 
   async #cancel(id: string): Promise<void> {
     this.#problem = "";
     const found = await this.#daemon
       .json<Document>(`jobs/${id}`, {}, { method: "DELETE" })
-      .catch((error: unknown) => void (this.#problem = asProblem(error).words));
-    this.#learn(id, found ?? null);
+      .catch((error: unknown) => void (this.#problem = asProblem(error).text));
+    this.#updateOwn(id, found ?? null);
   }
 
-  /** Take over how a job of ours stands, unless it is known how it has ended. */
-  #learn(id: string, found: Partial<Document> | null): void {
-    const learns = ({ jobID, status }: Own) => jobID === id && !OVER.includes(status);
-    this.#own = this.#own.map((one) => (learns(one) ? { ...one, ...found } : one));
+  /** Update a job of this page, unless it is known to be over. */
+  #updateOwn(id: string, found: Partial<Document> | null): void {
+    const isCurrent = ({ jobID, status }: OwnJob) => jobID === id && !OVER.includes(status);
+    this.#own = this.#own.map((one) => (isCurrent(one) ? { ...one, ...found } : one));
     this.#changed();
   }
 
@@ -111,7 +111,7 @@ export class Jobs {
     }
     return html`<h3>Jobs</h3>
       <ul class="jobs">
-        ${this.#running.map((job) => this.#row(job))} ${ended.map(past)}
+        ${this.#running.map((job) => this.#row(job))} ${ended.map(endedJob)}
       </ul>
       ${this.#problem ? html`<p class="problem" role="alert">${this.#problem}</p>` : nothing}`;
   }
@@ -139,9 +139,9 @@ function progress({ chunks_done, chunks_total }: RunningJob): string {
   return `${count(chunks_done)} of ${counted(chunks_total, "chunk")}`;
 }
 
-function past({ processID, collection, status, message }: Document): TemplateResult {
-  const words: Record<string, string> = { successful: "done", failed: "failed", dismissed: "cancelled" };
+function endedJob({ processID, collection, status, message }: Document): TemplateResult {
+  const outcomes: Record<string, string> = { successful: "done", failed: "failed", dismissed: "cancelled" };
   return html`<li class=${status === "failed" ? "problem" : ""}>
-    <div><strong>${title(processID, collection)}</strong> <span>${words[status]}: ${message}</span></div>
+    <div><strong>${title(processID, collection)}</strong> <span>${outcomes[status]}: ${message}</span></div>
   </li>`;
 }

@@ -1,33 +1,33 @@
 import { createEmpty, type Extent, extend, isEmpty } from "ol/extent";
 import GeoJSON from "ol/format/GeoJSON";
 
-import type { Daemon } from "./daemon";
+import type { Daemon } from "../daemon/daemon";
 import type { MapProjection } from "./projection";
 
-/** Chunks to a square's side: few squares tell about where something is. */
+/** Chunks along the side of a square: a few large squares are enough to find an extent. */
 const SQUARE = 16;
 
-/** What is looked for. */
-interface Wish {
+/** The picture whose cached chunks are looked for. */
+interface CachedExtentRequest {
   collection: string;
   projection: MapProjection;
   bands: readonly string[];
   datetime: string;
 }
 
-/** Where something of a collection is cached. */
-export interface Whereabouts {
+/** Where chunks of a collection are cached. */
+export interface CachedExtent {
   /** In the map's CRS. */
   extent: Extent;
   level: number;
 }
 
-/** Find where something is cached, at the finest level that has any; null where nothing is. */
-export async function whereabouts(
+/** Find where chunks are cached, at the finest level that has any; null where there are none. */
+export async function findCachedExtent(
   daemon: Daemon,
-  { collection, projection, bands, datetime }: Wish,
+  { collection, projection, bands, datetime }: CachedExtentRequest,
   levels: Readonly<Record<string, number>>,
-): Promise<Whereabouts | null> {
+): Promise<CachedExtent | null> {
   // Chunks of a level may all be of other bands, or of another time step.
   for (const level of Object.keys(levels).filter((name) => levels[name])) {
     const query = { crs: projection.crs, level, properties: bands.join(","), datetime, cell: SQUARE };

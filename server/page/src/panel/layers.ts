@@ -2,16 +2,16 @@ import { type TemplateResult, html, nothing } from "lit-html";
 import { guard } from "lit-html/directives/guard.js";
 import { ref } from "lit-html/directives/ref.js";
 
+import type { Collection, Style } from "../daemon/collection";
+import { count } from "../format";
+import { drawKey, STATES, type State } from "../map/chunkStyle";
+import type { Inventory } from "../map/inventory";
+import type { Palette } from "../map/palette";
+import { type MapProjection, projectionsFor } from "../map/projection";
+import type { View } from "../view";
 import { choice, stepChoice } from "./choices";
-import { drawKey, STATES, type State } from "./chunkstyle";
-import type { Collection, Style } from "./collection";
-import { count } from "./figures";
-import type { Inventory } from "./inventory";
 import type { Legend } from "./legend";
-import type { Palette } from "./palette";
-import { range } from "./range";
-import { type MapProjection, projectionsFor } from "./projection";
-import type { View } from "./view";
+import { range } from "./valueRange";
 
 interface Shown {
   collection: Collection;
@@ -37,12 +37,12 @@ export function layers(shown: Shown, go: (change: Partial<View>) => void): Templ
       ? stepChoice(collection.steps, view.datetime, (datetime) => go({ datetime }))
       : nothing}
     ${choice("Map projection", projections, projection.tms, (tms) => go({ tms, x: NaN, y: NaN, z: NaN }))}
-    ${stock(shown, go)}
+    ${inventoryControls(shown, go)}
   `;
 }
 
 /** The inventory: on or off, which level, and what its squares mean. */
-function stock({ collection, view, drawn, inventory, colours }: Shown, go: (change: Partial<View>) => void): TemplateResult {
+function inventoryControls({ collection, view, drawn, inventory, colours }: Shown, go: (change: Partial<View>) => void): TemplateResult {
   const levels = [
     ["", `As drawn (level ${drawn})`] as const,
     ...Array.from({ length: collection.levels }, (_, level) => [String(level), `Level ${level}`] as const),
@@ -57,12 +57,12 @@ function stock({ collection, view, drawn, inventory, colours }: Shown, go: (chan
       ? html`${key(inventory.counts(), colours)}
           <p class="hint">
             ${inventory.square > 1
-              ? `One square stands for ${inventory.square} × ${inventory.square} chunks.`
+              ? `One square is ${inventory.square} × ${inventory.square} chunks.`
               : "One square is one chunk."}
-            Where none is drawn, nobody has asked yet.
+            Where none is drawn, nothing was asked for yet.
           </p>
           ${collection.levels > 1 ? choice("Level of the inventory", levels, view.level, (level) => go({ level })) : nothing}
-          ${inventory.problem ? html`<p class="problem">${inventory.problem.words}</p>` : nothing}`
+          ${inventory.problem ? html`<p class="problem">${inventory.problem.text}</p>` : nothing}`
       : nothing}
   `;
 }

@@ -7,17 +7,17 @@ import ImageTileSource from "ol/source/ImageTile";
 import type { TileSourceEvent } from "ol/source/Tile";
 import TileState from "ol/TileState";
 
-import type { Daemon } from "./daemon";
+import type { Daemon } from "../daemon/daemon";
+import { type Problem, asProblem, isAbort, unreachable } from "../daemon/problem";
 import type { Picture } from "./picture";
 import { olProjection } from "./projection";
-import { type Problem, asProblem, isAbort, unreachable } from "./problem";
 
 const NOT_SHOWN = "Icehouse-Chunks-Not-Shown";
-/** Milliseconds between two looks at tiles that were not whole. */
-const PATIENCE = 1500;
+/** Milliseconds until incomplete tiles are requested again. */
+const RETRY_DELAY = 1500;
 
-/** A tile under way, or one that did not come whole: what became of it. */
-interface Fate {
+/** A tile that is loading, or that failed or came incomplete. */
+interface TileRequest {
   name: string;
   extent: Extent;
   z: number;
@@ -41,7 +41,7 @@ export class Tiles {
   readonly layer = new TileLayer<PictureSource>({ className: "tiles", zIndex: 1 });
   readonly #daemon: Daemon;
   readonly #changed: () => void;
-  #fates: Fate[] = [];
+  #requests: TileRequest[] = [];
   #projection: Projection | null = null;
   #looking = 0;
 
@@ -53,8 +53,8 @@ export class Tiles {
 
   /** Show another picture; one that can't be drawn leaves the map empty. */
   show(picture: Picture): void {
-    this.#fates.forEach(({ abort }) => abort?.abort());
-    this.#fates = [];
+    this.#requests.forEach(({ abort }) => abort?.abort());
+    this.#requests = [];
     this.#projection = olProjection(picture.projection);
     if (!picture.drawable) {
       this.layer.setSource(null);
@@ -67,7 +67,7 @@ export class Tiles {
       wrapX: !picture.projection.tms.startsWith("EPSG"),
       transition: 150,
     });
-    // A tile that was let go of is asked for again when it comes into view.
+    // A tile that was aborted is requested again when it comes into view.
     source.on("tileloaderror", ({ tile }: TileSourceEvent) => {
       if (isAbort((tile as DataTile).getError())) {
         queueMicrotask(() => tile.setState(TileState.IDLE));
@@ -76,28 +76,28 @@ export class Tiles {
     this.layer.setSource(source);
   }
 
-  /** Let go of tiles that are out of sight: the daemon then stops waiting for their chunks. */
+  /** Abort tiles that are out of view: the daemon then stops waiting for their chunks. */
   look(extent: Extent, z: number): void {
     const seen = this.#seen(extent, z);
-    this.#fates.filter((fate) => !seen.includes(fate)).forEach(({ abort }) => abort?.abort());
+    this.#requests.filter((request) => !seen.includes(request)).forEach(({ abort }) => abort?.abort());
   }
 
   /** Ask again for the tiles that failed. */
   retry(): void {
-    this.#reload((fate) => fate.problem !== undefined);
+    this.#reload((request) => request.problem !== undefined);
   }
 
   /** Chunks have come: ask again for the tiles that did not show them, a moment later. */
   refill(): void {
-    if (!this.#looking && this.#fates.some(({ notShown }) => notShown > 0)) {
+    if (!this.#looking && this.#requests.some(({ notShown }) => notShown > 0)) {
       this.#looking = window.setTimeout(() => {
         this.#looking = 0;
-        this.#reload((fate) => fate.notShown > 0);
-      }, PATIENCE);
+        this.#reload((request) => request.notShown > 0);
+      }, RETRY_DELAY);
     }
   }
 
-  /** How it stands with the tiles that are in sight. */
+  /** How loading goes for the tiles in view. */
   report(extent: Extent, z: number): { loading: number; notShown: number; problems: Problem[] } {
     const seen = this.#seen(extent, z);
     return {
@@ -110,41 +110,41 @@ export class Tiles {
   async #load(picture: Picture, z: number, x: number, y: number): Promise<ImageBitmap | HTMLCanvasElement> {
     const abort = new AbortController();
     const name = `${z}/${x}/${y}`;
-    const fate: Fate = { name, extent: picture.grid.getTileCoordExtent([z, x, y]), z, abort, notShown: 0 };
+    const request: TileRequest = { name, extent: picture.grid.getTileCoordExtent([z, x, y]), z, abort, notShown: 0 };
     // Where the world is seen twice two of one name may be under way.
-    this.#fates = [...this.#fates.filter((one) => one.name !== name || one.abort), fate];
+    this.#requests = [...this.#requests.filter((one) => one.name !== name || one.abort), request];
     this.#changed();
     try {
       const { collection, projection, style, rescale, datetime } = picture;
       const path = `collections/${collection}/tiles/${projection.tms}/${z}/${y}/${x}`;
       const url = this.#daemon.url(path, { style, rescale, datetime, f: "png" });
       const response = await this.#daemon.fetch(url, { signal: abort.signal });
-      fate.notShown = Number(response.headers.get(NOT_SHOWN) ?? 0);
+      request.notShown = Number(response.headers.get(NOT_SHOWN) ?? 0);
       return response.status === 204 ? nothing() : await createImageBitmap(await response.blob().catch(unreachable));
     } catch (error) {
       if (!isAbort(error)) {
-        fate.problem = asProblem(error);
+        request.problem = asProblem(error);
       }
       throw error;
     } finally {
-      delete fate.abort;
-      if (!fate.problem && !fate.notShown) {
-        this.#fates = this.#fates.filter((one) => one !== fate);
+      delete request.abort;
+      if (!request.problem && !request.notShown) {
+        this.#requests = this.#requests.filter((one) => one !== request);
       }
       this.#changed();
     }
   }
 
   /** What is in sight: beyond 180 degrees the world begins anew. */
-  #seen(extent: Extent, z: number): Fate[] {
+  #seen(extent: Extent, z: number): TileRequest[] {
     const parts = this.#projection ? wrapAndSliceX([...extent], this.#projection) : [];
-    return this.#fates.filter((fate) => fate.z === z && parts.some((part) => intersects(fate.extent, part)));
+    return this.#requests.filter((request) => request.z === z && parts.some((part) => intersects(request.extent, part)));
   }
 
-  /** Make OpenLayers ask for everything in sight again; what has not changed is a 304 to the browser. */
-  #reload(which: (fate: Fate) => boolean): void {
-    if (this.#fates.some(which)) {
-      this.#fates = this.#fates.filter(({ abort }) => abort);
+  /** Make OpenLayers request all tiles in view again; for unchanged ones the browser gets a 304. */
+  #reload(which: (request: TileRequest) => boolean): void {
+    if (this.#requests.some(which)) {
+      this.#requests = this.#requests.filter(({ abort }) => abort);
       this.layer.getSource()?.reload();
     }
   }

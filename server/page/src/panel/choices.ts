@@ -1,8 +1,8 @@
 import { type TemplateResult, html, noChange } from "lit-html";
 import { live } from "lit-html/directives/live.js";
 
-import { count, stepName } from "./figures";
-import { type Steps, stepAt, written } from "./steps";
+import { type Steps, stepAt, written } from "../daemon/timeSteps";
+import { count, stepName } from "../format";
 
 /** Time steps that a list holds; of more, one is chosen by its date. */
 const MOST_LISTED = 1000;
@@ -31,7 +31,7 @@ export function stepChoice(steps: Steps, chosen: string, choose: (start: string)
   return choice("Time step", starts.map((start) => [start, stepName(start)] as const), chosen, choose);
 }
 
-/** A field for a date, or a date and a time (UTC): what is typed stands for the step that holds it. */
+/** A field for a date, or a date and a time (UTC): what is typed chooses the step that holds it. */
 function dateChoice(steps: Steps, chosen: string, choose: (start: string) => void): TemplateResult {
   const number = stepAt(steps, new Date(chosen));
   const [first, last] = [steps.start(0), steps.start(steps.count - 1)];

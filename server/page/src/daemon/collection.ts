@@ -1,7 +1,7 @@
 import type { Daemon } from "./daemon";
-import { type Steps, type TimeDimension, stepsOf } from "./steps";
+import { type Steps, type TimeDimension, stepsOf } from "./timeSteps";
 
-/** A band, as people are told of it. */
+/** A band, as shown to users. */
 export interface Band {
   name: string;
   description: string;
@@ -14,7 +14,7 @@ export interface Style {
   title: string;
   /** One band, or three as red, green and blue. */
   bands: readonly string[];
-  /** Lowest and highest value of each band that is shown; null where nothing says them. */
+  /** Lowest and highest value of each band that is shown; null where the style has none. */
   rescale: readonly Interval[] | null;
   /** Light and shade alone: there are no lowest and highest values. */
   relief: boolean;
@@ -131,8 +131,8 @@ export function firstSentence(text: string): string {
   return /^.*?[.:!?](?= [A-Z]|$)/.exec(flat)?.[0] ?? flat;
 }
 
-/** What to show somebody who has chosen nothing: where most is cached, else the smallest grid that has a picture. */
-export function firstOf(collections: readonly Collection[], chunks: (id: string) => number): Collection | undefined {
+/** The collection to show before any is chosen: the one with most chunks cached, else the smallest grid with a picture. */
+export function initialCollection(collections: readonly Collection[], chunks: (id: string) => number): Collection | undefined {
   const empty = ({ styles: [first] }: Collection) => Number(!first?.relief && !first?.rescale);
   return [...collections].sort((a, b) => chunks(b.id) - chunks(a.id) || empty(a) - empty(b) || a.size - b.size)[0];
 }

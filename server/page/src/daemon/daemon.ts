@@ -5,7 +5,7 @@ export type Query = Record<string, string | number | undefined>;
 
 const UNAUTHORIZED = 401;
 
-/** Requests to the daemon that served this page. Every error is a Problem, save one's own abort. */
+/** Requests to the daemon that served this page. Every error is a Problem, except an abort by the caller. */
 export class Daemon {
   readonly #token: Token;
 
@@ -25,7 +25,7 @@ export class Daemon {
     return url.href.replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%2F", "/");
   }
 
-  /** Ask; the answer's status is none of an error. */
+  /** Send a request; an answer with an error status is thrown as a Problem. */
   async fetch(url: string, init: RequestInit = {}): Promise<Response> {
     const headers = new Headers(init.headers);
     if (this.#token.value) {
@@ -51,7 +51,7 @@ export class Daemon {
   async document<T>(path: string, query: Query = {}, init: RequestInit = {}): Promise<T> {
     const found = await this.json<T>(path, query, init);
     if (found === null) {
-      throw new Problem(204, "empty", "The daemon has nothing to say here");
+      throw new Problem(204, "empty", "The daemon sent an empty answer");
     }
     return found;
   }

@@ -13,8 +13,8 @@ export interface Plan {
   output_bytes: number;
 }
 
-/** A box of a collection, as a person has asked for it. */
-export interface Wish {
+/** A box of a collection, as the user requests it. */
+export interface RegionRequest {
   collection: Collection;
   box: Box;
   /** CRS84, or the collection's own. */
@@ -25,50 +25,50 @@ export interface Wish {
   halvings: number;
 }
 
-/** A region that can be loaded, with its plan: curl, Python, download and seed ask for the same pixels. */
+/** A region that can be loaded, with its plan: curl, Python, download and seed request the same pixels. */
 export interface Region {
-  wish: Wish;
+  request: RegionRequest;
   query: Query;
   plan: Plan;
   /** The output's edges in the grid's CRS, on edges of its cells. */
   bounds: Box;
 }
 
-/** Cells that a box has by default, at most: more are seldom meant, and refused beyond `max_output_pixels`. */
+/** Most cells that a box has by default: more are seldom wanted, and refused beyond `max_output_pixels`. */
 const MANY_CELLS = 4096 * 4096;
 
 /** Ask for the plan of a box; null where it lies outside the collection. */
-export async function planOf(daemon: Daemon, wish: Wish, signal: AbortSignal): Promise<Region | null> {
-  const { collection, halvings } = wish;
-  const outer = halvings > 0 ? onGrid(wish) : null;
+export async function planOf(daemon: Daemon, request: RegionRequest, signal: AbortSignal): Promise<Region | null> {
+  const { collection, halvings } = request;
+  const outer = halvings > 0 ? onGrid(request) : null;
   // On the edges of the coarser cells pixels are copied; a box between them would have them resampled.
   const bounds = outer && snapped(outer, collection, halvings);
   const query =
     bounds && collection.crs
-      ? { ...queryOf(wish, bounds, collection.crs), ...sizeOf(bounds, collection.resolution * 2 ** halvings) }
-      : queryOf(wish, wish.box, wish.crs);
+      ? { ...queryOf(request, bounds, collection.crs), ...sizeOf(bounds, collection.resolution * 2 ** halvings) }
+      : queryOf(request, request.box, request.crs);
   const plan = await daemon.json<Plan>(`collections/${collection.id}/plan`, query, { signal });
   if (!plan?.window) {
     return null;
   }
-  return { wish, query, plan, bounds: bounds ?? boundsOf(collection, plan.window) };
+  return { request, query, plan, bounds: bounds ?? boundsOf(collection, plan.window) };
 }
 
-/** How often cells have to be halved for a box to have no more than is meant by default. */
-export function halvingsFor(wish: Wish): number {
-  const [left, bottom, right, top] = onGrid(wish) ?? [0, 0, 0, 0];
-  const { resolution, levels } = wish.collection;
+/** How often the cells have to be doubled in width for a box to have no more of them than by default. */
+export function halvingsFor(request: RegionRequest): number {
+  const [left, bottom, right, top] = onGrid(request) ?? [0, 0, 0, 0];
+  const { resolution, levels } = request.collection;
   const cells = ((right - left) / resolution) * ((top - bottom) / resolution);
   return Math.min(levels - 1, Math.max(0, Math.ceil(Math.log2(cells / MANY_CELLS) / 2)));
 }
 
-/** True where the page can tell what a box is on the collection's grid. */
+/** True where the page knows the CRS, and so can project a box to the collection's grid. */
 export function isKnown(crs: string | null): crs is string {
   return crs !== null && getProjection(crs) !== null;
 }
 
 /** The box in the grid's CRS: what it covers of the grid. */
-function onGrid({ box, crs, collection }: Wish): Box | null {
+function onGrid({ box, crs, collection }: RegionRequest): Box | null {
   if (!isKnown(collection.crs)) {
     return null;
   }
@@ -88,7 +88,7 @@ function snapped([left, bottom, right, top]: Box, { origin: [x, y], resolution }
   ];
 }
 
-function queryOf({ bands, datetime }: Wish, box: Box, crs: string): Query {
+function queryOf({ bands, datetime }: RegionRequest, box: Box, crs: string): Query {
   return {
     bbox: box.join(","),
     "bbox-crs": crs === "CRS84" ? undefined : crs,
@@ -114,18 +114,18 @@ function boundsOf({ origin: [x, y], resolution }: Collection, window: NonNullabl
 }
 
 /** Address of the pixels, as a file of some format. */
-export function fileUrl(daemon: Daemon, { wish, query }: Region, suffix: string): string {
-  return daemon.url(`collections/${wish.collection.id}/coverage.${suffix}`, query);
+export function fileUrl(daemon: Daemon, { request, query }: Region, suffix: string): string {
+  return daemon.url(`collections/${request.collection.id}/coverage.${suffix}`, query);
 }
 
 /** A line for a shell that loads the region. */
 export function curlLine(daemon: Daemon, region: Region): string {
-  return `curl -o ${region.wish.collection.id}.tif "${fileUrl(daemon, region, "tif")}"`;
+  return `curl -o ${region.request.collection.id}.tif "${fileUrl(daemon, region, "tif")}"`;
 }
 
 /** Lines of Python that load the region. */
-export function pythonLines(daemon: Daemon, { wish, bounds }: Region): string {
-  const { collection, bands, datetime, halvings } = wish;
+export function pythonLines(daemon: Daemon, { request, bounds }: Region): string {
+  const { collection, bands, datetime, halvings } = request;
   const resolution = collection.resolution * 2 ** halvings;
   const options = [
     `bands=${JSON.stringify(bands).replaceAll('","', '", "')}`,

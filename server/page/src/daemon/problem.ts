@@ -1,6 +1,6 @@
-import { counted } from "./figures";
+import { counted } from "../format";
 
-/** An error in words: a problem document (RFC 9457) of the daemon, what kept us from reaching it, or a fault of ours. */
+/** An error to show: a problem document (RFC 9457) of the daemon, an unreachable daemon, or an error of the page. */
 export class Problem extends Error {
   readonly status: number;
   readonly kind: string;
@@ -16,7 +16,7 @@ export class Problem extends Error {
   }
 
   /** Detail and hint as sentences. */
-  get words(): string {
+  get text(): string {
     return [this.detail, this.hint].filter(Boolean).map(sentence).join(" ");
   }
 }
@@ -28,8 +28,8 @@ export function sentence(text: string): string {
 
 /** Read the problem of an answer whose status is an error. */
 export async function problemOf(response: Response): Promise<Problem> {
-  const said: unknown = await response.json().catch(() => null);
-  const members = typeof said === "object" && said !== null ? (said as Record<string, unknown>) : {};
+  const document: unknown = await response.json().catch(() => null);
+  const members = typeof document === "object" && document !== null ? (document as Record<string, unknown>) : {};
   const text = (name: string, otherwise: string) =>
     typeof members[name] === "string" ? members[name] : otherwise;
   const detail = text("detail", `The daemon answered ${response.status} ${response.statusText}`.trim());
@@ -37,7 +37,7 @@ export async function problemOf(response: Response): Promise<Problem> {
   return new Problem(response.status, text("kind", "unknown"), ofChunks(members) ?? detail, hint);
 }
 
-/** What is said of chunks that failed: how many, and why the first. The detail names it, for programs. */
+/** Summary of the chunks that failed: how many, and why the first. The detail names it, for programs. */
 function ofChunks({ failed, chunks }: Record<string, unknown>): string | null {
   const [first] = Array.isArray(chunks) ? (chunks as { detail?: string }[]) : [];
   return first?.detail ? `${counted(Number(failed), "chunk")} could not be fetched: ${first.detail}` : null;
@@ -48,14 +48,14 @@ export function asProblem(error: unknown): Problem {
   return error instanceof Problem ? error : new Problem(0, "page", String(error instanceof Error ? error.message : error));
 }
 
-/** Throw what a request, or the reading of its answer, has thrown; where the network failed, in words. */
+/** Rethrow the error of a request, or of reading its answer; a network failure as a Problem. */
 export function unreachable(error: unknown): never {
   throw error instanceof TypeError
     ? new Problem(0, "unreachable", "The daemon does not answer", "Is it still running?")
     : error;
 }
 
-/** True where somebody of ours ended the request. */
+/** True where the page itself ended the request. */
 export function isAbort(error: unknown): boolean {
   return error instanceof DOMException && error.name === "AbortError";
 }

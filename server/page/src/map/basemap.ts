@@ -26,7 +26,7 @@ const METRES_PER_DEGREE = 111_320;
 let outlines: Promise<Rings[]> | null = null;
 
 /** Land and graticule, for orientation: what lies below and around a collection. */
-export class Land {
+export class Basemap {
   readonly layer = new VectorLayer({ source: new VectorSource(), zIndex: 0, className: "land" });
   readonly lines = new VectorLayer({ source: new VectorSource(), zIndex: 2, className: "graticule" });
   #projection: MapProjection | null = null;

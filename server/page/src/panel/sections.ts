@@ -1,13 +1,13 @@
 import { type TemplateResult, html, nothing } from "lit-html";
 
-import type { Style } from "./collection";
-import { counted } from "./figures";
+import type { Style } from "../daemon/collection";
+import type { Problem } from "../daemon/problem";
+import { counted } from "../format";
+import { palette } from "../map/palette";
+import type { Tiles } from "../map/tiles";
+import type { Page } from "../page";
 import { gauges, summary } from "./gauges";
 import { layers } from "./layers";
-import type { Page } from "./page";
-import { palette } from "./palette";
-import type { Problem } from "./problem";
-import type { Tiles } from "./tiles";
 
 const DISMISSED = "icehouse-introduced";
 
@@ -22,7 +22,7 @@ export function tools({ theme, status }: Page): TemplateResult {
   `;
 }
 
-/** What stands above everything: what this is, a lost connection, a token to be typed. */
+/** Notices above everything: the introduction, a lost connection, a request for a token. */
 export function notices(page: Page): TemplateResult {
   return html`
     <div role="alert">
@@ -33,7 +33,7 @@ export function notices(page: Page): TemplateResult {
     ${page.token.wanted ? tokenField(page) : nothing}
     ${page.problem && page.problem.status !== 401 && page.connected
       ? html`<p class="notice problem" role="alert">
-          ${page.problem.words}
+          ${page.problem.text}
           <button @click=${() => page.load()}>Try again</button>
         </p>`
       : nothing}
@@ -77,7 +77,7 @@ function tokenField(page: Page): TemplateResult {
   </form>`;
 }
 
-/** The panel beside the map. */
+/** The panel next to the map. */
 export function panel(page: Page): TemplateResult {
   const { collections, status, address, scene } = page;
   const { shown, legend, inventory, drawnLevel: drawn, region } = scene;
@@ -94,9 +94,9 @@ export function panel(page: Page): TemplateResult {
             <h2 id="layers-title">Layers</h2>
             <div class="row">
               <button @click=${() => scene.overview()}>Whole collection</button>
-              <button @click=${() => page.goHome()}>What is kept here</button>
+              <button @click=${() => page.showCached()}>What is kept here</button>
             </div>
-            <div aria-live="polite">${scene.nowhere ? html`<p class="hint">${scene.nowhere}</p>` : nothing}</div>
+            <div aria-live="polite">${scene.nothingCached ? html`<p class="hint">${scene.nothingCached}</p>` : nothing}</div>
             ${layers({ ...shown, view: address.view, drawn, legend, inventory, colours }, (change) => page.go(change))}
           </section>
           <section aria-labelledby="region-title">
@@ -111,7 +111,7 @@ export function panel(page: Page): TemplateResult {
   `;
 }
 
-/** What lies over the map: how loading goes, and the values at a point. */
+/** What lies over the map: the progress of loading, and the values at a point. */
 export function overlay({ scene }: Page): TemplateResult {
   const { chart, shown, tiles, point } = scene;
   const { loading, notShown, problems } = tiles.report(chart.extent, chart.tileZoom);
@@ -139,7 +139,7 @@ export function overlay({ scene }: Page): TemplateResult {
   `;
 }
 
-/** Nothing says which values get the first and the last colour: better words than an empty map. */
+/** The style has no range of values: a hint is better than an empty map. */
 function undrawn({ bands }: Style): TemplateResult {
   const give = () => document.querySelector<HTMLInputElement>(".range input")?.focus();
   return html`<div class="chip" role="status">
@@ -148,9 +148,9 @@ function undrawn({ bands }: Style): TemplateResult {
   </div>`;
 }
 
-function failed({ words }: Problem, count: number, tiles: Tiles): TemplateResult {
+function failed({ text }: Problem, count: number, tiles: Tiles): TemplateResult {
   return html`<div class="chip problem">
-    <p><strong>${counted(count, "tile")} failed.</strong> <span role="alert">${words}</span></p>
+    <p><strong>${counted(count, "tile")} failed.</strong> <span role="alert">${text}</span></p>
     <button @click=${() => tiles.retry()}>Try again</button>
   </div>`;
 }

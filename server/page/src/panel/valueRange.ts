@@ -1,13 +1,13 @@
 import { type TemplateResult, html, nothing } from "lit-html";
 import { keyed } from "lit-html/directives/keyed.js";
 
-import type { Interval, Style } from "./collection";
-import { intervalOf } from "./view";
+import type { Interval, Style } from "../daemon/collection";
+import { intervalOf } from "../view";
 
 /**
- * Fields for the values that are shown: open where nothing else says them.
+ * Fields for the values that are shown: open where the style has none.
  *
- * @param rescale what the person has chosen so far; empty: nothing.
+ * @param rescale what the user has chosen so far; empty: nothing.
  * @param choose called with what is chosen now; empty: as the style has it.
  */
 export function range(style: Style, rescale: string, choose: (rescale: string) => void): TemplateResult {
@@ -15,8 +15,8 @@ export function range(style: Style, rescale: string, choose: (rescale: string) =
   const missing = style.rescale === null && rescale === "";
   const give = (event: SubmitEvent) => {
     event.preventDefault();
-    const said = new FormData(event.target as HTMLFormElement);
-    choose(`${said.get("low")},${said.get("high")}`);
+    const typed = new FormData(event.target as HTMLFormElement);
+    choose(`${typed.get("low")},${typed.get("high")}`);
   };
   const reset = html`<button type="button" @click=${() => choose("")}>
     ${style.rescale ? "As the style has them" : "Forget them"}
@@ -46,7 +46,7 @@ function field(name: string, title: string, value: number | undefined): Template
 function hint({ bands }: Style, missing: boolean): TemplateResult | typeof nothing {
   if (missing) {
     return html`<p class="hint">
-      Nothing says which values of ${bands.join(", ")} to show. A click on the map tells what there is.
+      Nothing says which values of ${bands.join(", ")} to show. A click on the map shows the values.
     </p>`;
   }
   return bands.length > 1 ? html`<p class="hint">For all ${bands.length} bands.</p>` : nothing;
@@ -54,13 +54,13 @@ function hint({ bands }: Style, missing: boolean): TemplateResult | typeof nothi
 
 function check(event: Event): void {
   const [low, high] = (event.target as HTMLButtonElement).form!.querySelectorAll("input");
-  demandAbove(low!, high!, "It has to be above the lowest value");
+  requireAbove(low!, high!, "It has to be above the lowest value");
 }
 
-/** Ask for a number above that of another field, before a form is sent: the browser says it beside the field. */
-export function demandAbove(low: HTMLInputElement, high: HTMLInputElement, words: string): void {
+/** Ask for a number above that of another field, before a form is sent: the browser shows it next to the field. */
+export function requireAbove(low: HTMLInputElement, high: HTMLInputElement, message: string): void {
   const turned = low.value !== "" && high.value !== "" && Number(low.value) >= Number(high.value);
-  high.setCustomValidity(turned ? words : "");
+  high.setCustomValidity(turned ? message : "");
 }
 
 /** The range that all bands have. */

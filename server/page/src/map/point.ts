@@ -6,11 +6,11 @@ import VectorSource from "ol/source/Vector";
 import { Circle, Stroke, Style } from "ol/style";
 import { type TemplateResult, html, nothing } from "lit-html";
 
-import type { Collection } from "./collection";
-import type { Daemon } from "./daemon";
-import { degrees, stepName, value } from "./figures";
+import type { Collection } from "../daemon/collection";
+import type { Daemon } from "../daemon/daemon";
+import { asProblem, isAbort, type Problem } from "../daemon/problem";
+import { degrees, stepName, value } from "../format";
 import type { Palette } from "./palette";
-import { asProblem, isAbort, type Problem } from "./problem";
 import type { MapProjection } from "./projection";
 
 type Value = number | null;
@@ -108,14 +108,14 @@ export class Point {
     const own = this.#at.map((part) => part.toFixed(digits)).join(", ");
     return html`<section class="card" aria-label="Values at a point">
       <button class="icon close" aria-label="Close the values" @click=${() => this.close()}>×</button>
-      <div role="status">${this.#said()}</div>
+      <div role="status">${this.#content()}</div>
       ${this.#datetime ? html`<p class="where">Time step ${stepName(this.#datetime)}</p>` : nothing}
       <p class="where">${degrees(...this.#lonlat)}</p>
       ${this.#projection.metres ? html`<p class="where">${this.#projection.code} <span>${own}</span></p>` : nothing}
     </section>`;
   }
 
-  #said(): TemplateResult {
+  #content(): TemplateResult {
     const answer = this.#answer;
     switch (answer.kind) {
       case "asking":
@@ -123,7 +123,7 @@ export class Point {
       case "outside":
         return html`<p>Outside the collection.</p>`;
       case "failed":
-        return html`<p class="problem">${answer.problem.words}</p>`;
+        return html`<p class="problem">${answer.problem.text}</p>`;
       case "values":
         return html`<dl>
           ${answer.values.map(([band, found]) => html`<div>${this.#row(band, found)}</div>`)}

@@ -30,7 +30,7 @@ export function cell(size: number, metres: boolean): string {
   return metres ? `${precise.format(size)} m` : `${Number(size.toPrecision(4))}°`;
 }
 
-/** Degrees north and east in words, to a metre: 65.25000° N, 150.50000° E. */
+/** Degrees north and east as text, to a metre: 65.25000° N, 150.50000° E. */
 export function degrees(lon: number, lat: number): string {
   const part = (angle: number, names: [string, string]) =>
     `${Math.abs(angle).toFixed(5)}° ${angle < 0 ? names[1] : names[0]}`;

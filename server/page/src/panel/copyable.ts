@@ -8,7 +8,7 @@ export function copyable(title: string, text: string): TemplateResult {
       await navigator.clipboard.writeText(text);
       button.textContent = "Copied";
     } catch {
-      // Browsers give the clipboard to pages of this machine and of https alone, where a person lets them.
+      // Browsers give the clipboard to pages of this machine and of https alone, where the user lets them.
       getSelection()?.selectAllChildren(button.closest(".copyable")!.querySelector("pre")!);
       button.textContent = "Selected";
     }

@@ -1,6 +1,6 @@
 import TileGrid from "ol/tilegrid/TileGrid";
 
-import type { Daemon } from "./daemon";
+import type { Daemon } from "../daemon/daemon";
 import type { MapProjection } from "./projection";
 
 /** The picture that is shown: which tiles. */
@@ -10,7 +10,7 @@ export interface Picture {
   style: string;
   rescale: string;
   datetime: string;
-  /** False where nothing says which values are shown: its tiles would be refused. */
+  /** False where neither style nor user gives a range of values: its tiles would be refused. */
   drawable: boolean;
   grid: TileGrid;
   /** First zoom at which tiles have the daemon fetch what is absent. */
@@ -33,14 +33,14 @@ interface TileMatrixSet {
   }[];
 }
 
-/** Ask for what has to be known before a tile can be asked for. */
+/** Load what has to be known before tiles can be requested. */
 export async function loadPicture(
   daemon: Daemon,
-  wish: Pick<Picture, "collection" | "projection" | "style" | "rescale" | "datetime" | "drawable">,
+  request: Pick<Picture, "collection" | "projection" | "style" | "rescale" | "datetime" | "drawable">,
 ): Promise<Picture> {
-  const { collection, projection, style, datetime, drawable } = wish;
+  const { collection, projection, style, datetime, drawable } = request;
   // Zooms are those of any range.
-  const rescale = drawable ? wish.rescale : "0,1";
+  const rescale = drawable ? request.rescale : "0,1";
   const [{ minzoom, maxzoom }, { tileMatrices }] = await Promise.all([
     daemon.document<TileJson>(`collections/${collection}/${projection.tms}/tilejson.json`, {
       style,
@@ -49,7 +49,7 @@ export async function loadPicture(
     }),
     daemon.document<TileMatrixSet>(`tileMatrixSets/${projection.tms}`),
   ]);
-  return { ...wish, grid: gridOf(tileMatrices, maxzoom), fetchZoom: minzoom };
+  return { ...request, grid: gridOf(tileMatrices, maxzoom), fetchZoom: minzoom };
 }
 
 /** OpenLayers' grid of the matrices (OGC) up to a zoom; beyond it the last one's tiles are drawn larger. */

@@ -1,14 +1,14 @@
 import { type TemplateResult, html, nothing } from "lit-html";
 
-import { type Collection, firstSentence } from "./collection";
-import { counted } from "./figures";
-import type { Status } from "./status";
-import { formatView, viewOf } from "./view";
+import { type Collection, firstSentence } from "../daemon/collection";
+import type { Status } from "../daemon/status";
+import { counted } from "../format";
+import { formatView, viewOf } from "../view";
 
-/** So many need a field to search them. */
+/** Above this number of collections there is a search field. */
 const MANY = 6;
 
-/** The list of collections, and what the chosen one is. */
+/** The list of collections, and the description of the chosen one. */
 export class Catalogue {
   readonly #changed: () => void;
   #sought = "";
@@ -27,7 +27,7 @@ export class Catalogue {
       <ul class="collections">
         ${found.map((one) => this.#entry(one, one.id === chosen?.id, status))}
       </ul>
-      ${found.length ? nothing : html`<p>No collection is called so.</p>`} ${chosen ? about(chosen) : nothing}
+      ${found.length ? nothing : html`<p>No collection has that name.</p>`} ${chosen ? about(chosen) : nothing}
     `;
   }
 
@@ -54,9 +54,9 @@ export class Catalogue {
 
 function about({ title, description, attribution, license: named, links }: Collection): TemplateResult {
   const license = named === "other" ? "" : named;
-  const said = firstSentence(description);
+  const summary = firstSentence(description);
   return html`<div class="about">
-    ${said === title ? nothing : html`<p>${said}</p>`}
+    ${summary === title ? nothing : html`<p>${summary}</p>`}
     <p class="hint">
       ${license ? attribution.replace(/\.?$/, attribution && ". ") : attribution}${license ? `Licence: ${license}.` : ""}
       ${links.map(({ title, href }, index) => html`${index ? " · " : " "}<a href=${href} rel="external noreferrer">${title}</a>`)}

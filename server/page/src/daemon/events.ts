@@ -20,15 +20,15 @@ const LONGEST_PAUSE = 5000;
 /** The daemon sends a comment at least this often, with time to spare (milliseconds). */
 const SILENCE = 45_000;
 /** Streams of all windows together: a browser has six connections to a host, and tiles need some. */
-const PLACES = 4;
+const STREAM_SLOTS = 4;
 
 /**
- * Tell of a document until the signal: by its stream of events, opened again whenever it breaks off.
+ * Follow a document until the signal: by its stream of events, opened again whenever it breaks off.
  *
- * Where other windows have the places for streams, the document is asked for now and then. A hidden page asks for
+ * Where other windows have taken the slots for streams, the document is requested now and then. A hidden page asks for
  * nothing.
  *
- * @param url of the document, which is told as an event of its name; its stream is at /events below it.
+ * @param url of the document, which is reported as an event of its name; its stream is at /events below it.
  */
 export async function listen(daemon: Daemon, url: string, listener: Listener, signal: AbortSignal): Promise<void> {
   const [, name = ""] = /([^/?]+)(\?|$)/.exec(url) ?? [];
@@ -60,7 +60,7 @@ export async function listen(daemon: Daemon, url: string, listener: Listener, si
     await visible(signal);
     let answers = false;
     try {
-      if (!(await inPlace(stream))) {
+      if (!(await inSlot(stream))) {
         await ask();
         answers = true;
       }
@@ -78,8 +78,8 @@ export async function listen(daemon: Daemon, url: string, listener: Listener, si
   }
 }
 
-/** Stream in one of the places that all windows share; false where none is free. */
-async function inPlace(stream: () => Promise<void>): Promise<boolean> {
+/** Stream in one of the slots that all windows share; false where none is free. */
+async function inSlot(stream: () => Promise<void>): Promise<boolean> {
   // Browsers have locks on pages of this machine and of https alone.
   if (!navigator.locks) {
     await stream();
@@ -91,8 +91,8 @@ async function inPlace(stream: () => Promise<void>): Promise<boolean> {
     }
     return lock !== null;
   };
-  for (let place = 0; place < PLACES; place += 1) {
-    if (await navigator.locks.request(`icehouse stream ${place}`, { ifAvailable: true }, use)) {
+  for (let slot = 0; slot < STREAM_SLOTS; slot += 1) {
+    if (await navigator.locks.request(`icehouse stream ${slot}`, { ifAvailable: true }, use)) {
       return true;
     }
   }

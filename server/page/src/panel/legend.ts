@@ -1,8 +1,8 @@
 import { type TemplateResult, html, nothing, svg } from "lit-html";
 
-import type { Daemon, Query } from "./daemon";
-import { asProblem, type Problem } from "./problem";
-import { value } from "./figures";
+import type { Daemon, Query } from "../daemon/daemon";
+import { asProblem, type Problem } from "../daemon/problem";
+import { value } from "../format";
 
 interface Document {
   style: string;
@@ -56,7 +56,7 @@ export class Legend {
 
   template(): TemplateResult | typeof nothing {
     if (this.#problem) {
-      return html`<p class="problem">${this.#problem.words}</p>`;
+      return html`<p class="problem">${this.#problem.text}</p>`;
     }
     const document = this.#document;
     if (!document) {
@@ -68,7 +68,7 @@ export class Legend {
   }
 }
 
-/** A bar of colours with its ends in figures; for a relief, light and shade in words. */
+/** A bar of colours with its ends in figures; for a relief, a sentence about light and shade. */
 function ramp({ kind, stops, units }: Document): TemplateResult {
   const first = stops[0];
   const last = stops.at(-1);

@@ -9,7 +9,7 @@ export type State = "present" | "void" | "in flight" | "failed";
 
 export const STATES: readonly { state: State; title: string; meaning: string }[] = [
   { state: "present", title: "Present", meaning: "fetched and kept on this machine" },
-  { state: "void", title: "Void", meaning: "the source has said: nothing here" },
+  { state: "void", title: "Void", meaning: "the source has nothing here" },
   { state: "in flight", title: "In flight", meaning: "being fetched now" },
   { state: "failed", title: "Failed", meaning: "could not be fetched" },
 ];
@@ -22,7 +22,7 @@ const SMALL = 14;
 const patterns = new Map<string, CanvasPattern | string>();
 
 /**
- * Draw a square by its state: colour and pattern say the same, so that either will do.
+ * Draw a square by its state: colour and pattern mean the same, so that either is enough.
  *
  * @param phase 0 to 15: moves the stripes of chunks in flight.
  */

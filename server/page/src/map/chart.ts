@@ -9,7 +9,7 @@ import { fromLonLat, getPointResolution, toLonLat, transformExtent } from "ol/pr
 import type TileGrid from "ol/tilegrid/TileGrid";
 import OlView from "ol/View";
 
-import type { Collection } from "./collection";
+import type { Collection } from "../daemon/collection";
 import { type MapProjection, olProjection } from "./projection";
 
 /** Zooms beyond the tiles' own, in which pixels are drawn large. */
@@ -54,8 +54,8 @@ export class Chart {
       interactions: interactions({ altShiftDragRotate: false, pinchRotate: false, doubleClickZoom: false }),
     });
     this.map.on("moveend", () => this.#projection && moved());
-    this.map.on("loadstart", () => this.#say(true));
-    this.map.on("rendercomplete", () => this.#say(false));
+    this.map.on("loadstart", () => this.#setBusy(true));
+    this.map.on("rendercomplete", () => this.#setBusy(false));
     const ask = (at: Coordinate) => clicked(wrapX([...at], this.map.getView().getProjection()));
     this.map.on("singleclick", ({ coordinate }) => ask(coordinate));
     target.addEventListener("keydown", ({ key }) => {
@@ -100,14 +100,14 @@ export class Chart {
   fit(extent: Extent, largest?: number): void {
     const view = this.map.getView();
     const world = view.getProjection();
-    // The world goes on at its sides: cut off a little there it is larger than with a second one beside it.
+    // The world goes on at its sides: cut off a little there it is larger than with a second one next to it.
     const nearest = world.canWrapX() && getWidth(extent) > 0.99 * getWidth(world.getExtent());
     const padding = [24, 24, 24, 24];
     view.fit(extent, { padding, nearest, ...(largest === undefined ? {} : { maxZoom: largest }) });
   }
 
   zoomTo(z: number): void {
-    this.map.getView().animate({ zoom: z, duration: this.#still ? 0 : 400 });
+    this.map.getView().animate({ zoom: z, duration: this.#reducedMotion ? 0 : 400 });
   }
 
   get projection(): MapProjection | null {
@@ -181,25 +181,25 @@ export class Chart {
     return transformExtent(box, "EPSG:4326", olProjection(projection), 8);
   }
 
-  /** Tell whoever listens that the map is busy until some work has given it a picture, and that is drawn. */
+  /** Mark the map as busy (`aria-busy`) until some work has given it a picture, and that is drawn. */
   async expect<T>(work: Promise<T>): Promise<T> {
     this.#expected++;
-    this.#say(true);
+    this.#setBusy(true);
     return work.finally(() => {
       this.#expected--;
       if (this.#projection) {
         this.map.render();
       } else {
-        this.#say(false);
+        this.#setBusy(false);
       }
     });
   }
 
-  #say(busy: boolean): void {
+  #setBusy(busy: boolean): void {
     this.map.getTargetElement()?.setAttribute("aria-busy", String(busy || this.#expected > 0));
   }
 
-  get #still(): boolean {
+  get #reducedMotion(): boolean {
     return matchMedia("(prefers-reduced-motion: reduce)").matches;
   }
 }

@@ -23,7 +23,7 @@ const MOST = 1_000_000;
 
 const MIDNIGHT = "T00:00:00Z";
 
-/** The steps that a time dimension tells of. */
+/** The steps that a time dimension describes. */
 export function stepsOf(dimension: TimeDimension | undefined): Steps {
   const [first, end] = dimension?.extent ?? [];
   const period = PERIOD.exec(dimension?.step ?? "");
@@ -61,7 +61,7 @@ export function written(moment: Date): string {
   return moment.toISOString().replace(".000Z", "Z");
 }
 
-/** The moment so many periods after another, by the calendar. */
+/** The moment a number of periods after another, by the calendar. */
 function after(first: Date, period: readonly (string | undefined)[], times: number): Date {
   const [years = 0, months = 0, days = 0, hours = 0, minutes = 0, seconds = 0] = period.map((part) => Number(part ?? 0));
   const moved = new Date(first);
