@@ -4,7 +4,6 @@ The root group holds one array a band, (y, x) or (time, y, x), in chunks of 3600
 the title and the ids of the patches that were loaded. Icechunk 2 reads the format of Icechunk 1.
 """
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -21,6 +20,7 @@ import zarr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.errors import IcehouseError, RepositoryForeignError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import Pixels
@@ -89,15 +89,14 @@ class SmartGeocube:
         Raises:
             RepositoryForeignError: the folder holds no cube of smart-geocubes, or one that can't be read.
         """
-        loop = asyncio.get_running_loop()
         try:
-            session, group = await loop.run_in_executor(pool, _group, folder)
+            session, group = await run_in(pool, _group, folder)
             names = [name for name, array in group.arrays() if array.ndim in {2, 3}]
             present = {
                 name: frozenset([tuple(place) async for place in session.chunk_coordinates(f"/{name}")])
                 for name in names
             }
-            return await loop.run_in_executor(pool, cls._described, group, present, folder)
+            return await run_in(pool, cls._described, group, present, folder)
         except IcehouseError:
             raise
         except BaseException as error:

@@ -4,7 +4,6 @@ Only what is sure to be what the source would give is taken: chunks under loaded
 in one item alone, and hold a value in every pixel. Everything else is left to be fetched, and counted.
 """
 
-import asyncio
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import DiskFullError
 from icehouse_server.core.grid import ChunkKey, Window
@@ -147,13 +147,12 @@ class _Run:
 
     async def run(self, store: Store | None, told: ProgressCallback, disk_floor: int) -> Takeover:
         """Look at every chunk, and commit those that are taken group by group."""
-        loop = asyncio.get_running_loop()
         cells = self._cells()
         group: list[FilledChunk] = []
         for done, cell in enumerate(cells):
             told(done, len(cells))
             for name, window in product(self.report.bands, self._windows(cell)):
-                found = await loop.run_in_executor(self._pool, self._look, name, cell, window)
+                found = await run_in(self._pool, self._look, name, cell, window)
                 if isinstance(found, SkipReason):
                     self.report.bands[name].left[found] += 1
                     continue
@@ -171,7 +170,7 @@ class _Run:
     async def _commit(self, store: Store, group: list[FilledChunk], disk_floor: int) -> None:
         """Commit a group and empty it. Nothing is evicted to make room: it would be what was just taken."""
         size, room = _size(group), store.room
-        free = (await asyncio.to_thread(shutil.disk_usage, store.folder)).free
+        free = (await run_in(self._pool, shutil.disk_usage, store.folder)).free
         if free - size < disk_floor or (room.limit is not None and room.bytes + size > room.limit):
             raise DiskFullError(
                 f"there is no room for more: the disk has {free} bytes free (disk_floor is {disk_floor}), "

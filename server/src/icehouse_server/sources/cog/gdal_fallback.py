@@ -16,6 +16,7 @@ from async_tiff import ImageFileDirectory
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.errors import SourceError, SourceTimeoutError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import Mask, Pixels
@@ -150,7 +151,7 @@ async def _with_dataset[T](
     patience = 2 * (reader.hosts.connect_timeout + reader.hosts.read_timeout)
     file = _Pieces(reader, loop, [(0, memoryview(header.prefix)), *pieces], header.size, patience)
     try:
-        return await loop.run_in_executor(pool, _open, file, work, level)
+        return await run_in(pool, _open, file, work, level)
     except (RasterioError, OSError, ValueError) as error:
         if reader.failure is not None:
             raise reader.failure from error

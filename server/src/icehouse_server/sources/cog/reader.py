@@ -14,6 +14,7 @@ from odc.geo.geobox import GeoBox
 from pyproj.exceptions import CRSError
 
 from icehouse_server.aio.gather import gather_or_cancel
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.sources.cog.checks import (
@@ -121,8 +122,7 @@ class Cog:
             values, valid = await read_with_gdal(
                 self.reader, data, local, self.expected, self.pool, has_mask=mask is not None, level=level
             )
-        loop = asyncio.get_running_loop()
-        return values, await loop.run_in_executor(self.pool, self._judge, values, valid)
+        return values, await run_in(self.pool, self._judge, values, valid)
 
     async def _native(
         self, data: ImageFileDirectory, mask: ImageFileDirectory | None, local: Window

@@ -1,6 +1,5 @@
 """The source for images and collections of Google Earth Engine."""
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ import structlog
 
 from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.aio.task_set import TaskSet
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import SourceRefusedError
 from icehouse_server.core.grid import Window
@@ -101,10 +101,9 @@ class EarthEngineSource:
         read = await gather_or_cancel(
             self._canvas(request, Layout.of(part, self.bands), area) for part in parts
         )
-        loop = asyncio.get_running_loop()
         found: dict[str, BandBlock] = {}
         for part, canvas in zip(parts, read, strict=True):
-            blocks = await loop.run_in_executor(self.context.pool, self._finished, request, part, canvas)
+            blocks = await run_in(self.context.pool, self._finished, request, part, canvas)
             found.update(blocks)
         asset = self.table.asset
         origin = Provenance(item=asset, href=f"earthengine:{asset}", version="")

@@ -1,6 +1,5 @@
 """What lies in a folder, and where: listed again every few seconds, headers read once for each content."""
 
-import asyncio
 import itertools
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.aio.single_flight import SingleFlight
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.errors import SourceError
 from icehouse_server.core.footprint import transformer
 from icehouse_server.core.grid import Grid
@@ -105,13 +105,13 @@ class FolderIndex:
         await self._flights.close()
 
     async def _list(self) -> Listing:
-        loop, pool, when = asyncio.get_running_loop(), self.context.pool, time.monotonic()
-        entries = await loop.run_in_executor(pool, list_folder, self.root, self.table.pattern)
+        pool, when = self.context.pool, time.monotonic()
+        entries = await run_in(pool, list_folder, self.root, self.table.pattern)
         new = (entry for entry in entries if entry not in self._known)
 
         async def learn(batch: Sequence[FolderEntry]) -> None:
             # Kept at once: whoever asks after a deadline goes on from here.
-            self._known.update(await loop.run_in_executor(pool, self._read_all, batch))
+            self._known.update(await run_in(pool, self._read_all, batch))
 
         await gather_or_cancel(learn(batch) for batch in itertools.batched(new, _BATCH))
         self._known = {entry: self._known[entry] for entry in entries}

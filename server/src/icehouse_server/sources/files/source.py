@@ -1,6 +1,5 @@
 """The source for a folder of local GeoTIFFs, of any CRS and resolution."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.aio.task_set import TaskSet
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import SourceError
 from icehouse_server.core.grid import Grid, Window
@@ -71,7 +71,6 @@ class FilesSource:
 
     async def _block(self, request: BlockRequest) -> Block:
         files = await self.folder.files(request.geobox, request.step, request.not_before)
-        loop = asyncio.get_running_loop()
         bands = [(band, self.indexes[band.name]) for band in request.bands]
         shape = (request.window.height, request.window.width)
         found: Layers = {
@@ -80,7 +79,7 @@ class FilesSource:
         }
 
         async def fill(tile: Window) -> set[FolderEntry]:
-            return await loop.run_in_executor(
+            return await run_in(
                 self.context.pool,
                 self._fill,
                 tile,

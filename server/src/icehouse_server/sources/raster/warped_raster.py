@@ -9,6 +9,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from icehouse_server.aio.byte_semaphore import ByteSemaphore
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import SourceRefusedError
 from icehouse_server.core.grid import Grid, Window
@@ -80,7 +81,7 @@ class WarpedRaster:
         else:
             geobox = self._on_grid(self.asset.geobox)
             file = scaled([(int(geobox.shape[0]), int(geobox.shape[1]))], geobox, self.grid)
-        parts = await self._in_pool(lambda: self._parts(file, window))
+        parts = await run_in(self.pool, self._parts, file, window)
         targets = (_target(part) for part in parts)
         return [inside for target in targets if (inside := target.intersection(window)) is not None]
 
@@ -93,7 +94,7 @@ class WarpedRaster:
         shape = (window.height, window.width)
         values, valid = np.full(shape, self.band.fill, dtype=self.band.dtype), np.zeros(shape, dtype=np.bool_)
         cog, file = await self._opened()
-        parts = await self._in_pool(lambda: self._parts(file, window))
+        parts = await run_in(self.pool, self._parts, file, window)
         for group in _groups(parts, self._bytes_per_pixel):
             await self._fill(cog, file, group, window, values, valid)
         return values, valid
@@ -126,7 +127,7 @@ class WarpedRaster:
                 for part in group:
                     self._put(part, under, file, (own, known), window, (values, valid))
 
-            await self._in_pool(work)
+            await run_in(self.pool, work)
 
     def _put(
         self,
@@ -183,9 +184,6 @@ class WarpedRaster:
         """Return a geobox with the grid's own CRS where it has the same one in other words."""
         same = same_crs(str(self.grid.crs), str(geobox.crs))
         return GeoBox(geobox.shape, geobox.affine, self.grid.crs) if same else geobox
-
-    async def _in_pool[T](self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
 
 def _target(part: WarpTile) -> Window:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.errors import SourceError, SourceTimeoutError, SourceUnavailableError
 from icehouse_server.core.time import TimeStep
 from icehouse_server.sources.context import SourceContext
@@ -71,13 +72,10 @@ class StacApi:
         The deadline frees the caller; the thread itself ends by the time limits of its transport.
         """
         budget = self._budget
-        loop = asyncio.get_running_loop()
         context = contextvars.copy_context()  # whose fetch it is, for the log and the counters
         try:
             async with asyncio.timeout(budget):
-                return await loop.run_in_executor(
-                    self._threads, context.run, lambda: ask(self._of_this_thread())
-                )
+                return await run_in(self._threads, context.run, lambda: ask(self._of_this_thread()))
         except TimeoutError as error:
             raise SourceTimeoutError(
                 f"the API did not answer within {budget:.0f} s", href=public(url)

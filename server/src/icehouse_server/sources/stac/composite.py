@@ -1,8 +1,7 @@
 """Many items, each on a grid of its own, become one block of the collection's grid by a rule."""
 
-import asyncio
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import batched
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from icehouse_server.aio.byte_semaphore import ByteSemaphore
 from icehouse_server.aio.gather import gather_or_cancel
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import SourceError
 from icehouse_server.core.grid import Grid, Window
@@ -185,10 +185,7 @@ class _Reading:
         else:
             for wave in batched(areas, _WAVE):
                 await self._add(wave, part, band, masks, reduce)
-        return await self._in_pool(reduce.result)
-
-    async def _in_pool[T](self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.composite.files.context.pool, work)
+        return await run_in(self.composite.files.context.pool, reduce.result)
 
     async def _in_order(
         self,
@@ -232,7 +229,10 @@ class _Reading:
         """Read some layers at once and add them in their order; return what is valid of each."""
         found = await gather_or_cancel(self._masked(number, part, band, masks) for number in wave)
         layers = [(number, layer) for number, layer in zip(wave, found, strict=True) if layer is not None]
-        counts = await self._in_pool(lambda: [number for number, layer in layers if reduce.add(*layer)])
+        counts = await run_in(
+            self.composite.files.context.pool,
+            lambda: [number for number, layer in layers if reduce.add(*layer)],
+        )
         self.used.update((number, band.name) for number in counts)
         return [None if layer is None else layer[1] for layer in found]
 

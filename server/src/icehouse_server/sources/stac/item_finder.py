@@ -1,6 +1,5 @@
 """Which items lie under a window: by arithmetic or by search, remembered beside the repositories."""
 
-import asyncio
 import json
 import math
 import time
@@ -12,6 +11,7 @@ from odc.geo.geobox import GeoBox
 
 from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.aio.single_flight import SingleFlight
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.errors import SourceUnavailableError
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.time import TimeStep
@@ -229,7 +229,7 @@ class Finder:
             items = parse(body)
             return items, _seconds_left(items)
 
-        return await asyncio.get_running_loop().run_in_executor(self.context.pool, work)
+        return await run_in(self.context.pool, work)
 
     def _max_age(self, body: str | None, step: TimeStep | None) -> float:
         """Return for how many seconds an answer is believed."""

@@ -1,12 +1,12 @@
 """The source for STAC APIs whose items are GeoTIFFs: on the collection's own grid, or warped to it."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.aio.task_set import TaskSet
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import (
     SourceCorruptError,
@@ -165,11 +165,10 @@ class _BandReader:
         await gather_or_cancel(self._cog(n) for n, asset in enumerate(self.assets) if self._must_open(asset))
         extents = [self._extent(n) for n in range(len(self.assets))]
         pieces: dict[int, list[ItemPixels]] = defaultdict(list)
-        loop = asyncio.get_running_loop()
         pool = self.source.context.pool
         while True:
             window = self.request.window
-            merged = await loop.run_in_executor(pool, merge, window, self.band, extents, pieces)
+            merged = await run_in(pool, merge, window, self.band, extents, pieces)
             if not merged.needed:
                 return merged.block
             read = await gather_or_cancel(self._piece(n, part) for n, part in merged.needed.items())
