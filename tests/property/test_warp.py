@@ -14,9 +14,11 @@ from rasterio.enums import Resampling
 from shapely.geometry import MultiPolygon, Polygon, box
 
 from icehouse_server.core import footprint as core_footprint
+from icehouse_server.core import target_nodes
 from icehouse_server.core.collection import RESAMPLINGS, BandSpec
-from icehouse_server.core.footprint import footprint, transformer
+from icehouse_server.core.footprint import footprint
 from icehouse_server.core.grid import Grid
+from icehouse_server.core.transformers import transformer
 from icehouse_server.output import clip, copy_piece, inside, warp, warp_piece
 
 ROWS, COLS = 300, 340
@@ -217,7 +219,7 @@ def test_a_target_of_several_pieces_strays_by_a_quarter_of_a_pixel_at_most(
 @pytest.mark.parametrize("scale", [2.0, 3.3, 7.0])
 @pytest.mark.parametrize("method", ["bilinear", "cubic", "lanczos"])
 def test_pieces_show_no_seams_where_kernels_are_widened(monkeypatch, method, scale):
-    monkeypatch.setattr(core_footprint, "NODE_STEP", 4)
+    monkeypatch.setattr(target_nodes, "NODE_STEP", 4)
     monkeypatch.setattr(core_footprint, "WARP_TILE", 32)
     grid = Grid(geobox=GRIDS["utm"], chunk=64)
     band = band_of("float32", float("nan"))

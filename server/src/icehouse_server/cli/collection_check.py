@@ -157,7 +157,7 @@ def _middle(spec: CollectionSpec) -> tuple[float, float]:
         _chunk_at(spec, place)
     except BadParameterError:
         rows, cols = spec.grid.shape
-        x, y = spec.grid.geobox.affine * (cols / 2, rows / 2)
+        x, y = spec.grid.geobox.affine @ (cols / 2, rows / 2)
         lonlat = Transformer.from_crs(str(spec.grid.crs), "OGC:CRS84", always_xy=True)
         place = lonlat.transform(x, y)
     return place
@@ -187,7 +187,7 @@ def _chunk_at(spec: CollectionSpec, place: tuple[float, float]) -> Window:
         x, y = transform(*place)
         if not (math.isfinite(x) and math.isfinite(y)):
             break
-        col, row = ~grid.geobox.affine * (x + turn, y)
+        col, row = ~grid.geobox.affine @ (x + turn, y)
         if 0 <= row < rows and 0 <= col < cols:
             return grid.chunk_window(int(row) // grid.chunk, int(col) // grid.chunk)
     raise BadParameterError(

@@ -3,24 +3,28 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from itertools import pairwise, product
+from functools import partial
+from itertools import product
 
 import numpy as np
-from affine import Affine
-from numpy.typing import NDArray
-from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from pyproj import Transformer
 
 from icehouse_server.core.errors import TooLargeError
 from icehouse_server.core.grid import LATTICE_TOLERANCE, Grid, Window
-
-NODE_STEP = 32
-"""Most pixels of the target between two points whose place on the grid is computed exactly."""
-
-CELL_NODES = 8
-"""Node intervals along the side of a cell; chunks are collected cell by cell."""
+from icehouse_server.core.target_nodes import (
+    CELL_NODES,
+    Bounds,
+    Nodes,
+    both_defined,
+    bounds_of,
+    cell_side,
+    extents_of,
+    may_hold_pole,
+    nodes_of,
+    scale_of,
+    span_of,
+    unwrapped,
+)
 
 WARP_TILE = 2048
 """Largest side of a piece of the target that is warped in one call, in pixels."""
@@ -71,17 +75,6 @@ class Footprint:
     """(row, col) of the chunks needed, sorted."""
     aligned: bool
     """True when the target lies on the grid's lattice: its pixels are copied, not resampled."""
-
-
-def transformer(source: CRS, target: CRS) -> Transformer:
-    """Return a pyproj transformer with x, y (lon, lat) axis order, made once for each pair."""
-    return _transformer(str(source), str(target))
-
-
-@lru_cache(maxsize=64)
-def _transformer(source: str, target: str) -> Transformer:
-    """Make a transformer; by names, for the hash of a CRS is that of its WKT, made anew each time."""
-    return Transformer.from_crs(source, target, always_xy=True)
 
 
 def footprint(
@@ -178,7 +171,7 @@ def _warped(
     grid: Grid, target: GeoBox, resamplings: Sequence[str], max_chunks: int, turn: float | None
 ) -> Footprint:
     scale, found = _sources(grid, target, resamplings, turn)
-    side = max(1, min(WARP_TILE, int(WARP_SOURCE / max(1.0, scale))) // (NODE_STEP * CELL_NODES))
+    side = max(1, min(WARP_TILE, int(WARP_SOURCE / max(1.0, scale))) // cell_side())
     cells: dict[tuple[int, int], dict[int, list[FootprintPiece]]] = {}
     chunks: set[tuple[int, int]] = set()
     for (row, col), piece in found:
@@ -207,18 +200,16 @@ def _sources(
     grid: Grid, target: GeoBox, resamplings: Sequence[str], turn: float | None
 ) -> tuple[float, Iterator[_Cell]]:
     """Return how many grid pixels a target pixel spans at most, and the cells that lie on the grid."""
-    rows, cols = _nodes(int(target.shape[0])), _nodes(int(target.shape[1]))
-    places = _on_grid(grid, target, rows, cols)
     kernel = max(KERNEL_RADIUS.get(name, 1) for name in resamplings)
-    nodes = _Nodes(rows=rows, cols=cols, grid_rows=places[0], grid_cols=places[1])
-    scale = _scale(nodes, turn)
+    nodes = nodes_of(grid, target)
+    scale = scale_of(nodes, turn)
     widest = KERNEL_SPREAD * max(1.0, scale)
-    extents = _extents(nodes, turn)
+    extents = extents_of(nodes, turn)
     pad = math.ceil(kernel * max(1.0, scale, min(max(extents), widest))) + 2
     if turn is None:
         return scale, _cells(grid, nodes, partial(_cell, pad))
     pads: _Pads = lambda _: (pad, pad)  # noqa: E731
-    if _polar(nodes, turn):  # there the scale says nothing of the other cells
+    if may_hold_pole(nodes, turn):  # there the scale says nothing of the other cells
         pads = partial(_pads, turn, kernel, (min(extents[0], widest), min(extents[1], widest)))
     return scale, _cells(grid, nodes, partial(_cell_around, grid.window.width, turn, pads))
 
@@ -246,29 +237,8 @@ def _joined(cells: list[FootprintPiece]) -> list[FootprintPiece]:
     return [replace(cells[0], target=target, source=source)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Nodes:
-    """Places of the target, in its pixels, and where they lie on the grid, in the grid's pixels."""
-
-    rows: NDArray[np.float64]
-    cols: NDArray[np.float64]
-    grid_rows: NDArray[np.float64]
-    """(rows, columns); not finite where the place is undefined."""
-    grid_cols: NDArray[np.float64]
-
-    def part(self, row: int, col: int) -> "_Nodes":
-        """Return the nodes of the cell that begins at a node."""
-        down, along = slice(row, row + CELL_NODES + 1), slice(col, col + CELL_NODES + 1)
-        return _Nodes(
-            rows=self.rows[down],
-            cols=self.cols[along],
-            grid_rows=self.grid_rows[down, along],
-            grid_cols=self.grid_cols[down, along],
-        )
-
-
 def _cells(
-    grid: Grid, nodes: _Nodes, under: Callable[[_Nodes], Iterable[tuple[int, Window]]]
+    grid: Grid, nodes: Nodes, under: Callable[[Nodes], Iterable[tuple[int, Window]]]
 ) -> Iterator[_Cell]:
     """Yield the cells that lie on the grid; ``under`` says by turn what of it lies under one."""
     for row in range(0, len(nodes.rows) - 1, CELL_NODES):
@@ -284,98 +254,7 @@ def _cells(
                     yield number, FootprintPiece(target=target, source=source, turn=turn)
 
 
-def _nodes(size: int) -> NDArray[np.float64]:
-    """Places, in pixels, at which the transform is computed: as many in every cell, also in a short last one.
-
-    A target of few pixels can be a large part of the earth, where the corners of a cell say nothing of a
-    pole or an antimeridian between them.
-    """
-    side = NODE_STEP * CELL_NODES
-    edges = [*range(0, size, side), size]
-    cells = [np.linspace(start, stop, CELL_NODES + 1)[:-1] for start, stop in pairwise(edges)]
-    return np.append(np.concatenate(cells), float(size))
-
-
-def _on_grid(
-    grid: Grid, target: GeoBox, rows: NDArray[np.float64], cols: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (rows, columns) on the grid, in pixels, of the target's nodes; not finite where undefined."""
-    node_cols, node_rows = np.meshgrid(cols, rows)
-    x, y = _apply(target.affine, node_cols, node_rows)
-    if target.crs is not None and target.crs != grid.crs:
-        x, y = transformer(target.crs, grid.crs).transform(x, y)
-    with np.errstate(invalid="ignore"):  # infinity times zero: a place that the CRS does not know
-        grid_cols, grid_rows = _apply(~grid.geobox.affine, x, y)
-    return grid_rows, grid_cols
-
-
-def _apply(
-    affine: Affine, x: NDArray[np.float64], y: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
-
-
-def _steps(nodes: _Nodes, places: NDArray[np.float64], turn: float | None) -> tuple[NDArray[np.float64], ...]:
-    """Return grid pixels by target pixel between neighbouring nodes, down and along; the short way around."""
-    with np.errstate(invalid="ignore"):
-        down, along = np.diff(places, axis=0), np.diff(places, axis=1)
-        if turn is not None:
-            down, along = _shortest(down, turn), _shortest(along, turn)
-    return down / np.diff(nodes.rows)[:, None], along / np.diff(nodes.cols)[None, :]
-
-
-def _shortest(steps: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
-    """Return steps of longitude, in columns, without the turns of the earth in them."""
-    return np.where(np.abs(steps) > turn / 2, steps - turn * np.round(steps / turn), steps)
-
-
-def _scale(nodes: _Nodes, turn: float | None) -> float:
-    """Return how many grid pixels a target pixel spans at most (GDAL widens its kernels by this)."""
-    by_rows, by_cols = _steps(nodes, nodes.grid_rows, None), _steps(nodes, nodes.grid_cols, turn)
-    with np.errstate(invalid="ignore"):
-        steps = np.concatenate([np.hypot(*axis).ravel() for axis in zip(by_rows, by_cols, strict=True)])
-    steps = steps[np.isfinite(steps)]
-    return float(steps.max()) if steps.size else 1.0
-
-
-def _extents(nodes: _Nodes, turn: float | None) -> tuple[float, float]:
-    """Return how many grid pixels lie under the target by its own pixels: along rows, along columns."""
-    finite = np.isfinite(nodes.grid_rows) & np.isfinite(nodes.grid_cols)
-    if not finite.any():
-        return 1.0, 1.0
-    known = nodes.grid_cols[finite]
-    width = float(np.ptp(known))
-    if turn is not None and width > turn / 2:  # the jump between 180 and -180 is no way
-        width = min(width, float(np.ptp(_nearest(known, known[known.size // 2], turn))))
-    return float(np.ptp(nodes.grid_rows[finite])) / nodes.rows[-1], width / nodes.cols[-1]
-
-
-def _nearest(cols: NDArray[np.float64], around: float, turn: float) -> NDArray[np.float64]:
-    """Return columns moved by whole turns, each to where it is nearest to ``around``."""
-    moved: NDArray[np.float64] = cols - turn * np.round((cols - around) / turn)
-    return moved
-
-
-type _Bounds = tuple[float, float]
-"""First and last place along an axis of the grid, in pixels."""
-
-
-def _bounds(places: NDArray[np.float64]) -> _Bounds | None:
-    """Return between which places one cell of nodes lies along an axis of the grid; None where undefined.
-
-    Between nodes the place is bounded by the second differences. A smooth curve strays from its chord by an
-    eighth of them; they are taken whole, because around a pole, or where longitudes jump, nothing is smooth.
-    """
-    finite = np.isfinite(places)
-    if not finite.any():
-        return None
-    stray, known = _stray(places), places[finite]
-    if not finite.all():  # beyond the CRS's validity: let what is known reach over the gap
-        stray += float(np.ptp(known)) + NODE_STEP
-    return float(known.min()) - stray, float(known.max()) + stray
-
-
-def _window(rows: _Bounds, cols: _Bounds, pad: tuple[int, int]) -> Window:
+def _window(rows: Bounds, cols: Bounds, pad: tuple[int, int]) -> Window:
     """Return the pixels between places, with so many more rows and columns on each side."""
     limit = float(2**40)  # far outside every grid, and safe for int()
     row, stop_row = (
@@ -387,36 +266,26 @@ def _window(rows: _Bounds, cols: _Bounds, pad: tuple[int, int]) -> Window:
     return Window.from_bounds(row, col, stop_row + 1, stop_col + 1)
 
 
-def _defined(nodes: _Nodes) -> _Nodes:
-    """Return the nodes with both places undefined where one is."""
-    finite = np.isfinite(nodes.grid_rows) & np.isfinite(nodes.grid_cols)
-    return replace(
-        nodes,
-        grid_rows=np.where(finite, nodes.grid_rows, np.nan),
-        grid_cols=np.where(finite, nodes.grid_cols, np.nan),
-    )
-
-
-def _cell(pad: int, nodes: _Nodes) -> Iterator[tuple[int, Window]]:
+def _cell(pad: int, nodes: Nodes) -> Iterator[tuple[int, Window]]:
     """Yield what lies under one cell of nodes, as turn 0 and a window."""
-    defined = _defined(nodes)
-    rows, cols = _bounds(defined.grid_rows), _bounds(defined.grid_cols)
+    defined = both_defined(nodes)
+    rows, cols = bounds_of(defined.grid_rows), bounds_of(defined.grid_cols)
     if rows is not None and cols is not None:
         yield 0, _window(rows, cols, (pad, pad))
 
 
-type _Pads = Callable[[_Nodes], tuple[int, int]]
+type _Pads = Callable[[Nodes], tuple[int, int]]
 """Says how many more rows and columns a cell needs on each side."""
 
 
-def _pads(turn: float, kernel: int, widened: tuple[float, float], nodes: _Nodes) -> tuple[int, int]:
+def _pads(turn: float, kernel: int, widened: tuple[float, float], nodes: Nodes) -> tuple[int, int]:
     """Return the pads of one cell, each axis for itself: around a pole they have nothing in common."""
-    rows = max(1.0, widened[0], _span(nodes, nodes.grid_rows, None))
-    cols = max(1.0, widened[1], _span(nodes, nodes.grid_cols, turn))
+    rows = max(1.0, widened[0], span_of(nodes, nodes.grid_rows, None))
+    cols = max(1.0, widened[1], span_of(nodes, nodes.grid_cols, turn))
     return math.ceil(kernel * rows) + 2, math.ceil(kernel * cols) + 2
 
 
-def _cell_around(width: int, turn: float, pads: _Pads, nodes: _Nodes) -> Iterator[tuple[int, Window]]:
+def _cell_around(width: int, turn: float, pads: _Pads, nodes: Nodes) -> Iterator[tuple[int, Window]]:
     """Yield what lies under one cell of nodes on a grid in lon/lat, by turn.
 
     Args:
@@ -425,12 +294,12 @@ def _cell_around(width: int, turn: float, pads: _Pads, nodes: _Nodes) -> Iterato
         pads: how many more rows and columns it needs on each side.
         nodes: of the cell.
     """
-    defined = _defined(nodes)
-    rows = _bounds(defined.grid_rows)
+    defined = both_defined(nodes)
+    rows = bounds_of(defined.grid_rows)
     if rows is None:
         return
-    smooth = _unwrapped(defined, turn)
-    cols = _bounds(defined.grid_cols if smooth is None else smooth)
+    smooth = unwrapped(defined, turn)
+    cols = bounds_of(defined.grid_cols if smooth is None else smooth)
     if cols is None:
         return
     # The ends of a grid that goes all around belong to what lies beyond them: no kernel reaches across.
@@ -446,40 +315,3 @@ def _cell_around(width: int, turn: float, pads: _Pads, nodes: _Nodes) -> Iterato
         return
     for number in _turns(cols[0] - reach, cols[1] + reach, width, turn):
         yield number, _window(rows, (cols[0] - number * turn, cols[1] - number * turn), pad)
-
-
-_SMOOTH = 0.2
-"""Turns between two nodes from which a cell may hold a pole: of the four around one, a step is a quarter."""
-
-
-def _polar(nodes: _Nodes, turn: float) -> bool:
-    """Return whether a pole may lie among the nodes."""
-    steps = np.concatenate([_shortest(np.diff(nodes.grid_cols, axis=axis), turn).ravel() for axis in (0, 1)])
-    return bool((np.abs(steps[np.isfinite(steps)]) > _SMOOTH * turn).any())
-
-
-def _unwrapped(nodes: _Nodes, turn: float) -> NDArray[np.float64] | None:
-    """Return the columns of a cell's nodes without the jump at 180 degrees; None where a pole may be near."""
-    cols = nodes.grid_cols
-    for found in (cols, _nearest(cols, float(cols[np.isfinite(cols)][0]), turn)):
-        steps = np.concatenate([np.diff(found, axis=axis).ravel() for axis in (0, 1)])
-        if not (np.abs(steps[np.isfinite(steps)]) > _SMOOTH * turn).any():
-            return found
-    return None
-
-
-def _span(nodes: _Nodes, places: NDArray[np.float64], turn: float | None) -> float:
-    """Return how many grid pixels a target pixel of a cell spans at most along an axis of the grid."""
-    span = 0.0
-    for steps in _steps(nodes, places, turn):
-        span += float(np.abs(steps[np.isfinite(steps)]).max(initial=0.0))
-    return span
-
-
-def _stray(places: NDArray[np.float64]) -> float:
-    stray = 0.0
-    for axis in (0, 1):
-        with np.errstate(invalid="ignore"):
-            second = np.abs(np.diff(places, n=2, axis=axis))
-        stray += float(second[np.isfinite(second)].max(initial=0.0))
-    return stray

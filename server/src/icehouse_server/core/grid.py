@@ -186,7 +186,7 @@ class Grid:
         factor = 2**level
         rows, cols = self.shape
         shape = (math.ceil(rows / factor), math.ceil(cols / factor))
-        affine = self.geobox.affine * Affine.scale(factor)
+        affine = self.geobox.affine @ Affine.scale(factor)
         return Grid(geobox=GeoBox(shape, affine, self.geobox.crs), chunk=self.chunk)
 
     def chunk_window(self, row: int, col: int) -> Window:
@@ -221,7 +221,7 @@ class Grid:
 
     def geobox_of(self, window: Window) -> GeoBox:
         """Return the GeoBox of a window (which may stick out of the grid)."""
-        affine = self.geobox.affine * Affine.translation(window.col, window.row)
+        affine = self.geobox.affine @ Affine.translation(window.col, window.row)
         return GeoBox((window.height, window.width), affine, self.geobox.crs)
 
     def aligned_window(self, geobox: GeoBox) -> Window | None:

@@ -6,7 +6,8 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from pyproj import Geod
 
-from icehouse_server.core.footprint import transformer
+from icehouse_server.core.affine import apply_affine
+from icehouse_server.core.transformers import project_points
 
 type Spacing = NDArray[np.float32]
 """(rows, columns) of a geobox, in metres."""
@@ -39,11 +40,7 @@ def ground_resolution(geobox: GeoBox) -> tuple[Spacing, Spacing]:
 
 def _lonlat(geobox: GeoBox, col: NDArray[np.float64], row: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (2, places): longitudes and latitudes."""
-    affine = geobox.affine
-    x = (affine.a * col + affine.b * row + affine.c).ravel()
-    y = (affine.d * col + affine.e * row + affine.f).ravel()
-    if geobox.crs is not None and geobox.crs != _LONLAT:
-        x, y = transformer(geobox.crs, _LONLAT).transform(x, y)
+    x, y = project_points(*apply_affine(geobox.affine, col.ravel(), row.ravel()), geobox.crs, _LONLAT)
     return np.stack([x, np.clip(y, -90.0, 90.0)])
 
 

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from icehouse_server.core.affine import apply_affine
 from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.core.footprint import transformer
 from icehouse_server.core.grid import Grid
+from icehouse_server.core.transformers import project_points
 
 _PLACES = (1 / 8, 1 / 2, 7 / 8)
 """Where along each axis of the target its cells are measured on the grid."""
@@ -58,11 +59,8 @@ def _scale(grid: Grid, target: GeoBox) -> float:
     col, row = (points.ravel() for points in np.meshgrid(np.array(_PLACES) * cols, np.array(_PLACES) * rows))
     # Each place, the end of a cell to its right, and the end of one below it.
     cols3, rows3 = np.concatenate([col, col + 1, col]), np.concatenate([row, row, row + 1])
-    affine, inverse = target.affine, ~grid.geobox.affine
-    x = affine.a * cols3 + affine.b * rows3 + affine.c
-    y = affine.d * cols3 + affine.e * rows3 + affine.f
-    if target.crs is not None and target.crs != grid.crs:
-        x, y = transformer(target.crs, grid.crs).transform(x, y)
+    inverse = ~grid.geobox.affine
+    x, y = project_points(*apply_affine(target.affine, cols3, rows3), target.crs, grid.crs)
     with np.errstate(invalid="ignore"):
         x0, x1, x2 = np.split(x, 3)
         y0, y1, y2 = np.split(y, 3)

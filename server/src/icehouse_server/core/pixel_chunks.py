@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from icehouse_server.core.footprint import transformer, turn_pixels
+from icehouse_server.core.affine import apply_affine
+from icehouse_server.core.footprint import turn_pixels
 from icehouse_server.core.grid import Grid
+from icehouse_server.core.transformers import project_points
 
 type Positions = NDArray[np.int64]
 """(rows, columns) of a geobox: a number for the chunk of each pixel, -1 outside of the grid."""
@@ -20,13 +22,9 @@ def chunk_numbers(grid: Grid, target: GeoBox) -> Positions:
     """
     height, width = (int(size) for size in target.shape)
     cols, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    affine, inverse = target.affine, ~grid.geobox.affine
-    x = affine.a * cols + affine.b * rows + affine.c
-    y = affine.d * cols + affine.e * rows + affine.f
-    if target.crs is not None and target.crs != grid.crs:
-        x, y = transformer(target.crs, grid.crs).transform(x, y)
+    x, y = project_points(*apply_affine(target.affine, cols, rows), target.crs, grid.crs)
     with np.errstate(invalid="ignore"):
-        col, row = inverse.a * x + inverse.c, inverse.e * y + inverse.f
+        col, row = apply_affine(~grid.geobox.affine, x, y)
         turn = turn_pixels(grid)
         if turn is not None:
             col -= turn * np.floor(col / turn)

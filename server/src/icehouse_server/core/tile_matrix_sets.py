@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
+from icehouse_server.core.affine import apply_affine
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError, UnknownTmsError
-from icehouse_server.core.footprint import transformer, turn_pixels
+from icehouse_server.core.footprint import turn_pixels
 from icehouse_server.core.grid import Grid
 from icehouse_server.core.levels import Slopes, spans
+from icehouse_server.core.transformers import project_points, transformer
 
 if TYPE_CHECKING:
     from morecantile import TileMatrixSet
@@ -222,12 +224,9 @@ def _slopes(spec: CollectionSpec, tms: str) -> Slopes:
 
 def _on_grid(grid: Grid, crs: CRS, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (places, 2): column and row."""
-    if crs != grid.crs:
-        x, y = transformer(crs, grid.crs).transform(x, y)
-    inverse = ~grid.geobox.affine
+    x, y = project_points(x, y, crs, grid.crs)
     with np.errstate(invalid="ignore"):
-        places: NDArray[np.float64] = np.stack([inverse.a * x + inverse.c, inverse.e * y + inverse.f], axis=1)
-    return places
+        return np.stack(apply_affine(~grid.geobox.affine, x, y), axis=1)
 
 
 def _mean_chunks(spec: CollectionSpec, slopes: Slopes, tms: str, zoom: int) -> list[float]:

@@ -27,10 +27,12 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from shapely.geometry.base import BaseGeometry
 
+from icehouse_server.core.affine import apply_affine
 from icehouse_server.core.collection import BandSpec
-from icehouse_server.core.footprint import KERNEL_SPREAD, FootprintPiece, transformer, turn_pixels
+from icehouse_server.core.footprint import KERNEL_SPREAD, FootprintPiece, turn_pixels
 from icehouse_server.core.grid import Grid
 from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.core.transformers import project_points
 from icehouse_server.output.crs import crs_of, gdal_crs
 
 WARP_MEMORY_MB = 1024
@@ -113,7 +115,7 @@ def _reproject(
         src_transform=_transform(piece, grid),
         src_crs=gdal_crs(grid.geobox),
         src_nodata=nodata,
-        dst_transform=target.affine * Affine.translation(piece.target.col, piece.target.row),
+        dst_transform=target.affine @ Affine.translation(piece.target.col, piece.target.row),
         dst_crs=gdal_crs(target),
         dst_nodata=nodata,
         resampling=Resampling[method],
@@ -152,7 +154,7 @@ def _transform(piece: FootprintPiece, grid: Grid) -> Affine:
     if piece.shared and piece.source.col == 0:
         col -= _TRIFLE
     east = Affine.translation(360.0 * piece.turn, 0)
-    return east * grid.geobox.affine * Affine.translation(col, piece.source.row)
+    return east @ grid.geobox.affine @ Affine.translation(col, piece.source.row)
 
 
 def _rows_and_cols(piece: FootprintPiece) -> tuple[slice, slice]:
@@ -263,11 +265,8 @@ def _edge_on_grid(grid: Grid, target: GeoBox) -> tuple[NDArray[np.float64], NDAr
     zero, one = np.zeros_like(ratio), np.ones_like(ratio)
     cols = np.concatenate([ratio, ratio, zero, one]) * int(target.shape[1])
     rows = np.concatenate([zero, one, ratio, ratio]) * int(target.shape[0])
-    x, y = _apply(target.affine, cols, rows)
-    source, wanted = crs_of(grid.geobox), crs_of(target)
-    if source != wanted:
-        x, y = transformer(wanted, source).transform(x, y)
-    return _apply(~grid.geobox.affine, x, y)
+    x, y = project_points(*apply_affine(target.affine, cols, rows), crs_of(target), grid.crs)
+    return apply_affine(~grid.geobox.affine, x, y)
 
 
 def _continuous(cols: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
@@ -277,12 +276,6 @@ def _continuous(cols: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
     right += turn * np.round((top[-1] - right[0]) / turn)
     bottom += turn * np.round((left[-1] - bottom[0]) / turn)
     return np.concatenate([top, bottom, left, right])
-
-
-def _apply(
-    affine: Affine, x: NDArray[np.float64], y: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
 
 
 def _covered(places: NDArray[np.float64], size: int) -> tuple[float, float, float]:

@@ -29,11 +29,12 @@ from icehouse_server.core.errors import (
     StoreError,
     UnknownCollectionError,
 )
-from icehouse_server.core.footprint import FootprintPiece, transformer
+from icehouse_server.core.footprint import FootprintPiece
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.plan import Plan, Region, make_plan
 from icehouse_server.core.ports import Pixels, Stack
+from icehouse_server.core.transformers import transformer
 from icehouse_server.downloads import Downloads
 from icehouse_server.output.warp import clip, copy_piece, warp_piece
 from icehouse_server.service.memory_budget import MemoryBudget

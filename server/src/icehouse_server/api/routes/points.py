@@ -20,8 +20,8 @@ from icehouse_server.api.responses.disconnect import while_connected
 from icehouse_server.api.state import ApiState, Spec, State
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError, OutsideError
-from icehouse_server.core.footprint import transformer
 from icehouse_server.core.grid import Window
+from icehouse_server.core.transformers import transformer
 from icehouse_server.service import CoverageRequest
 
 router = APIRouter(tags=["points"])
@@ -174,7 +174,7 @@ def _pixel(spec: CollectionSpec, place: tuple[float, float], crs: CRS) -> GeoBox
     x, y = place if crs == spec.grid.crs else transformer(crs, spec.grid.crs).transform(*place)
     if not (math.isfinite(x) and math.isfinite(y)):
         return None
-    col, row = ~spec.grid.geobox.affine * (x, y)
+    col, row = ~spec.grid.geobox.affine @ (x, y)
     cell = Window(row=math.floor(row), col=math.floor(col), height=1, width=1)
     return None if cell.intersection(spec.grid.window) is None else spec.grid.geobox_of(cell)
 

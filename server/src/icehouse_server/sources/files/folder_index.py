@@ -16,10 +16,11 @@ from odc.geo.geobox import GeoBox
 from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.aio.single_flight import SingleFlight
 from icehouse_server.aio.worker_pool import run_in
+from icehouse_server.core.affine import apply_affine
 from icehouse_server.core.errors import SourceError
-from icehouse_server.core.footprint import transformer
 from icehouse_server.core.grid import Grid
 from icehouse_server.core.time import TimeStep
+from icehouse_server.core.transformers import transformer
 from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.files.reading import FolderEntry, Header, corrupt, list_folder, read_header
 from icehouse_server.sources.files.settings import FilesTable
@@ -162,8 +163,7 @@ def cap_of(geobox: GeoBox) -> Cap:
     rows, cols = geobox.shape
     along = np.linspace(0.0, 1.0, _SAMPLES)
     col, row = (side.ravel() for side in np.meshgrid(along * int(cols), along * int(rows)))
-    affine = geobox.affine
-    x, y = affine.a * col + affine.b * row + affine.c, affine.d * col + affine.e * row + affine.f
+    x, y = apply_affine(geobox.affine, col, row)
     if geobox.crs is None:
         return _EVERYWHERE
     longitudes, latitudes = transformer(geobox.crs, _lonlat()).transform(x, y)

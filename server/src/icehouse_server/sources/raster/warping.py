@@ -19,9 +19,11 @@ from odc.geo.geobox import GeoBox
 from rasterio.crs import CRS as GdalCRS  # noqa: N811 - a class, not a constant
 from rasterio.enums import Resampling
 
-from icehouse_server.core.footprint import FootprintPiece, footprint, transformer
+from icehouse_server.core.affine import apply_affine
+from icehouse_server.core.footprint import FootprintPiece, footprint
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.core.transformers import transformer
 from icehouse_server.sources.cog.georeference import place
 
 TILE = 512
@@ -109,7 +111,7 @@ def scaled(shapes: Sequence[tuple[int, int]], geobox: GeoBox, grid: Grid) -> Sca
     factor_x, factor_y = cols / fit_cols, rows / fit_rows
     return Scaled(
         level=fit,
-        geobox=GeoBox((fit_rows, fit_cols), geobox.affine * Affine.scale(factor_x, factor_y), geobox.crs),
+        geobox=GeoBox((fit_rows, fit_cols), geobox.affine @ Affine.scale(factor_x, factor_y), geobox.crs),
         reduction=(across / factor_x, down / factor_y),
         exact=tuple(exact),
     )
@@ -123,19 +125,19 @@ def _reduction(geobox: GeoBox, grid: Grid, shifts: Sequence[float]) -> tuple[flo
     rows, cols = (int(side) for side in geobox.shape)
     for shift in shifts:
         moved = _shifted(geobox, shift)
-        x, y = moved.affine * (cols / 2, rows / 2)
+        x, y = moved.affine @ (cols / 2, rows / 2)
         if moved.crs is not None and moved.crs != grid.crs:
             x, y = transformer(moved.crs, grid.crs).transform(x, y)
         if not (math.isfinite(x) and math.isfinite(y)):
             continue
-        col, row = ~grid.geobox.affine * (x, y)
-        ends = [grid.geobox.affine * (col + dx, row + dy) for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1))]
+        col, row = ~grid.geobox.affine @ (x, y)
+        ends = [grid.geobox.affine @ (col + dx, row + dy) for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1))]
         xs, ys = np.array(ends).T
         if moved.crs is not None and moved.crs != grid.crs:
             xs, ys = transformer(grid.crs, moved.crs).transform(xs, ys)
         if not (np.isfinite(xs).all() and np.isfinite(ys).all()):
             continue
-        cols_at, rows_at = ~moved.affine * (xs, ys)
+        cols_at, rows_at = apply_affine(~moved.affine, xs, ys)
         across = math.hypot(cols_at[1] - cols_at[0], cols_at[3] - cols_at[2]) / 2
         down = math.hypot(rows_at[1] - rows_at[0], rows_at[3] - rows_at[2]) / 2
         return across, down
@@ -159,7 +161,7 @@ def _shifts(geobox: GeoBox, grid: Grid) -> tuple[float, ...]:
 
 
 def _shifted(geobox: GeoBox, shift: float) -> GeoBox:
-    return GeoBox(geobox.shape, Affine.translation(shift, 0) * geobox.affine, geobox.crs) if shift else geobox
+    return GeoBox(geobox.shape, Affine.translation(shift, 0) @ geobox.affine, geobox.crs) if shift else geobox
 
 
 def tiles_under(grid: Grid, window: Window) -> Iterator[Window]:
@@ -250,10 +252,10 @@ def warped(
         np.where(valid, values.astype(working, copy=False), working.type(missing)),
         found,
         src_transform=_shifted(file.geobox, part.shift).affine
-        * Affine.translation(source.col - _NUDGE, source.row - _NUDGE),
+        @ Affine.translation(source.col - _NUDGE, source.row - _NUDGE),
         src_crs=_gdal_crs(file.geobox.crs),
         src_nodata=missing,
-        dst_transform=geobox.affine * Affine.translation(target.col, target.row),
+        dst_transform=geobox.affine @ Affine.translation(target.col, target.row),
         dst_crs=_gdal_crs(geobox.crs),
         dst_nodata=missing,
         resampling=Resampling[method],

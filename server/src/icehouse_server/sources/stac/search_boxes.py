@@ -4,6 +4,8 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 from pyproj import CRS, Transformer
 
+from icehouse_server.core.affine import apply_affine
+
 type Box = tuple[float, float, float, float]
 """West, south, east, north in degrees (CRS84); west is never above east."""
 
@@ -52,8 +54,7 @@ def _boundary(
     along, zeros, ones = np.linspace(0, 1, _SAMPLES), np.zeros(_SAMPLES), np.ones(_SAMPLES)
     col = np.concatenate([along, along, zeros, ones]) * int(cols)
     row = np.concatenate([zeros, ones, along, along]) * int(rows)
-    affine = geobox.affine
-    x, y = affine.a * col + affine.b * row + affine.c, affine.d * col + affine.e * row + affine.f
+    x, y = apply_affine(geobox.affine, col, row)
     longitudes, latitudes = Transformer.from_crs(crs, "OGC:CRS84", always_xy=True).transform(x, y)
     known = np.isfinite(longitudes) & np.isfinite(latitudes)
     if not known.any():
@@ -68,7 +69,7 @@ def _holds(geobox: GeoBox, crs: CRS, latitude: float) -> bool:
     x, y = Transformer.from_crs("OGC:CRS84", crs, always_xy=True).transform(0.0, latitude)
     if not (np.isfinite(x) and np.isfinite(y)):
         return False
-    col, row = ~geobox.affine * (x, y)
+    col, row = ~geobox.affine @ (x, y)
     return bool(0 <= row <= geobox.shape[0] and 0 <= col <= geobox.shape[1])
 
 

@@ -84,8 +84,8 @@ class Tiling:
         left = self.origin[0] + col * self._step - self.buffer
         bottom = self.origin[1] + row * self._step - self.buffer
         across = self._step + 2 * self.buffer
-        first_col, first_row = ~grid.geobox.affine * (left, bottom + across)
-        last_col, last_row = ~grid.geobox.affine * (left + across, bottom)
+        first_col, first_row = ~grid.geobox.affine @ (left, bottom + across)
+        last_col, last_row = ~grid.geobox.affine @ (left + across, bottom)
         return Window.from_bounds(
             math.floor(first_row + _TOLERANCE),
             math.floor(first_col + _TOLERANCE),
