@@ -20,8 +20,8 @@ from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.ports import Stack
 from icehouse_server.core.time import TimeStep
-from icehouse_server.output.crs import crs_of
-from icehouse_server.output.validity import nodata_of
+from icehouse_server.raster.crs import crs_of
+from icehouse_server.raster.validity import nodata_of
 
 GRID_MAPPING = "spatial_ref"
 """Name of the variable that holds the CRS: the one that odc-geo and rioxarray look for."""

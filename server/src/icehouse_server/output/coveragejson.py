@@ -12,8 +12,8 @@ from icehouse_server.core.plan import Region
 from icehouse_server.core.ports import Stack
 from icehouse_server.core.time import written
 from icehouse_server.output.cf_description import dataset_attrs
-from icehouse_server.output.crs import crs_of
-from icehouse_server.output.validity import visible
+from icehouse_server.raster.crs import crs_of
+from icehouse_server.raster.validity import visible
 
 MAX_JSON_VALUES = 1_000_000
 """Values of one answer in JSON: about 10 MB, beyond which every other format serves better."""

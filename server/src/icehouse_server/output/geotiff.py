@@ -13,8 +13,8 @@ from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.ports import Pixels, Stack, Validity
 from icehouse_server.core.time import written
 from icehouse_server.output.cf_description import dataset_attrs
-from icehouse_server.output.crs import gdal_crs
-from icehouse_server.output.validity import equal, nodata_of, same, valid
+from icehouse_server.raster.crs import gdal_crs
+from icehouse_server.raster.validity import equal, nodata_of, same, valid
 
 BLOCK = 512
 """Side of a tile of the file, in pixels; overviews halve the raster until it fits one."""

@@ -18,7 +18,7 @@ from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.core.style import Interval, Style
 from icehouse_server.output.hillshade import FLAT, exaggeration, hillshade
 from icehouse_server.output.png import indexed_png_bytes, png_bytes
-from icehouse_server.output.validity import visible
+from icehouse_server.raster.validity import visible
 
 if TYPE_CHECKING:
     from rio_tiler.types import GDALColorMapType

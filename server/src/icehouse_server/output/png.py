@@ -10,7 +10,7 @@ from PIL import Image
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.errors import BadParameterError
 from icehouse_server.core.ports import Pixels, Validity
-from icehouse_server.output.validity import visible
+from icehouse_server.raster.validity import visible
 
 type Samples = NDArray[np.uint8]
 

@@ -33,18 +33,13 @@ from icehouse_server.core.footprint import KERNEL_SPREAD, FootprintPiece, turn_p
 from icehouse_server.core.grid import Grid
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.core.transformers import project_points
-from icehouse_server.output.crs import crs_of, gdal_crs
-
-WARP_MEMORY_MB = 1024
-"""GDAL's memory limit for one piece. More than a piece can need, so that GDAL never cuts it again."""
+from icehouse_server.raster.crs import crs_of, gdal_crs
+from icehouse_server.raster.gdal_warp import WARP_MEMORY_MB, WIDENED_KERNELS, scale_options, whole_reduction
 
 _LARGE = 512 * 512
 """Pixels, of source or target, from which threads are worth starting."""
 _THREADS = min(4, os.cpu_count() or 1)
 """Threads of GDAL for one warp of a large piece: it cuts the piece by rows, and the pixels stay the same."""
-
-_KERNELS = frozenset({"bilinear", "cubic", "cubic_spline", "lanczos"})
-"""Methods whose kernels GDAL widens by the scale; the others look at what a pixel covers."""
 
 _REACH = {"nearest": 0.0, "bilinear": 0.0, "cubic": 1.0}
 """By how much a result may lie beyond the values, in parts of their range; cubic's is 0.3 at most."""
@@ -60,9 +55,6 @@ _FILL_RATIO = 0.5
 
 _TRIFLE = 1e-8
 """Pixels of the grid."""
-
-_ROUND_SCALE = 0.05
-"""GDAL takes a reduction this near to a whole number for that number."""
 
 
 def warp_piece(
@@ -124,7 +116,7 @@ def _reproject(
         warp_mem_limit=WARP_MEMORY_MB,
         # Both sides of the antimeridian must agree on which of them a pixel belongs to.
         **({"tolerance": 0.0} if piece.shared else {}),
-        **(_scales(piece, grid, target) if method in _KERNELS else {}),
+        **(_scales(piece, grid, target) if method in WIDENED_KERNELS else {}),
     )
     return warped
 
@@ -256,7 +248,7 @@ def _scales(piece: FootprintPiece, grid: Grid, target: GeoBox) -> dict[str, floa
     limit = KERNEL_SPREAD * max(1.0, _true_scale(cols, rows, target))
     if _as_a_whole(piece, grid, target) and max(along_x, along_y) <= limit:
         return {}
-    return {"XSCALE": 1 / min(along_x, limit), "YSCALE": 1 / min(along_y, limit)}
+    return scale_options(min(along_x, limit), min(along_y, limit))
 
 
 def _edge_on_grid(grid: Grid, target: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -295,8 +287,8 @@ def _reduction(pixels: int, covered: float) -> float:
     if covered <= 0:
         return 1.0
     reduction = covered / pixels
-    whole = int(reduction + 0.5)
-    return float(whole) if whole > 1 and abs(reduction - whole) < _ROUND_SCALE else reduction
+    whole = whole_reduction(reduction)
+    return reduction if whole is None or whole <= 1 else float(whole)
 
 
 def _true_scale(cols: NDArray[np.float64], rows: NDArray[np.float64], target: GeoBox) -> float:

@@ -13,6 +13,7 @@ from pyproj import CRS
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import SourceCorruptError
 from icehouse_server.core.grid import Window
+from icehouse_server.raster.validity import nodata_of
 from icehouse_server.sources.cog.georeference import place, same_crs
 
 MAX_BLOCK = 64 * 1024 * 1024
@@ -182,7 +183,7 @@ def is_native(ifd: ImageFileDirectory) -> bool:
     )
 
 
-def nodata_of(geotiff: GeoTIFF, expected: Expectation) -> np.generic | None:
+def file_nodata(geotiff: GeoTIFF, expected: Expectation) -> np.generic | None:
     """Return the value of invalid pixels: the file's own, the band's where the file declares none.
 
     Raises:
@@ -191,7 +192,7 @@ def nodata_of(geotiff: GeoTIFF, expected: Expectation) -> np.generic | None:
     text = geotiff.ifd.gdal_nodata
     dtype = expected.band.dtype
     if text is None:
-        return None if expected.band.nodata is None else dtype.type(expected.band.nodata)
+        return nodata_of(expected.band)
     try:
         value = float(text)
     except ValueError as error:

@@ -25,8 +25,8 @@ from icehouse_server.sources.cog.checks import (
     check_blocks,
     check_file,
     check_overview,
+    file_nodata,
     is_native,
-    nodata_of,
 )
 from icehouse_server.sources.cog.codecs import bounded
 from icehouse_server.sources.cog.gdal_fallback import crs_with_gdal, read_with_gdal
@@ -173,7 +173,7 @@ class Cog:
 
     def _judge(self, values: Pixels, present: Mask) -> Mask:
         """Return which pixels are valid: present, not masked, not nodata and, for floats, not NaN."""
-        nodata = nodata_of(self.geotiff, self.expected)
+        nodata = file_nodata(self.geotiff, self.expected)
         valid = present
         if nodata is not None and nodata == nodata:  # noqa: PLR0124 - NaN equals nothing, and is seen to below
             valid = valid & (values != nodata)

@@ -9,14 +9,11 @@ for a value which no pixel holds, so validity comes out beside them.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import rasterio.warp
 from affine import Affine
-from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from rasterio.crs import CRS as GdalCRS  # noqa: N811 - a class, not a constant
 from rasterio.enums import Resampling
 
 from icehouse_server.core.affine import apply_affine
@@ -24,6 +21,8 @@ from icehouse_server.core.footprint import FootprintPiece, footprint
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.core.transformers import transformer
+from icehouse_server.raster.crs import gdal_crs
+from icehouse_server.raster.gdal_warp import WARP_MEMORY_MB, WIDENED_KERNELS, scale_options, whole_reduction
 from icehouse_server.sources.cog.georeference import place
 
 TILE = 512
@@ -33,15 +32,6 @@ TOLERANCE = 0.001
 """Pixels of the file by which GDAL may be off when it interpolates places along a row of a tile.
 
 Measured on tiles of 512: 22 to 37 ms where 0 takes 100 to 320 ms, and GDAL's default of 0.125 no less."""
-
-_MEMORY_MB = 1024
-"""GDAL's memory limit for one tile: more than a tile can need, so that GDAL never cuts it again."""
-
-_KERNELS = frozenset({"bilinear", "cubic", "cubic_spline", "lanczos"})
-"""Methods whose kernels GDAL widens by the scale; the others look at what a pixel covers."""
-
-_ROUND_SCALE = 0.05
-"""GDAL takes a reduction this near to a whole number for that number."""
 
 _NEARLY = 1.01
 """An overview that is coarser than the grid by less than this is not coarser: sizes are rounded up."""
@@ -253,32 +243,26 @@ def warped(
         found,
         src_transform=_shifted(file.geobox, part.shift).affine
         @ Affine.translation(source.col - _NUDGE, source.row - _NUDGE),
-        src_crs=_gdal_crs(file.geobox.crs),
+        src_crs=gdal_crs(file.geobox),
         src_nodata=missing,
         dst_transform=geobox.affine @ Affine.translation(target.col, target.row),
-        dst_crs=_gdal_crs(geobox.crs),
+        dst_crs=gdal_crs(geobox),
         dst_nodata=missing,
         resampling=Resampling[method],
         init_dest_nodata=True,
         num_threads=1,
         tolerance=TOLERANCE,
-        warp_mem_limit=_MEMORY_MB,
-        **(_scales(file) if method in _KERNELS else {}),
+        warp_mem_limit=WARP_MEMORY_MB,
+        **(scale_options(*map(_rounded, file.reduction)) if method in WIDENED_KERNELS else {}),
     )
     shown: Mask = ~np.isnan(found) if working.kind == "f" else found != missing
     return _narrowed(found, shown, values.dtype), shown
 
 
-def _scales(file: Scaled) -> dict[str, float]:
-    """Return the warp options XSCALE and YSCALE: what GDAL finds for itself depends on how work is cut."""
-    across, down = (_rounded(reduction) for reduction in file.reduction)
-    return {"XSCALE": 1 / across, "YSCALE": 1 / down}
-
-
 def _rounded(reduction: float) -> float:
     """Return a reduction as GDAL takes it: whole where it is nearly that; no kernel narrows below 1."""
-    whole = round(reduction)
-    return float(max(1.0, whole if abs(reduction - whole) < _ROUND_SCALE else reduction))
+    whole = whole_reduction(reduction)
+    return max(1.0, reduction if whole is None else float(whole))
 
 
 def _working(dtype: np.dtype[np.generic]) -> tuple[np.dtype[np.generic], float | int]:
@@ -300,13 +284,3 @@ def _narrowed(found: Pixels, shown: Mask, dtype: np.dtype[np.generic]) -> Pixels
         numbers = np.floor(numbers + 0.5)  # GDAL's rounding
     narrowed: Pixels = np.clip(numbers, int(limits.min), int(limits.max)).astype(dtype)
     return narrowed
-
-
-def _gdal_crs(crs: CRS | None) -> GdalCRS:
-    return _parse(str(crs))
-
-
-@lru_cache(maxsize=64)
-def _parse(name: str) -> GdalCRS:
-    """Parse a CRS once: it takes GDAL longer than a small warp."""
-    return GdalCRS.from_wkt(CRS(name).to_wkt())
