@@ -10,7 +10,7 @@ from icehouse._errors import BadParameter
 from icehouse._geobox import GeoBox, as_geobox
 from icehouse._jobs import JobRegion, start_job
 from icehouse._plan import Plan, Point
-from icehouse._progress import sink_of
+from icehouse._progress import progress_callback
 from icehouse._request import encode_datetime, make_query
 from icehouse._session import collection_path
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from icehouse._geobox import HasShape
     from icehouse._jobs import Job, Region
     from icehouse._options import LoadLikeOptions
-    from icehouse._progress import ProgressSink
+    from icehouse._progress import ProgressCallback
     from icehouse._request import Resampling, When
     from icehouse._session import Session
 
@@ -40,7 +40,7 @@ class Collection:
     0 is the collection's full resolution, of which each further level has half.
 
     Every method raises `ConnectionFailed` where no daemon answers, `ClientTimeout` when its time is over,
-    `NotFound` where the collection is not served, and `BadParameter` for arguments that make no sense.
+    `NotFound` where the collection is not served, and `BadParameter` for arguments that it can't use.
     """
 
     client: Client
@@ -56,7 +56,7 @@ class Collection:
         level: int | None = None,
         like: xr.Dataset | xr.DataArray | None = None,
         chunks: Mapping[str, int] | None = None,
-        progress: bool | ProgressSink | None = None,
+        progress: bool | ProgressCallback | None = None,
         fail_on_error: bool = True,
         timeout: float | None = None,
     ) -> xr.Dataset:
@@ -109,7 +109,9 @@ class Collection:
             return load_lazily(self._session, self.id, query, chunks, timeout)
         from icehouse._load import load_query  # noqa: PLC0415 - brings in xarray
 
-        return load_query(self._session, self.id, query, sink=sink_of(progress), timeout=timeout)
+        return load_query(
+            self._session, self.id, query, on_progress=progress_callback(progress), timeout=timeout
+        )
 
     def load_like(self, like: xr.Dataset | xr.DataArray, **options: Unpack[LoadLikeOptions]) -> xr.Dataset:
         """Load the region and grid of another xarray object: `load(like=like, ...)`.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     type Region = HasShape | Sequence[float] | Mapping[str, Any] | None  # Any: GeoJSON
     """A geobox, a bbox (minx, miny, maxx, maxy), a GeoJSON polygon in lon/lat, or None for the whole."""
-    type StatusSink = Callable[["JobStatus"], object]
+    type StatusCallback = Callable[["JobStatus"], object]
 
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 5.0
@@ -107,7 +107,7 @@ class Job:
         """
         return JobStatus.from_json(self._session.get_json(f"/jobs/{self.id}", timeout=timeout))
 
-    def wait(self, timeout: float | None = None, progress: bool | StatusSink | None = None) -> Self:  # noqa: FBT001
+    def wait(self, timeout: float | None = None, progress: bool | StatusCallback | None = None) -> Self:  # noqa: FBT001
         """Wait for its end.
 
         Args:
@@ -121,7 +121,7 @@ class Job:
             JobFailed: it failed, or was dismissed; what it has fetched is kept.
             ClientTimeout: the time is up; the job goes on.
         """
-        report = _sink_of(progress)
+        report = _status_callback(progress)
         end, pause = None if timeout is None else time.monotonic() + timeout, _FIRST_WAIT
         while True:
             status = self.status(timeout=None if end is None else max(1.0, end - time.monotonic()))
@@ -256,7 +256,7 @@ def _failed(status: JobStatus) -> JobFailed:
     )
 
 
-def _sink_of(progress: bool | StatusSink | None) -> StatusSink:  # noqa: FBT001 - as in the API
+def _status_callback(progress: bool | StatusCallback | None) -> StatusCallback:  # noqa: FBT001 - as in the API
     if progress is None or progress is False:
         return lambda _: None
     return _draw if progress is True else progress

@@ -49,7 +49,7 @@ def load_lazily(
         name: array for name, array in probe.arrays.items() if len(array.dims) > 1 and name not in bounds
     }
     ydim, xdim = next(iter(bands.values())).dims[-2:]
-    sizes = _sizes(chunks, ydim, xdim, query.geobox.shape)
+    sizes = _piece_sizes(chunks, ydim, xdim, query.geobox.shape)
     frame = build(WireGroup(arrays=_full_coords(probe, query, ydim, xdim), attrs=probe.attrs))
     for name, array in bands.items():
         remote = RemoteBand(
@@ -59,7 +59,7 @@ def load_lazily(
             band=name,
             lead=array.data.shape[:-2],
             dtype=array.data.dtype,
-            blank=_blank(array),
+            outside_value=_outside_value(array),
             timeout=timeout,
         )
         meta: Array = np.empty((0,) * remote.ndim, remote.dtype)
@@ -81,7 +81,7 @@ class RemoteBand:
     lead: tuple[int, ...]
     """Shape of the axes before rows and columns."""
     dtype: np.dtype[Any]
-    blank: float | bool
+    outside_value: float | bool
     """What pixels outside the collection hold."""
     timeout: float | None
 
@@ -107,7 +107,7 @@ class RemoteBand:
             group = fetch(self.session, self.collection, part, timeout=self.timeout)
         except OutsideCollection:
             # The whole geobox touches the collection, this piece does not.
-            return np.full((*self.lead, *shape), self.blank, dtype=self.dtype)[tuple(before)]
+            return np.full((*self.lead, *shape), self.outside_value, dtype=self.dtype)[tuple(before)]
         return group.arrays[self.band].data[tuple(before)]
 
 
@@ -131,7 +131,7 @@ def _probe_pixels(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
             yield row * (rows - 1) // (_PROBES - 1), col * (cols - 1) // (_PROBES - 1)
 
 
-def _sizes(chunks: Mapping[str, int], ydim: str, xdim: str, shape: tuple[int, int]) -> tuple[int, int]:
+def _piece_sizes(chunks: Mapping[str, int], ydim: str, xdim: str, shape: tuple[int, int]) -> tuple[int, int]:
     unknown = set(chunks) - {ydim, xdim, "x", "y"}
     if unknown:
         raise BadParameter(f"chunks: can cut {ydim} and {xdim} only, got {', '.join(sorted(unknown))}")
@@ -167,7 +167,7 @@ def _full_coords(probe: WireGroup, query: Query, ydim: str, xdim: str) -> dict[s
     return coords
 
 
-def _blank(array: WireArray) -> float | bool:
+def _outside_value(array: WireArray) -> float | bool:
     nodata = array.attrs.get("nodata", array.fill_value)
     if isinstance(nodata, int | float):
         return nodata

@@ -34,7 +34,7 @@ def geobox_like(like: xr.Dataset | xr.DataArray) -> GeoBox:
     wkt = mapping.get("crs_wkt") or mapping.get("spatial_ref") or like.attrs.get("crs")
     dims = next(((y, x) for y, x in _DIMS if y in like.sizes and x in like.sizes), None)
     if wkt and dims:
-        return _own(like, mapping, str(wkt), dims)
+        return _from_coordinates(like, mapping, str(wkt), dims)
     box = _from_accessors(like)
     if box is None:
         lacking = "spatial dimensions such as y, x" if wkt else "CRS (a grid mapping coordinate with crs_wkt)"
@@ -42,7 +42,9 @@ def geobox_like(like: xr.Dataset | xr.DataArray) -> GeoBox:
     return box
 
 
-def _own(like: xr.Dataset | xr.DataArray, mapping: dict[str, Any], wkt: str, dims: tuple[str, str]) -> GeoBox:
+def _from_coordinates(
+    like: xr.Dataset | xr.DataArray, mapping: dict[str, Any], wkt: str, dims: tuple[str, str]
+) -> GeoBox:
     ydim, xdim = dims
     transform = _transform(mapping, _axis(like, xdim), _axis(like, ydim))
     return GeoBox(crs=crs_text(wkt), transform=transform, shape=(like.sizes[ydim], like.sizes[xdim]))
@@ -92,7 +94,7 @@ def _transform(mapping: dict[str, Any], xaxis: _Axis, yaxis: _Axis) -> Affine6:
     if b == 0 and d == 0:
         mine = _from_axes(xaxis, yaxis, noted)
         # Bits of a coordinate are rounded, those of the GeoTransform are what was asked for.
-        return noted if _same(noted, mine) else mine
+        return noted if _agree(noted, mine) else mine
     # Rotated: the coordinates count pixels of the noted grid, from 0.5.
     pa, _, pc, _, pe, pf = _from_axes(xaxis, yaxis, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
     return (a * pa, b * pe, a * pc + b * pf + c, d * pa, e * pe, d * pc + e * pf + f)
@@ -103,18 +105,18 @@ def _from_axes(
 ) -> Affine6:
     (x0, _, dx), (y0, _, dy) = xaxis, yaxis
     if noted is not None:
-        dx, dy = _steady(dx, noted[0]), _steady(dy, noted[4])
+        dx, dy = _exact_step(dx, noted[0]), _exact_step(dy, noted[4])
     if dx is None or dy is None:
         raise BadParameter("like: the size of a single pixel is unknown: there is no GeoTransform")
     return (dx, 0.0, x0 - dx / 2, 0.0, dy, y0 - dy / 2)
 
 
-def _steady(step: float | None, noted: float) -> float:
+def _exact_step(step: float | None, noted: float) -> float:
     # The noted step where the coordinates agree with it: theirs carries rounding.
     return noted if step is None or abs(step - noted) <= abs(noted) * _TOLERANCE * 1e-3 else step
 
 
-def _same(noted: Affine6, mine: Affine6) -> bool:
+def _agree(noted: Affine6, mine: Affine6) -> bool:
     return (
         noted[0] == mine[0]
         and noted[4] == mine[4]

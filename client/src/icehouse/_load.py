@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from icehouse._plan import Plan
-    from icehouse._progress import ProgressSink
+    from icehouse._progress import ProgressCallback
     from icehouse._request import Query
     from icehouse._session import Session
     from icehouse._transport import Deadline, Response
@@ -27,10 +27,15 @@ _OK = 200
 
 
 def load_query(
-    session: Session, collection: str, query: Query, *, sink: ProgressSink | None, timeout: float | None
+    session: Session,
+    collection: str,
+    query: Query,
+    *,
+    on_progress: ProgressCallback | None,
+    timeout: float | None,
 ) -> xr.Dataset:
     """Load a region as a dataset; see `Collection.load`."""
-    return build(fetch(session, collection, query, sink=sink, timeout=timeout))
+    return build(fetch(session, collection, query, on_progress=on_progress, timeout=timeout))
 
 
 def fetch(
@@ -38,7 +43,7 @@ def fetch(
     collection: str,
     query: Query,
     *,
-    sink: ProgressSink | None = None,
+    on_progress: ProgressCallback | None = None,
     timeout: float | None = None,
 ) -> WireGroup:
     """Load a region as plain arrays.
@@ -47,10 +52,10 @@ def fetch(
         IcehouseError: see its subclasses.
     """
     deadline = session.deadline(timeout)
-    if sink is None:
+    if on_progress is None:
         answer = session.post(collection, "coverage", query, accept=_ZARR, deadline=deadline)
     else:
-        answer = _watched(session, collection, query, sink, deadline)
+        answer = _post_with_progress(session, collection, query, on_progress, deadline)
     if answer.status != _OK:
         raise ProtocolError(
             f"expected a raster, got status {answer.status}",
@@ -69,18 +74,18 @@ def fetch(
     return decode(answer.body)
 
 
-def _watched(
-    session: Session, collection: str, query: Query, sink: ProgressSink, deadline: Deadline
+def _post_with_progress(
+    session: Session, collection: str, query: Query, on_progress: ProgressCallback, deadline: Deadline
 ) -> Response:
     plan = _plan(session, collection, query, deadline)
-    sink(Progress(phase="plan", plan=plan))
+    on_progress(Progress(phase="plan", plan=plan))
 
     def on_bytes(received: int, total: int | None) -> None:
-        sink(Progress(phase="receive", plan=plan, received=received, total=total))
+        on_progress(Progress(phase="receive", plan=plan, received=received, total=total))
 
     answer = session.post(collection, "coverage", query, accept=_ZARR, deadline=deadline, on_bytes=on_bytes)
     size = len(answer.body)
-    sink(Progress(phase="done", plan=plan, received=size, total=size))
+    on_progress(Progress(phase="done", plan=plan, received=size, total=size))
     return answer
 
 

@@ -85,7 +85,7 @@ class NativeTransport:
                 connection = idle.pop()
             except IndexError:  # another thread was faster
                 return None
-            if _is_quiet(connection.sock):
+            if _is_reusable(connection.sock):
                 return connection
             connection.close()
         return None
@@ -135,7 +135,7 @@ class NativeTransport:
         except TimeoutError as error:
             raise error if isinstance(error, IcehouseError) else deadline.error() from error
         except (OSError, http.client.HTTPException) as error:
-            raise self._broken(error) from error
+            raise self._protocol_error(error) from error
         finally:
             # Also after KeyboardInterrupt: a connection with half an answer in it must never be used again.
             if done:
@@ -167,13 +167,13 @@ class NativeTransport:
                 f"{self._url} closed the connection without an answer ({error}); the daemon may have ended"
             ) from error
 
-    def _broken(self, error: Exception) -> IcehouseError:
+    def _protocol_error(self, error: Exception) -> IcehouseError:
         if isinstance(error, IcehouseError):
             return error
         return ProtocolError(f"the answer of {self._url} is broken: {error or type(error).__name__}")
 
 
-def _is_quiet(sock: socket.socket | None) -> bool:
+def _is_reusable(sock: socket.socket | None) -> bool:
     # An idle connection on which something can be read was closed, or carries bytes that were not asked for.
     if sock is None:
         return False

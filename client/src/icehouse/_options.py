@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-    from icehouse._progress import ProgressSink
+    from icehouse._progress import ProgressCallback
     from icehouse._request import Resampling, When
 
 
@@ -42,7 +42,7 @@ class LoadLikeOptions(RasterOptions, total=False):
     """Options of `load_like`."""
 
     chunks: Mapping[str, int] | None
-    progress: bool | ProgressSink | None
+    progress: bool | ProgressCallback | None
     fail_on_error: bool
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from icehouse._plan import Plan
 
-    type ProgressSink = Callable[["Progress"], object]
+    type ProgressCallback = Callable[["Progress"], object]
 
 _MEGA = 1_000_000
 
@@ -29,7 +29,7 @@ class Progress:
     """Bytes of the whole answer; None while unknown."""
 
 
-def sink_of(progress: bool | ProgressSink | None) -> ProgressSink | None:  # noqa: FBT001 - as in the API
+def progress_callback(progress: bool | ProgressCallback | None) -> ProgressCallback | None:  # noqa: FBT001 - as in the API
     """The callable behind the `progress=` argument: None, the caller's own, or a line on stderr."""
     if progress is None or progress is False:
         return None
