@@ -174,7 +174,7 @@ def test_metrics_and_their_types(page_of, daemon_url):
 
 
 def test_events_of_the_log(page_of):
-    documented = rows(sections(page_of("docs/how-to/watch-it.md"))["The log"])
+    documented = rows(sections(page_of("docs/how-to/monitoring.md"))["The log"])
     source = Path(icehouse_server.__file__).parent
     code = "\n".join(file.read_text() for file in source.rglob("*.py"))
     real = set(re.findall(r'(?<!\.)\blog\.(\w+)\(\s*"(\w+)"', code))  # an event of one word is a stable one
