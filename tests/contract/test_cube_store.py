@@ -23,19 +23,20 @@ from zarr.core.buffer.cpu import Buffer
 from zarr.storage import MemoryStore
 from zarr.testing.store import StoreTests
 
-from icehouse_server.api import ApiState, Metrics, Streams, create_api
+from icehouse_server.api import ApiState, Metrics, Observed, Streams, create_api
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import FetchBudgetError, SourceTimeoutError, SourceUnavailableError
 from icehouse_server.core.grid import Window
+from icehouse_server.core.limits import Limits
 from icehouse_server.core.time import TimeAxis, TimeStep
 from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
 from icehouse_server.service import (
     CacheFolderProbe,
-    CoverageService,
     CubeService,
     CubeSettings,
     Inventory,
     LoopLagMonitor,
+    ServiceParts,
     ServiceSettings,
     ThroughputMonitor,
     TileService,
@@ -83,17 +84,42 @@ async def served(folder, spec=SPEC, *, fetches=4096, void=()):
             supply = CollectionPipeline(source=source, presence=held.index, sink=held)
             limits = DownloadSettings(block_side=32, failure_ttl=0.0, retry=RetryPolicy(attempts=1))
             downloads = Downloads({spec.id: supply}, limits, pool=pool)
-            service = CoverageService(store, downloads, ServiceSettings(disk_floor=0), pool=pool)
+            allowed = ServiceSettings(disk_floor=0)
+            service = ServiceParts.assemble(store, downloads, allowed, pool=pool)
             loop, watch = LoopLagMonitor(), CacheFolderProbe(folder)
             jobs = SimpleNamespace(by_state={})
             app = create_api(version="0", max_body_bytes=10**6, allowed_hosts=["cube"], lifespan=None)
             app.state.icehouse = ApiState(
-                service=service,
-                cubes=CubeService(service, CubeSettings(fetches=fetches), pool=pool),
+                settings=allowed,
+                store=store,
+                downloads=downloads,
+                budget=service.admission.budget,
+                planner=service.planner,
+                coverages=service.coverages,
+                cubes=CubeService(
+                    store,
+                    service.fetcher,
+                    service.admission,
+                    CubeSettings(fetches=fetches),
+                    timeout=300.0,
+                    pool=pool,
+                ),
                 jobs=jobs,
-                metrics=Metrics(service, jobs, dict, loop=loop, folder=watch, pools={"compute": pool}),
-                tiles=TileService(service, TileSettings(), pool=pool),
-                inventory=Inventory(service, pool=pool),
+                metrics=Metrics(
+                    Observed(
+                        store=store,
+                        downloads=downloads,
+                        budget=service.admission.budget,
+                        disk_floor=allowed.disk_floor,
+                        jobs=jobs,
+                        traffic=dict,
+                        loop=loop,
+                        folder=watch,
+                        pools={"compute": pool},
+                    )
+                ),
+                tiles=TileService(store, service.coverages, TileSettings(), limits=Limits(), pool=pool),
+                inventory=Inventory(store, downloads, timeout=300.0, pool=pool),
                 streams=Streams(9),
                 pulse=ThroughputMonitor(lambda: Totals(blocks=0, bytes=0)),
                 loop=loop,
@@ -108,11 +134,18 @@ async def served(folder, spec=SPEC, *, fetches=4096, void=()):
                     return await http.request(method, f"/collections/{spec.id}/{store}/{key}", headers=sent)
 
                 yield SimpleNamespace(
-                    app=app, get=get, source=source, held=held, service=service, spec=spec, folder=held.folder
+                    app=app,
+                    get=get,
+                    source=source,
+                    held=held,
+                    service=service,
+                    downloads=downloads,
+                    spec=spec,
+                    folder=held.folder,
                 )
             await downloads.close()
             watch.close()
-            assert service.budget.held == 0
+            assert service.admission.budget.held == 0
             assert held.leases == 0
 
 
@@ -317,7 +350,7 @@ async def test_who_joins_a_fetch_pays_nothing_for_it(tmp_path):
         readers = [asyncio.create_task(cube.get("dem/c/1/1")) for _ in range(16)]
         while not any(reader.done() for reader in readers):
             await asyncio.sleep(0.001)
-            if sum(flight.waiters for flight in cube.service.downloads._flights.values()) == 16:
+            if sum(flight.waiters for flight in cube.downloads._flights.values()) == 16:
                 break
         cube.source.gate.set()
         answers = await asyncio.gather(*readers)

@@ -37,7 +37,7 @@ from icehouse_server.core.errors import (
 from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
 from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
-from icehouse_server.service import CoverageRequest, CoverageService, ServiceSettings
+from icehouse_server.service import CoverageRequest, ServiceParts, ServiceSettings
 from icehouse_server.store import MaintenanceSettings, SidecarDb, SqliteDocuments, Store, StoreSettings
 from icehouse_server.store.repository.index import Index
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec
@@ -115,7 +115,7 @@ class Life:
         )
         self.stack.push_async_callback(self.downloads.close)
         chosen = ServiceSettings(request_timeout=SECONDS, disk_floor=1)
-        self.service = CoverageService(self.store, self.downloads, chosen, pool=self.pool)
+        self.service = ServiceParts.assemble(self.store, self.downloads, chosen, pool=self.pool)
         return self
 
     async def __aexit__(self, *_):
@@ -125,7 +125,7 @@ class Life:
         """A request: its answer is checked; its error is noted and returned."""
         region = Region(collection=SPEC, bands=SPEC.select(bands), target=SPEC.grid.geobox_of(window))
         try:
-            answer = await self.service.coverage(CoverageRequest(region=region, **options))
+            answer = await self.service.coverages.coverage(CoverageRequest(region=region, **options))
         except IcehouseError as error:
             self.note(error, keys_of(window, bands))
             return error
@@ -179,7 +179,7 @@ class Life:
         """Nothing is held any more, and the index lists what is there and no more."""
         assert self.collection.writer.alive
         await self.idle()
-        assert self.collection.leases == self.service.budget.held == self.downloads.flights == 0
+        assert self.collection.leases == self.service.admission.budget.held == self.downloads.flights == 0
         async with self.collection.lease() as lease:
             stored = await Index.load(SPEC, lease.session)
         assert set(self.collection.index.keys()) <= set(stored.keys())
@@ -274,8 +274,8 @@ async def void(life):
     region = Region(collection=SPEC, bands=SPEC.bands, target=SPEC.grid.geobox)
     await life.ask(LEFT)
     try:
-        plan = await life.service.plan(region)
-        assert await life.service.voids(plan) <= 2
+        plan = await life.service.planner.plan(region)
+        assert await life.service.planner.voids(plan) <= 2
     except IcehouseError as error:
         life.note(error, set())
 

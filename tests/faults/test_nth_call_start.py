@@ -241,7 +241,7 @@ async def test_a_thread_that_the_system_does_not_give_ends_a_start_with_a_named_
         async with open_daemon(settings) as state:
             counted = calls.counts["thread"]
             assert counted >= 2 + 16
-            assert await state.service.warm_up(state.service.collection("arcticdem-32m").spec) is None
+            assert await state.coverages.warm_up(state.store.collection("arcticdem-32m").spec) is None
             assert calls.counts["thread"] == counted
         refuse = partial(RuntimeError, "can't start new thread")
         for number in (1, 2, 3, counted // 2, 2 + 16):
@@ -254,4 +254,4 @@ async def test_a_thread_that_the_system_does_not_give_ends_a_start_with_a_named_
             while threading.active_count() > before:  # noqa: ASYNC110 - threads that end
                 await asyncio.sleep(0.01)
         async with open_daemon(settings) as state:
-            assert list(state.service.collections) == ["arcticdem-32m"]
+            assert list(state.store.collections) == ["arcticdem-32m"]

@@ -24,7 +24,7 @@ from icehouse_server.core.errors import ConfigurationError, IcehouseError, Store
 from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
 from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
-from icehouse_server.service import CoverageRequest, CoverageService, ServiceSettings
+from icehouse_server.service import CoverageRequest, ServiceParts, ServiceSettings
 from icehouse_server.store import FolderLock, Store, StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec
 from support.stores import open_store
@@ -43,7 +43,7 @@ BANDS = ("dem", "mask")
 class Daemon:
     """A daemon without HTTP, of two collections."""
 
-    service: CoverageService
+    service: ServiceParts
     store: Store
     sources: dict[str, ScriptedSource]
 
@@ -53,7 +53,7 @@ class Daemon:
         region = Region(collection=spec, bands=spec.select(BANDS), target=spec.grid.geobox_of(window))
         try:
             async with asyncio.timeout(SECONDS):
-                answer = await self.service.coverage(CoverageRequest(region=region, **options))
+                answer = await self.service.coverages.coverage(CoverageRequest(region=region, **options))
         except IcehouseError as error:
             return error
         answer.close()
@@ -80,7 +80,9 @@ async def daemon(folder, pool):
             chosen = ServiceSettings(request_timeout=SECONDS, disk_floor=0)
             try:
                 yield Daemon(
-                    service=CoverageService(store, downloads, chosen, pool=pool), store=store, sources=sources
+                    service=ServiceParts.assemble(store, downloads, chosen, pool=pool),
+                    store=store,
+                    sources=sources,
                 )
             finally:
                 await downloads.close()

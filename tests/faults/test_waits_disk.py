@@ -16,8 +16,8 @@ from icehouse_server.core.errors import ChunksFailedError, DeadlineExceededError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
 from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
-from icehouse_server.service import CoverageRequest, CoverageService, ServiceSettings, coverage
-from icehouse_server.store import CollectionStore, StoreSettings
+from icehouse_server.service import CoverageRequest, ServiceParts, ServiceSettings, disk_guard
+from icehouse_server.store import CollectionStore, Store, StoreSettings
 from icehouse_server.store.repository.writer import Writer
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec
 from support.stores import open_store
@@ -35,14 +35,16 @@ def pool():
 
 @dataclass
 class Bench:
-    service: CoverageService
+    service: ServiceParts
+    store: Store
+    downloads: Downloads
     sources: dict
 
     async def load(self, spec, window=CORNER):
         region = Region(
             collection=spec, bands=spec.select(["dem"]), target=spec.grid.geobox_of(window), resampling={}
         )
-        answer = await self.service.coverage(CoverageRequest(region=region))
+        answer = await self.service.coverages.coverage(CoverageRequest(region=region))
         answer.close()
         return answer.coverage.bands["dem"]
 
@@ -56,12 +58,12 @@ class Bench:
 
     async def idle(self):
         """Nothing is held any more, or the test ends here."""
-        downloads = self.service.downloads
+        downloads = self.downloads
         async with asyncio.timeout(20):
             while downloads.running or downloads.queued or downloads.flights:  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0.01)
-        assert self.service.budget.held == self.service.budget.waiting == 0
-        assert [store.leases for store in self.service.collections.values()] == [0, 0]
+        assert self.service.admission.budget.held == self.service.admission.budget.waiting == 0
+        assert [store.leases for store in self.store.collections.values()] == [0, 0]
 
 
 @asynccontextmanager
@@ -80,7 +82,8 @@ async def bench(folder, pool, *, write_timeout=20.0, **options):
         downloads = Downloads(supplies, settings, pool=pool)
         chosen = ServiceSettings(request_timeout=4.0, disk_floor=0)
         try:
-            yield Bench(CoverageService(store, downloads, chosen, pool=pool), sources)
+            parts = ServiceParts.assemble(store, downloads, chosen, pool=pool)
+            yield Bench(parts, store, downloads, sources)
         finally:
             await downloads.close()
 
@@ -141,7 +144,7 @@ async def test_a_read_that_hangs(tmp_path, pool, monkeypatch):
     async with bench(tmp_path, pool) as b:
         await b.load(SICK)
         await b.well(CORNER)
-        b.service.store.decoded.drop(tuple(SICK.key("dem", row, col) for row in range(2) for col in range(2)))
+        b.store.decoded.drop(tuple(SICK.key("dem", row, col) for row in range(2) for col in range(2)))
         gate, waits = hang(monkeypatch, CollectionStore, "_bytes_of")
         asks = [b.begin(SICK) for _ in range(8)]
         await until(lambda: waits)
@@ -163,7 +166,7 @@ async def test_who_leaves_while_the_disk_hangs_leaves_nothing(tmp_path, pool, mo
         if owner is CollectionStore:
             await b.load(SICK)
             keys = tuple(SICK.key("dem", row, col) for row in range(2) for col in range(2))
-            b.service.store.decoded.drop(keys)
+            b.store.decoded.drop(keys)
         gate, waits = hang(monkeypatch, owner, name)
         asks = [b.begin(SICK) for _ in range(5)]
         await until(lambda: waits)
@@ -172,7 +175,7 @@ async def test_who_leaves_while_the_disk_hangs_leaves_nothing(tmp_path, pool, mo
         await asyncio.wait(asks)
         await b.idle()
         gate.set()
-        await until(lambda: len(b.service.collections["sick"].index) == 4)
+        await until(lambda: len(b.store.collections["sick"].index) == 4)
         await asyncio.wait_for(b.load(SICK), 20)
         assert set(b.sources["sick"].reads.values()) == {1}, "what was fetched was committed and kept"
 
@@ -189,10 +192,10 @@ async def test_a_disk_that_does_not_say_what_is_free(tmp_path, pool, monkeypatch
             return true(folder)
 
         monkeypatch.setattr(shutil, "disk_usage", usage)
-        monkeypatch.setattr(coverage, "_DISK_PATIENCE", 0.3)
+        monkeypatch.setattr(disk_guard, "_PATIENCE", 0.3)
         asks = [b.begin(SICK, OTHER_CORNER) for _ in range(6)]
         await until(lambda: looks)
-        b.service.store.decoded.drop(tuple(SICK.key("dem", row, col) for row in range(2) for col in range(2)))
+        b.store.decoded.drop(tuple(SICK.key("dem", row, col) for row in range(2) for col in range(2)))
         await asyncio.wait_for(b.load(SICK), 20)
         for error in await asyncio.wait_for(asyncio.gather(*asks, return_exceptions=True), 20):
             assert isinstance(error, StoreError)

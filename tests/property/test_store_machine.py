@@ -433,7 +433,9 @@ class Machine(RuleBasedStateMachine):
             assert keys <= holds.keys()
 
     async def _load_the_past(self, name, window, bands, snapshot):
-        answer = await self.cache.service.coverage(self.cache.ask(name, window, bands, snapshot=snapshot))
+        answer = await self.cache.service.coverages.coverage(
+            self.cache.ask(name, window, bands, snapshot=snapshot)
+        )
         answer.close()
         holds = self.past[name, snapshot][0]
         keys = self.ledgers[name].keys_under(window, bands)

@@ -10,7 +10,7 @@ from pathlib import Path
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.plan import Region
 from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
-from icehouse_server.service import CoverageRequest, CoverageService, ServiceSettings
+from icehouse_server.service import CoverageRequest, ServiceParts, ServiceSettings
 from icehouse_server.store import CollectionStore, Store, StoreSettings
 from icehouse_server.store.disk_usage import folder_bytes
 from icehouse_server.testing.fakes import tiny_spec
@@ -59,7 +59,7 @@ class Cache:
 
     store: Store
     downloads: Downloads
-    service: CoverageService
+    service: ServiceParts
     ledgers: Mapping[str, Ledger]
     forgets_history: Callable[[str], None] = field(default=lambda _: None)
 
@@ -83,7 +83,7 @@ class Cache:
         """Load a window, hold each chunk of it against what the cache may give; return what failed."""
         ledger = self.ledgers[name]
         since = ledger.begin()
-        answer = await self.service.coverage(self.ask(name, window, bands, **options))
+        answer = await self.service.coverages.coverage(self.ask(name, window, bands, **options))
         answer.close()
         missing = {failure.chunk for failure in answer.coverage.failed}
         ledger.check_pixels(answer.coverage.bands, window, since, missing)
@@ -138,7 +138,7 @@ class Cache:
         while self.downloads.running or self.downloads.queued:  # noqa: ASYNC110 - somebody hung up
             await asyncio.sleep(0.001)
         assert self.downloads.flights == 0
-        assert self.service.budget.held == 0
+        assert self.service.admission.budget.held == 0
         assert self.store.room._waiting == []
         for name, collection in self.collections.items():
             await collection.writer.turn(_nothing)
@@ -176,7 +176,7 @@ async def open_cache(
             for name, collection in store.collections.items()
         }
         downloads = Downloads(supplies, limits, pool=pool)
-        service = CoverageService(
+        service = ServiceParts.assemble(
             store, downloads, ServiceSettings(request_timeout=_PATIENCE, disk_floor=0), pool=pool
         )
         try:

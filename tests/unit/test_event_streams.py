@@ -190,14 +190,12 @@ def large():
         version=0, failures=lambda *_: [], in_flight_listed=lambda *_: np.empty((0, 2), dtype=np.int64)
     )
     store = SimpleNamespace(index=index)
-    return Asked(view=view, crs=LONLAT), SimpleNamespace(
-        collection=lambda _: store, downloads=looked, settings=SimpleNamespace(request_timeout=60.0)
-    )
+    return Asked(view=view, crs=LONLAT), SimpleNamespace(collection=lambda _: store), looked
 
 
 async def test_readers_that_do_not_read_hold_a_part_each_and_hinder_nobody(monkeypatch):
     """Of six streams five do not read, and one gets all of it."""
-    asked, service = large()
+    asked, held, looked = large()
     made, features = [], Asked._features
 
     def noted(self, picture, places):
@@ -218,7 +216,7 @@ async def test_readers_that_do_not_read_hold_a_part_each_and_hinder_nobody(monke
                 await asyncio.Event().wait()
 
     with ThreadPoolExecutor(2) as pool:
-        state = SimpleNamespace(inventory=Inventory(service, pool=pool), streams=streams)
+        state = SimpleNamespace(inventory=Inventory(held, looked, timeout=60.0, pool=pool), streams=streams)
         tasks = [
             asyncio.create_task(
                 run(
@@ -247,11 +245,11 @@ async def test_readers_that_do_not_read_hold_a_part_each_and_hinder_nobody(monke
 
 
 async def test_a_change_of_everything_comes_in_parts():
-    asked, service = large()
+    asked, held, looked = large()
     with ThreadPoolExecutor(2) as pool:
-        inventory = Inventory(service, pool=pool)
+        inventory = Inventory(held, looked, timeout=60.0, pool=pool)
         before = await inventory.picture(asked.view)
-        index = service.collection("").index
+        index = held.collection("").index
         for row, col in product(range(1, SIDE), range(SIDE)):
             index.discard(asked.view.collection.key("dem", row, col))
         index.add(asked.view.collection.key("dem", 0, 0), void=True)

@@ -79,7 +79,7 @@ areas = st.tuples(st.integers(0, 9), st.integers(0, 12), st.integers(1, 10), st.
 
 
 def brute(view, row, col, void, present, flying, failed):
-    layers = [SPEC.key(band, row, col, time, view.level) for band, time in view.layers]
+    layers = [SPEC.key(band, row, col, time, view.level) for band, time in view.band_steps]
     if any(key in failed and key not in flying for key in layers):
         return ChunkState.FAILED
     if any(key in flying for key in layers):
@@ -233,9 +233,8 @@ async def test_many_failures_are_gone_through_in_the_pool():
     downloads.in_flight = lambda _: current_thread() is main_thread()
     store = SimpleNamespace(index=Index(SPEC))
     with ThreadPoolExecutor(1) as pool:
-        settings = SimpleNamespace(request_timeout=60.0)
-        service = SimpleNamespace(collection=lambda _: store, downloads=downloads, settings=settings)
-        picture = await Inventory(service, pool=pool).picture(view)
+        held = SimpleNamespace(collection=lambda _: store)
+        picture = await Inventory(held, downloads, timeout=60.0, pool=pool).picture(view)
     assert list(picture.failed) == [(1, 2)]
     assert picture.counts[0][1, 2, ChunkState.FAILED] == 1
 
@@ -250,7 +249,7 @@ async def test_work_that_nobody_waits_for_keeps_its_turn_until_it_ends():
 
     with ThreadPoolExecutor(4) as pool:
         try:
-            inventory, loop = Inventory(None, pool=pool), asyncio.get_running_loop()
+            inventory, loop = Inventory(None, None, timeout=60.0, pool=pool), asyncio.get_running_loop()
             tasks = [asyncio.create_task(inventory.work(work, name)) for name in "abc"]
             await asyncio.sleep(0)
             for task in tasks[:2]:

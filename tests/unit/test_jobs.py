@@ -29,15 +29,15 @@ from icehouse_server.core.plan import Region
 from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, Priority, RetryPolicy
 from icehouse_server.service import (
     CoverageRequest,
-    CoverageService,
     JobKind,
     Jobs,
     JobSettings,
     JobSpec,
     JobState,
+    ServiceParts,
     ServiceSettings,
 )
-from icehouse_server.store import StoreSettings
+from icehouse_server.store import Store, StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
 from support.stores import open_store
 
@@ -59,13 +59,15 @@ def pool():
 @dataclass
 class Daemon:
     jobs: Jobs
-    service: CoverageService
+    service: ServiceParts
+    store: Store
+    downloads: Downloads
     source: ScriptedSource
     spec: CollectionSpec
 
     @property
     def index(self):
-        return self.service.collection(self.spec.id).index
+        return self.store.collection(self.spec.id).index
 
     async def start(self, kind="seed", window=None, *, target=None, bands=("dem",), **options):
         if window is not None:
@@ -84,7 +86,7 @@ class Daemon:
         region = Region(
             collection=self.spec, bands=self.spec.select(bands), target=self.spec.grid.geobox_of(window)
         )
-        return await self.service.coverage(CoverageRequest(region=region))
+        return await self.service.coverages.coverage(CoverageRequest(region=region))
 
 
 @asynccontextmanager
@@ -104,10 +106,10 @@ async def daemon(folder, pool, *, spec=SPEC, limits=None, downloads=None, **serv
             ),
             pool=pool,
         )
-        made = CoverageService(store, fetching, chosen, pool=pool)
-        jobs = Jobs(made, JobSettings(**(limits or {})), pool=pool)
+        made = ServiceParts.assemble(store, fetching, chosen, pool=pool)
+        jobs = Jobs(store, fetching, made.disk_guard, JobSettings(**(limits or {})), pool=pool)
         try:
-            yield Daemon(jobs, made, source, spec)
+            yield Daemon(jobs, made, store, fetching, source, spec)
         finally:
             await asyncio.wait_for(jobs.close(), 10)
             await asyncio.wait_for(fetching.close(), 10)
@@ -207,7 +209,7 @@ async def test_a_seed_of_an_unaligned_geobox_leaves_nothing_to_fetch_for_its_loa
         assert 0 < job.counts.fetched < 35
         for method in ("bilinear", "lanczos"):
             region = Region(collection=SPEC, bands=DEM, target=target, resampling={"dem": method})
-            assert not (await d.service.plan(region)).absent
+            assert not (await d.service.planner.plan(region)).absent
 
 
 async def test_two_seeds_over_each_other_and_a_load_fetch_each_chunk_once(tmp_path, pool):
@@ -255,9 +257,9 @@ async def test_a_seed_holds_few_chunks_at_a_time_and_people_go_first(tmp_path, p
         d.source.gate = asyncio.Event()
         job = await d.start(window=WIDE.grid.window)
         await until(lambda: d.source.under_way == 2)
-        assert d.service.downloads.flights <= 64  # four portions of 4 x 4
+        assert d.downloads.flights <= 64  # four batches of 4 x 4
         loading = asyncio.ensure_future(d.load(Window(row=390, col=390, height=4, width=4)))
-        await until(lambda: d.service.downloads.flights > 64)
+        await until(lambda: d.downloads.flights > 64)
         asked = len(d.source.requests)
         d.source.gate.set()
         (await loading).close()
@@ -306,7 +308,7 @@ async def test_a_refresh_fetches_again_what_is_cached_and_readers_from_before_ke
     part = Window(row=0, col=0, height=64, width=200)
     async with daemon(tmp_path, pool) as d:
         await d.done(window=part)
-        store = d.service.collection("tiny")
+        store = d.store.collection("tiny")
         async with store.lease() as lease:
             old = d.source.truth
             d.source.truth = Truth(spec=SPEC, seed=5)
@@ -347,12 +349,12 @@ async def test_truncate_deletes_what_is_cached_of_a_region_and_it_is_fetched_ane
 
 async def test_gc_runs_maintenance(tmp_path, pool):
     async with daemon(tmp_path, pool) as d:
-        before = d.service.store.maintenance.counters.runs
+        before = d.store.maintenance.counters.runs
         job = await d.jobs.start(JobSpec(kind=JobKind.GC))
         assert await job.wait(20)
         assert job.state is JobState.SUCCESSFUL
         assert "bytes freed" in job.message
-        assert d.service.store.maintenance.counters.runs == before + 1
+        assert d.store.maintenance.counters.runs == before + 1
 
 
 # Their life
@@ -366,10 +368,10 @@ async def test_a_job_that_is_dismissed_ends_at_once_and_keeps_what_it_has(tmp_pa
         await until(lambda: d.source.under_way)
         assert d.jobs.dismiss(job.id) is job
         assert job.state is JobState.DISMISSED
-        await until(lambda: d.service.downloads.flights == 0)
+        await until(lambda: d.downloads.flights == 0)
         asked = len(d.source.requests)
         d.source.gate.set()
-        await d.service.collection("tiny").drop([], "after what was on its way to be committed")
+        await d.store.collection("tiny").drop([], "after what was on its way to be committed")
         assert len(d.source.requests) == asked
         assert 625 > len(d.index) >= job.counts.fetched > 0
         assert d.jobs.get(job.id) is job
@@ -437,7 +439,7 @@ async def test_the_end_of_the_daemon_dismisses_all(tmp_path, pool):
         assert "stops" in jobs[0].message
         with pytest.raises(ShuttingDownError):
             await d.start(window=GRID.window)
-        await until(lambda: d.service.downloads.flights == 0)
+        await until(lambda: d.downloads.flights == 0)
 
 
 async def test_downloads_that_stop_first_dismiss_a_job_and_do_not_fail_it(tmp_path, pool):
@@ -445,14 +447,14 @@ async def test_downloads_that_stop_first_dismiss_a_job_and_do_not_fail_it(tmp_pa
         d.source.gate = asyncio.Event()
         job = await d.start(window=GRID.window)
         await until(lambda: d.source.under_way)
-        await d.service.downloads.close()
+        await d.downloads.close()
         assert await job.wait(10)
         assert (job.state, job.counts.failed) == (JobState.DISMISSED, 0)
 
 
 async def test_a_defect_ends_the_job_and_not_the_daemon(tmp_path, pool, monkeypatch):
     async with daemon(tmp_path, pool) as d:
-        monkeypatch.setattr(d.service.store.maintenance, "run_once", None)
+        monkeypatch.setattr(d.store.maintenance, "run_once", None)
         job = await d.jobs.start(JobSpec(kind=JobKind.GC))
         assert await job.wait(10)
         assert (job.state, job.kind) == (JobState.FAILED, "internal")

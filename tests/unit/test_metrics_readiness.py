@@ -13,18 +13,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from icehouse_server.api import ApiState, Metrics, Streams
+from icehouse_server.api import ApiState, Metrics, Observed, Streams
 from icehouse_server.api.routes.health import CODES, readiness
 from icehouse_server.core.errors import SourceRefusedError
+from icehouse_server.core.limits import Limits
 from icehouse_server.core.ports import FilledChunk
 from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
 from icehouse_server.service import (
     CacheFolderProbe,
-    CoverageService,
     CubeService,
     CubeSettings,
     Inventory,
     LoopLagMonitor,
+    ServiceParts,
     ServiceSettings,
     ThroughputMonitor,
     TileService,
@@ -58,17 +59,37 @@ async def daemon(folder, pool, *, disk_floor=0, write_timeout=20.0, **limits):
             **{"block_side": SPEC.grid.chunk, "failure_ttl": 0.0, "retry": RetryPolicy(attempts=1), **limits}
         )
         downloads = Downloads({"tiny": supply}, chosen, pool=pool)
-        service = CoverageService(store, downloads, ServiceSettings(disk_floor=disk_floor), pool=pool)
+        allowed = ServiceSettings(disk_floor=disk_floor)
+        service = ServiceParts.assemble(store, downloads, allowed, pool=pool)
         loop, folder_watch = LoopLagMonitor(), CacheFolderProbe(folder)
         jobs = SimpleNamespace(by_state={})
-        metrics = Metrics(service, jobs, dict, loop=loop, folder=folder_watch, pools={"compute": pool})
+        metrics = Metrics(
+            Observed(
+                store=store,
+                downloads=downloads,
+                budget=service.admission.budget,
+                disk_floor=allowed.disk_floor,
+                jobs=jobs,
+                traffic=dict,
+                loop=loop,
+                folder=folder_watch,
+                pools={"compute": pool},
+            )
+        )
         state = ApiState(
-            service=service,
-            cubes=CubeService(service, CubeSettings(), pool=pool),
+            settings=allowed,
+            store=store,
+            downloads=downloads,
+            budget=service.admission.budget,
+            planner=service.planner,
+            coverages=service.coverages,
+            cubes=CubeService(
+                store, service.fetcher, service.admission, CubeSettings(), timeout=300.0, pool=pool
+            ),
             jobs=jobs,
             metrics=metrics,
-            tiles=TileService(service, TileSettings(), pool=pool),
-            inventory=Inventory(service, pool=pool),
+            tiles=TileService(store, service.coverages, TileSettings(), limits=Limits(), pool=pool),
+            inventory=Inventory(store, downloads, timeout=300.0, pool=pool),
             streams=Streams(9),
             pulse=ThroughputMonitor(lambda: Totals(blocks=0, bytes=0)),
             loop=loop,

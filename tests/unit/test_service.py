@@ -31,7 +31,7 @@ from icehouse_server.core.grid import Window
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.plan import Region
 from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
-from icehouse_server.service import CoverageRequest, CoverageService, ServiceSettings
+from icehouse_server.service import CoverageRequest, ServiceParts, ServiceSettings
 from icehouse_server.store import Store, StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
 from support.stores import open_store
@@ -50,7 +50,7 @@ def pool():
 
 @dataclass
 class Daemon:
-    service: CoverageService
+    service: ServiceParts
     source: ScriptedSource
     store: Store
 
@@ -58,7 +58,7 @@ class Daemon:
         target = target or SPEC.grid.geobox_of(window)
         chosen = SPEC.select(bands)
         region = Region(collection=SPEC, bands=chosen, target=target, resampling=resampling or {})
-        return await self.service.coverage(CoverageRequest(region=region, **options))
+        return await self.service.coverages.coverage(CoverageRequest(region=region, **options))
 
 
 @asynccontextmanager
@@ -73,7 +73,7 @@ async def daemon(folder, pool, *, decoded=10**8, ttl=0.0, **options):
             pool=pool,
         )
         try:
-            yield Daemon(CoverageService(store, downloads, chosen, pool=pool), source, store)
+            yield Daemon(ServiceParts.assemble(store, downloads, chosen, pool=pool), source, store)
         finally:
             if source.gate is not None:
                 source.gate.set()
@@ -112,7 +112,7 @@ async def test_cold_and_warm_answers_are_the_truth_and_warm_ones_ask_nobody(tmp_
         assert (answer.trace.started, answer.trace.joined) == (0, 0)
         assert answer.trace.chunks == 2
         assert set(answer.trace.seconds) >= {"plan", "queue", "read"}
-        assert d.service.budget.held == 0
+        assert d.service.admission.budget.held == 0
     async with daemon(tmp_path, pool) as d:
         np.testing.assert_array_equal((await d.load()).coverage.bands["dem"], truth(WHOLE))
         assert not d.source.requests
@@ -164,7 +164,7 @@ async def test_a_failure_names_its_chunk_and_keeps_the_rest(tmp_path, pool):
         assert [failure.chunk for failure in caught.value.failed] == ["dem/c/1/1"]
         assert caught.value.failed[0].item == "scene"
         assert len(d.store.collections["tiny"].index) == 34
-        assert d.service.budget.held == 0
+        assert d.service.admission.budget.held == 0
         d.source.faults.clear()
         np.testing.assert_array_equal((await d.load()).coverage.bands["dem"], truth(WHOLE))
 
@@ -254,7 +254,7 @@ async def test_elsewhere_and_unknown_collections_are_named(tmp_path, pool):
         with pytest.raises(OutsideError):
             await d.load(Window(row=500, col=0, height=5, width=5))
         with pytest.raises(UnknownCollectionError, match="nope"):
-            d.service.collection("nope")
+            d.store.collection("nope")
         assert not d.source.requests
 
 
@@ -266,7 +266,7 @@ async def test_too_large_is_said_before_memory_or_source_is_touched(tmp_path, po
         with pytest.raises(TooLargeError) as caught:
             await d.load()
         assert caught.value.setting == "max_answer_bytes"
-        assert d.service.budget.held == 0
+        assert d.service.admission.budget.held == 0
         assert not d.source.requests
 
 
@@ -274,7 +274,7 @@ async def test_answers_hold_their_memory_until_they_are_closed(tmp_path, pool):
     window = Window(row=0, col=0, height=50, width=50)
     async with daemon(tmp_path, pool, max_answer_bytes=50 * 50 * 4 * 3, request_timeout=1.5) as d:
         answer = await d.load(window)
-        assert d.service.budget.held >= 50 * 50 * 4
+        assert d.service.admission.budget.held >= 50 * 50 * 4
         with pytest.raises(BusyError):
             await d.load(window)
         waiting = asyncio.ensure_future(d.load(window))
@@ -282,9 +282,9 @@ async def test_answers_hold_their_memory_until_they_are_closed(tmp_path, pool):
         answer.close()
         second = await asyncio.wait_for(waiting, 5)
         answer.close()  # by a careless caller: must not give back what is another's
-        assert d.service.budget.held == second.held
+        assert d.service.admission.budget.held == second.memory.size
         second.close()
-        assert d.service.budget.held == 0
+        assert d.service.admission.budget.held == 0
 
 
 async def test_who_leaves_gives_the_memory_back(tmp_path, pool):
@@ -293,10 +293,10 @@ async def test_who_leaves_gives_the_memory_back(tmp_path, pool):
         ask = asyncio.ensure_future(d.load())
         while not d.source.under_way:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.001)
-        assert d.service.budget.held == 0, "who waits for a source holds no memory"
+        assert d.service.admission.budget.held == 0, "who waits for a source holds no memory"
         ask.cancel()
         await asyncio.wait([ask])
-        assert d.service.budget.held == 0
+        assert d.service.admission.budget.held == 0
         assert d.store.collections["tiny"].leases == 0
 
 
@@ -306,7 +306,7 @@ async def test_a_source_that_never_answers_ends_by_the_deadline(tmp_path, pool):
         with pytest.raises((ChunksFailedError, DeadlineExceededError)) as caught:
             await asyncio.wait_for(d.load(), 5)
         assert getattr(caught.value, "timed_out", True)
-        assert d.service.budget.held == 0
+        assert d.service.admission.budget.held == 0
 
 
 async def test_below_the_disk_floor_nothing_is_fetched_but_what_is_there_is_served(
@@ -325,21 +325,23 @@ async def test_below_the_disk_floor_nothing_is_fetched_but_what_is_there_is_serv
 async def test_a_plan_fetches_nothing_and_voids_are_counted(tmp_path, pool):
     async with daemon(tmp_path, pool) as d:
         region = Region(collection=SPEC, bands=SPEC.select(None), target=SPEC.grid.geobox)
-        assert len((await d.service.plan(region)).absent) == 35
+        assert len((await d.service.planner.plan(region)).absent) == 35
         assert not d.source.requests
         await d.load()
-        plan = await d.service.plan(region)
+        plan = await d.service.planner.plan(region)
         assert plan.absent == ()
-        assert await d.service.voids(plan) == 1
+        assert await d.service.planner.voids(plan) == 1
     async with daemon(tmp_path, pool) as d:
-        assert await d.service.voids(await d.service.plan(region)) == 1, "known again after a restart"
+        assert await d.service.planner.voids(await d.service.planner.plan(region)) == 1, (
+            "known again after a restart"
+        )
 
 
 async def test_large_answers_take_turns_and_one_that_hangs_holds_up_nobody(tmp_path, pool, monkeypatch):
-    monkeypatch.setattr("icehouse_server.service.coverage._LARGE_BYTES", 0)
-    monkeypatch.setattr("icehouse_server.service.coverage._LARGE_PATIENCE", 0.2)
+    monkeypatch.setattr("icehouse_server.service.admission._LARGE_BYTES", 0)
+    monkeypatch.setattr("icehouse_server.service.admission._LARGE_PATIENCE", 0.2)
     async with daemon(tmp_path, pool) as d:
-        d.service._large = asyncio.Semaphore(1)
+        d.service.admission._large = asyncio.Semaphore(1)
         (await d.load()).close()
         at_once, most = [], []
         collection = d.store.collections["tiny"]
@@ -358,7 +360,7 @@ async def test_large_answers_take_turns_and_one_that_hangs_holds_up_nobody(tmp_p
         for answer in await asyncio.gather(*(d.load() for _ in range(5))):
             answer.close()
         assert max(most) == 1
-        await d.service._large.acquire()  # somebody's disk hangs
+        await d.service.admission._large.acquire()  # somebody's disk hangs
         for answer in await asyncio.gather(*(d.load() for _ in range(5))):
             answer.close()
         assert max(most) > 1

@@ -13,7 +13,7 @@ from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
 from icehouse_server.core.ports import FilledChunk
 from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings
-from icehouse_server.service import CoverageRequest, CoverageService, ServiceSettings
+from icehouse_server.service import CoverageRequest, ServiceParts, ServiceSettings
 from icehouse_server.store import StoreSettings
 from icehouse_server.store.sidecar import SidecarDb
 from icehouse_server.store.usage import Usage
@@ -114,12 +114,12 @@ async def test_a_chunk_that_was_evicted_and_fetched_again_during_a_read_stays_ca
     source = ScriptedSource(truth=truth)
     supply = CollectionPipeline(source=source, presence=tiny.index, sink=tiny)
     downloads = Downloads({"tiny": supply}, DownloadSettings(), pool=pool)
-    service = CoverageService(store, downloads, ServiceSettings(disk_floor=0), pool=pool)
+    service = ServiceParts.assemble(store, downloads, ServiceSettings(disk_floor=0), pool=pool)
     window = Window(row=0, col=0, height=32, width=32)
     key = SPEC.key("dem", 0, 0)
     region = Region(collection=SPEC, bands=(DEM,), target=SPEC.grid.geobox_of(window))
-    (await service.coverage(CoverageRequest(region=region))).close()
-    acquire, read, times = service.budget.acquire, tiny.read, []
+    (await service.coverages.coverage(CoverageRequest(region=region))).close()
+    acquire, read, times = service.admission.budget.acquire, tiny.read, []
 
     async def dropped_meanwhile(*args):
         if not times:
@@ -132,9 +132,9 @@ async def test_a_chunk_that_was_evicted_and_fetched_again_during_a_read_stays_ca
             await downloads.ensure(SPEC, [key], timeout=10)
         return await read(*args)
 
-    monkeypatch.setattr(service.budget, "acquire", dropped_meanwhile)
+    monkeypatch.setattr(service.admission.budget, "acquire", dropped_meanwhile)
     monkeypatch.setattr(tiny, "read", fetched_meanwhile)
-    answer = await service.coverage(CoverageRequest(region=region))
+    answer = await service.coverages.coverage(CoverageRequest(region=region))
     np.testing.assert_array_equal(answer.coverage.bands["dem"], truth.pixels(DEM, window))
     answer.close()
     assert len(times) == 2

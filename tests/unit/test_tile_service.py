@@ -30,10 +30,10 @@ SPEC = tiny_spec()
 
 def planned(spec=SPEC, generation="a-0", **more):
     store = SimpleNamespace(index=Index(spec), generation=generation)
-    coverages = SimpleNamespace(collection=lambda _: store, settings=SimpleNamespace(limits=Limits()))
+    held = SimpleNamespace(collection=lambda _: store)
     place = tile_at("EPSG3413Quad", 10, 511, 511)
     ask = TileAsk(spec=spec, place=place, style=spec.styles[0], time=None, format="png")
-    return TileService(coverages, TileSettings(), pool=None).plan(replace(ask, **more))
+    return TileService(held, None, TileSettings(), limits=Limits(), pool=None).plan(replace(ask, **more))
 
 
 def tag(*args, **more):

@@ -34,14 +34,14 @@ from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSet
 from icehouse_server.output import encode
 from icehouse_server.service import (
     CoverageRequest,
-    CoverageService,
     JobKind,
     Jobs,
     JobSettings,
     JobSpec,
+    ServiceParts,
     ServiceSettings,
 )
-from icehouse_server.store import StoreSettings
+from icehouse_server.store import Store, StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, keys_of, tiny_spec
 from support.coverages import joined
 from support.stores import open_store
@@ -69,13 +69,15 @@ def pool():
 
 @dataclass
 class Daemon:
-    service: CoverageService
+    service: ServiceParts
+    repositories: Store
+    downloads: Downloads
     source: ScriptedSource
     spec: object
 
     @property
     def store(self):
-        return self.service.collection(self.spec.id)
+        return self.repositories.collection(self.spec.id)
 
     async def load(self, times, window=WINDOW, bands=("dem",), level=0, **options):
         region = Region(
@@ -85,7 +87,7 @@ class Daemon:
             times=times,
             level=level,
         )
-        answer = await self.service.coverage(CoverageRequest(region=region, **options))
+        answer = await self.service.coverages.coverage(CoverageRequest(region=region, **options))
         answer.close()
         return answer.coverage
 
@@ -108,7 +110,8 @@ async def daemon(folder, pool, spec=SPEC, **limits):
         )
         chosen = ServiceSettings(request_timeout=20, disk_floor=0, limits=Limits(**limits))
         try:
-            yield Daemon(CoverageService(store, downloads, chosen, pool=pool), source, spec)
+            parts = ServiceParts.assemble(store, downloads, chosen, pool=pool)
+            yield Daemon(parts, store, downloads, source, spec)
         finally:
             await downloads.close()
 
@@ -139,9 +142,9 @@ async def test_a_warped_region_has_its_steps(tmp_path, pool):
     async with daemon(tmp_path, pool) as d:
         target = SPEC.grid.geobox_of(WINDOW).zoom_out(2.5)
         region = Region(collection=SPEC, bands=SPEC.select(["mask"]), target=target, times=(1, 2))
-        both = (await d.service.coverage(CoverageRequest(region=region))).coverage.bands["mask"]
+        both = (await d.service.coverages.coverage(CoverageRequest(region=region))).coverage.bands["mask"]
         for number, time in enumerate((1, 2)):
-            alone = await d.service.coverage(CoverageRequest(region=replace(region, times=(time,))))
+            alone = await d.service.coverages.coverage(CoverageRequest(region=replace(region, times=(time,))))
             np.testing.assert_array_equal(alone.coverage.bands["mask"][0], both[number])
 
 
@@ -280,7 +283,7 @@ async def test_a_list_of_steps_may_gain_some_at_its_end(tmp_path, pool):
 
 async def test_jobs_are_about_the_steps_that_are_named(tmp_path, pool):
     async with daemon(tmp_path, pool) as d:
-        jobs = Jobs(d.service, JobSettings(), pool=pool)
+        jobs = Jobs(d.repositories, d.downloads, d.service.disk_guard, JobSettings(), pool=pool)
         try:
             bands, target = SPEC.select(["dem"]), SPEC.grid.geobox_of(WINDOW)
 

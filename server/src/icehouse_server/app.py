@@ -11,7 +11,7 @@ import structlog
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
-from icehouse_server.api import ApiState, Metrics, Streams, TokenRule, create_api
+from icehouse_server.api import ApiState, Metrics, Observed, Streams, TokenRule, create_api
 from icehouse_server.collections import read_collections
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
@@ -20,13 +20,13 @@ from icehouse_server.core.ports import Documents, Source
 from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
 from icehouse_server.service import (
     CacheFolderProbe,
-    CoverageService,
     CubeService,
     CubeSettings,
     Inventory,
     Jobs,
     JobSettings,
     LoopLagMonitor,
+    ServiceParts,
     ServiceSettings,
     ThroughputMonitor,
     TileService,
@@ -110,11 +110,12 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         stack.push_async_callback(store.close)
         downloads = _downloads(settings, store, sources, compute)
         stack.push_async_callback(downloads.close)
-        service = CoverageService(store, downloads, _service_settings(settings), pool=compute)
-        jobs = Jobs(service, _job_settings(settings), pool=compute)
+        limits = _service_settings(settings)
+        parts = ServiceParts.assemble(store, downloads, limits, pool=compute)
+        jobs = Jobs(store, downloads, parts.disk_guard, _job_settings(settings), pool=compute)
         stack.push_async_callback(jobs.close)
         for collection in store.collections.values():
-            await service.warm_up(collection.spec)
+            await parts.coverages.warm_up(collection.spec)
         store.maintenance.start(crashed=lock.crashed)
         loop, watched = LoopLagMonitor(), CacheFolderProbe(folder)
         stack.callback(watched.close)
@@ -130,20 +131,43 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
             chunks=sum(len(collection.index) for collection in store.collections.values()),
         )
         yield ApiState(
-            service=service,
-            cubes=CubeService(service, _cube_settings(settings), pool=compute),
-            tiles=TileService(service, TileSettings(max_chunks=settings.max_tile_chunks), pool=compute),
+            settings=limits,
+            store=store,
+            downloads=downloads,
+            budget=parts.admission.budget,
+            planner=parts.planner,
+            coverages=parts.coverages,
+            cubes=CubeService(
+                store,
+                parts.fetcher,
+                parts.admission,
+                _cube_settings(settings),
+                timeout=limits.request_timeout,
+                pool=compute,
+            ),
+            tiles=TileService(
+                store,
+                parts.coverages,
+                TileSettings(max_chunks=settings.max_tile_chunks),
+                limits=limits.limits,
+                pool=compute,
+            ),
             jobs=jobs,
-            inventory=Inventory(service, pool=compute),
+            inventory=Inventory(store, downloads, timeout=limits.request_timeout, pool=compute),
             streams=Streams(settings.max_event_streams),
             pulse=pulse,
             metrics=Metrics(
-                service,
-                jobs,
-                context.hosts.traffic.snapshot,
-                loop=loop,
-                folder=watched,
-                pools={"compute": compute, "io": waiting},
+                Observed(
+                    store=store,
+                    downloads=downloads,
+                    budget=parts.admission.budget,
+                    disk_floor=limits.disk_floor,
+                    jobs=jobs,
+                    traffic=context.hosts.traffic.snapshot,
+                    loop=loop,
+                    folder=watched,
+                    pools={"compute": compute, "io": waiting},
+                )
             ),
             loop=loop,
             folder=watched,

@@ -9,7 +9,7 @@ from fastapi_offline import FastAPIOffline
 
 from icehouse_server.api.middleware.guards import HeadAsGet, HostGuard, RequestLog, SizeLimits
 from icehouse_server.api.middleware.tokens import TokenGuard, TokenRule, guarded_operations, reading_paths
-from icehouse_server.api.observability.metrics import Metrics, TrafficSnapshot
+from icehouse_server.api.observability.metrics import Metrics, Observed, TrafficSnapshot
 from icehouse_server.api.openapi import description
 from icehouse_server.api.parameters.unknown_parameters import (
     refuse_other_media_types,
@@ -41,6 +41,7 @@ __all__ = [
     "ApiState",
     "HostGuard",
     "Metrics",
+    "Observed",
     "RequestLog",
     "Streams",
     "TokenRule",

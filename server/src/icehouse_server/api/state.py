@@ -9,6 +9,7 @@ from icehouse_server.aio.cached_probe import CachedProbe
 from icehouse_server.api.observability.metrics import Metrics
 from icehouse_server.api.responses.event_streams import Streams
 from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.downloads import Downloads
 from icehouse_server.service import (
     CacheFolderProbe,
     CoverageService,
@@ -16,9 +17,13 @@ from icehouse_server.service import (
     Inventory,
     Jobs,
     LoopLagMonitor,
+    MemoryBudget,
+    Planner,
+    ServiceSettings,
     ThroughputMonitor,
     TileService,
 )
+from icehouse_server.store import Store
 
 _STATUS_FOR = 0.5
 """Seconds for which a status is told to further streams."""
@@ -28,7 +33,12 @@ _STATUS_FOR = 0.5
 class ApiState:
     """Shared by all requests."""
 
-    service: CoverageService
+    settings: ServiceSettings
+    store: Store
+    downloads: Downloads
+    budget: MemoryBudget
+    planner: Planner
+    coverages: CoverageService
     cubes: CubeService
     tiles: TileService
     jobs: Jobs
@@ -60,7 +70,7 @@ async def collection_spec(state: State, collection: str) -> CollectionSpec:
     Raises:
         UnknownCollectionError: there is none.
     """
-    return state.service.collection(collection).spec
+    return state.store.collection(collection).spec
 
 
 Spec = Annotated[CollectionSpec, Depends(collection_spec)]

@@ -175,7 +175,7 @@ class _Server(uvicorn.Server):
     async def _give_up_later(self) -> None:
         deadline = self.config.timeout_graceful_shutdown or 0
         await asyncio.sleep(max(deadline - _LAST_WORDS, deadline / 2))
-        await self._state.service.downloads.close()
+        await self._state.downloads.close()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

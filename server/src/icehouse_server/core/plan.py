@@ -1,7 +1,7 @@
 """The plan of a request: pure, frozen, costed before anything is read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from types import MappingProxyType
 from typing import Protocol
@@ -14,6 +14,9 @@ from icehouse_server.core.footprint import Footprint, footprint
 from icehouse_server.core.grid import ChunkKey, Grid, Window
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.time import TimeStep
+
+type BandStep = tuple[BandSpec, int | None]
+"""A band at one time step; the step is None where the collection has no time axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,7 @@ class Region:
         return () if axis is None else tuple(axis.step(time) for time in self.times or ())
 
     @property
-    def layers(self) -> tuple[tuple[BandSpec, int | None], ...]:
+    def band_steps(self) -> tuple[BandStep, ...]:
         """Each band at each step: what has a chunk of its own at every place."""
         times = (None,) if self.times is None else self.times
         return tuple(product(self.bands, times))
@@ -99,7 +102,7 @@ class Plan:
     def output_bytes(self) -> int:
         """Bytes of the answer's pixels, uncompressed."""
         rows, cols = self.region.shape
-        return sum(rows * cols * band.dtype.itemsize for band, _ in self.region.layers)
+        return sum(rows * cols * band.dtype.itemsize for band, _ in self.region.band_steps)
 
     @property
     def working_bytes(self) -> int:
@@ -112,6 +115,10 @@ class Plan:
             return 2 * self.output_bytes
         largest = max((piece.source.pixels for piece in self.footprint.pieces), default=0)
         return 2 * self.output_bytes + 2 * largest * sum(band.dtype.itemsize for band in self.region.bands)
+
+    def renewed(self, presence: Presence) -> "Plan":
+        """Return the plan after another look at which of its chunks are cached."""
+        return replace(self, absent=tuple(key for key in self.needed if not presence.has(key)))
 
     @property
     def estimated_source_bytes(self) -> int:
@@ -128,7 +135,7 @@ def check_size(region: Region, limits: Limits) -> None:
         TooLargeError: the answer has more pixels than ``max_output_pixels``.
     """
     rows, cols = region.shape
-    pixels = rows * cols * len(region.layers)
+    pixels = rows * cols * len(region.band_steps)
     if pixels > limits.max_output_pixels:
         steps = "" if region.times is None else f" at {len(region.times)} time step(s)"
         raise TooLargeError(
@@ -150,11 +157,11 @@ def make_plan(region: Region, presence: Presence, limits: Limits) -> Plan:
     grid = region.grid
     methods = [region.resampling_of(band) for band in region.bands]
     under = footprint(grid, region.target, methods, max_chunks=limits.max_chunks)
-    chunks = len(under.chunks) * len(region.layers)
+    chunks = len(under.chunks) * len(region.band_steps)
     _check_count(chunks, limits.max_chunks, "max_chunks", "reads")
     needed = tuple(
         region.collection.key(band.name, row, col, time, region.level)
-        for band, time in region.layers
+        for band, time in region.band_steps
         for row, col in under.chunks
     )
     absent = tuple(key for key in needed if not presence.has(key))

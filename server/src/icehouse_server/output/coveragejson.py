@@ -34,7 +34,7 @@ def encode_json(coverage: Coverage, *, max_values: int = MAX_JSON_VALUES) -> lis
         TooLargeError: it has more than ``max_values`` values.
     """
     rows, cols = coverage.region.shape
-    values = rows * cols * len(coverage.region.layers)
+    values = rows * cols * len(coverage.region.band_steps)
     if values > max_values:
         raise TooLargeError(
             f"{values} values are too many for JSON, which gets at most {max_values}",

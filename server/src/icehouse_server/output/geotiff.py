@@ -73,7 +73,7 @@ def encode_geotiff(coverage: Coverage) -> list[bytes | memoryview]:
             driver="MEM",
             height=rows,
             width=cols,
-            count=len(region.layers),
+            count=len(region.band_steps),
             dtype=raster.dtype.name,
             nodata=None if raster.nodata is None else raster.nodata.item(),
             crs=gdal_crs(region.target),
@@ -91,7 +91,7 @@ def _fill(dataset: DatasetWriter, coverage: Coverage, raster: _Raster) -> None:
     Here and not in the COG driver, which builds them through a temporary file: 46 ms instead of 86 in all.
     """
     region = coverage.region
-    for index, ((band, time), values) in enumerate(zip(region.layers, raster.layers, strict=True), 1):
+    for index, ((band, time), values) in enumerate(zip(region.band_steps, raster.layers, strict=True), 1):
         step = region.collection.step(time)
         dataset.write(values, index)
         dataset.set_band_description(
@@ -100,7 +100,7 @@ def _fill(dataset: DatasetWriter, coverage: Coverage, raster: _Raster) -> None:
         dataset.update_tags(index, long_name=band.long_name or band.name)
         if step is not None:
             dataset.update_tags(index, datetime=str(step))
-    bands = [band for band, _ in region.layers]
+    bands = [band for band, _ in region.band_steps]
     dataset.units = tuple(band.units for band in bands)
     dataset.scales = tuple(band.scale for band in bands)
     dataset.offsets = tuple(band.offset for band in bands)

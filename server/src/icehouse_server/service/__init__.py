@@ -1,8 +1,18 @@
-"""The service: what a request goes through, without HTTP."""
+"""The service: what a request goes through, without HTTP. Begin at ``CoverageService.answer``."""
 
 from icehouse_server.downloads import Priority
-from icehouse_server.service.coverage import CoverageRequest, CoverageResult, CoverageService, ServiceSettings
+from icehouse_server.service.admission import Admission
+from icehouse_server.service.chunk_fetcher import ChunkFetcher
+from icehouse_server.service.coverage import (
+    PIXELS,
+    CoverageRequest,
+    CoverageResult,
+    CoverageService,
+    Encoder,
+    encoder_of,
+)
 from icehouse_server.service.cube import CubeService, CubeSettings, StoreEntry
+from icehouse_server.service.disk_guard import DiskGuard
 from icehouse_server.service.inventory import (
     MOST_CELL,
     ChunkState,
@@ -13,21 +23,29 @@ from icehouse_server.service.inventory import (
 )
 from icehouse_server.service.job import Job, JobKind, JobSpec, JobState
 from icehouse_server.service.job_registry import Jobs, JobSettings
+from icehouse_server.service.memory_budget import MemoryBudget
 from icehouse_server.service.monitors import CacheFolderProbe, LoopLagMonitor
+from icehouse_server.service.parts import ServiceParts, ServiceSettings
+from icehouse_server.service.planner import Planner
 from icehouse_server.service.throughput import ThroughputMonitor, Totals, resident_bytes
 from icehouse_server.service.tiles import Tile, TileAsk, TilePlan, TileService, TileSettings
 from icehouse_server.service.trace import STAGES, Hits, Trace
 
 __all__ = [
     "MOST_CELL",
+    "PIXELS",
     "STAGES",
+    "Admission",
     "CacheFolderProbe",
+    "ChunkFetcher",
     "ChunkState",
     "CoverageRequest",
     "CoverageResult",
     "CoverageService",
     "CubeService",
     "CubeSettings",
+    "DiskGuard",
+    "Encoder",
     "Hits",
     "Inventory",
     "InventorySnapshot",
@@ -38,7 +56,10 @@ __all__ = [
     "JobState",
     "Jobs",
     "LoopLagMonitor",
+    "MemoryBudget",
+    "Planner",
     "Priority",
+    "ServiceParts",
     "ServiceSettings",
     "StoreEntry",
     "ThroughputMonitor",
@@ -51,5 +72,6 @@ __all__ = [
     "Trace",
     "View",
     "changes",
+    "encoder_of",
     "resident_bytes",
 ]

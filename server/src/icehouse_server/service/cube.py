@@ -8,13 +8,17 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import NotCachedError, StoreError, UnknownKeyError
 from icehouse_server.core.grid import ChunkKey
-from icehouse_server.service.coverage import REFILLS, CoverageService, deadline, error_of
+from icehouse_server.service.admission import Admission
+from icehouse_server.service.chunk_fetcher import ChunkFetcher, error_of
+from icehouse_server.service.coverage import REFILLS
+from icehouse_server.service.deadline import deadline
 from icehouse_server.service.fetch_budget import FetchBudget
 from icehouse_server.service.trace import Trace
-from icehouse_server.store import AxisChunk, Cube, DamagedChunksError, frame_of, make_cube
+from icehouse_server.store import AxisChunk, Cube, DamagedChunksError, Store, frame_of, make_cube
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +50,31 @@ class StoreEntry:
 
 
 class CubeService:
-    """Answers requests for keys of the collections' Zarr stores. Runs on one event loop."""
+    """Answers requests for keys of the collections' Zarr stores. Runs on one event loop.
 
-    def __init__(self, coverages: CoverageService, settings: CubeSettings, *, pool: Executor) -> None:
-        self._coverages = coverages
+    Args:
+        store: the open collections.
+        fetcher: has absent chunks fetched.
+        admission: memory for what is sent.
+        settings: limits.
+        timeout: seconds that a request may wait for an absent chunk, and as many for the rest.
+        pool: computes.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        fetcher: ChunkFetcher,
+        admission: Admission,
+        settings: CubeSettings,
+        *,
+        timeout: float,
+        pool: Executor,
+    ) -> None:
+        self._store = store
+        self._fetcher = fetcher
+        self._admission = admission
+        self._timeout = timeout
         self._pool = pool
         self._budget = FetchBudget(settings.fetches, settings.window)
         self._cubes: dict[str, Cube] = {}
@@ -80,11 +105,10 @@ class CubeService:
         with trace.stage("plan"):
             found = (await self._cube(spec)).find(key)
         if isinstance(found, ChunkKey):
-            async with deadline(self._coverages.settings.request_timeout * 2):
+            async with deadline(self._timeout * 2):
                 return await self._chunk(spec, found, client, trace, only_if_cached=only_if_cached)
         if isinstance(found, AxisChunk):
-            loop = asyncio.get_running_loop()
-            data = await loop.run_in_executor(self._pool, found.encoded)
+            data = await run_in(self._pool, found.encoded)
             return StoreEntry(data=data, tag=_tag(data))
         return StoreEntry(data=found, tag=_tag(found), is_document=key.endswith("zarr.json"))
 
@@ -110,18 +134,15 @@ class CubeService:
             BusyError: the memory budget is full.
             StoreError: it can't be read.
         """
-        store = self._coverages.collection(spec.id)
-        size = await store.file_size(path)
-        budget = self._coverages.budget
-        await budget.acquire(size, self._coverages.settings.request_timeout)
+        store = self._store.collection(spec.id)
+        memory = await self._admission.memory(await store.file_size(path))
         try:
             data = await store.file(path)
         except BaseException:
-            budget.release(size)
+            memory.release()
             raise
-        loop = asyncio.get_running_loop()
-        tag = await loop.run_in_executor(self._pool, _tag, data)
-        return StoreEntry(data=data, tag=tag, on_close=lambda: budget.release(size))
+        tag = await run_in(self._pool, _tag, data)
+        return StoreEntry(data=data, tag=tag, on_close=memory.release)
 
     async def _cube(self, spec: CollectionSpec) -> Cube:
         """Return the store of a collection with the time steps of now."""
@@ -129,8 +150,7 @@ class CubeService:
         async with self._making:
             cube = self._cubes.get(spec.id)
             if cube is None or cube.steps != steps:
-                loop = asyncio.get_running_loop()
-                cube = await loop.run_in_executor(self._pool, make_cube, spec, steps)
+                cube = await run_in(self._pool, make_cube, spec, steps)
                 self._cubes[spec.id] = cube
         return cube
 
@@ -138,10 +158,9 @@ class CubeService:
         self, spec: CollectionSpec, key: ChunkKey, client: str, trace: Trace, *, only_if_cached: bool
     ) -> StoreEntry:
         """Fetch a chunk where it is absent, then read it as it is stored."""
-        store = self._coverages.collection(spec.id)
-        budget = self._coverages.budget
+        store = self._store.collection(spec.id)
         size = spec.grid.chunk**2 * spec.band(key.band).dtype.itemsize
-        budget.check(size)
+        self._admission.budget.check(size)
         trace.chunks += 1
         for _ in range(REFILLS + 1):
             if not store.index.has(key):
@@ -152,7 +171,7 @@ class CubeService:
                     )
                 await self._fetch(spec, key, client, trace)
             with trace.stage("queue"):
-                await budget.acquire(size, self._coverages.settings.request_timeout)
+                memory = await self._admission.memory(size)
             entry = None
             try:
                 async with store.lease() as lease:
@@ -160,17 +179,14 @@ class CubeService:
                         with trace.stage("read"):
                             data = await store.stored(lease, key)
                         entry = StoreEntry(
-                            data=frame_of(data),
-                            tag=_chunk_tag(data),
-                            trace=trace,
-                            on_close=lambda: budget.release(size),
+                            data=frame_of(data), tag=_chunk_tag(data), trace=trace, on_close=memory.release
                         )
                     except DamagedChunksError as error:
                         if lease.snapshot == store.snapshot:  # else it may have been written anew
                             store.forget(error.keys)
             finally:
                 if entry is None:
-                    budget.release(size)
+                    memory.release()
             if entry is not None:
                 return entry
         raise StoreError(
@@ -182,11 +198,11 @@ class CubeService:
         """Have a chunk fetched. Who joins a fetch that is under way pays nothing for it."""
         trace.absent += 1
         # The fetches of our own as well: a look at the disk comes before a chunk is in flight.
-        if key not in self._fetching and not self._coverages.downloads.in_flight(key):
+        if key not in self._fetching and not self._fetcher.in_flight(key):
             self._budget.spend(client)
         self._fetching[key] += 1
         try:
-            failed = await self._coverages.fetch(spec, [key], trace)
+            failed = await self._fetcher.fetch(spec, [key], trace)
         finally:
             self._fetching[key] -= 1
             self._fetching += Counter()  # drops the zeros

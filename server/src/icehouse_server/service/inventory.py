@@ -15,8 +15,8 @@ from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import FailedChunk, TooLargeError
 from icehouse_server.core.grid import ChunkKey, Window, tiles
 from icehouse_server.downloads import Downloads, Failure
-from icehouse_server.service.coverage import CoverageService, deadline
-from icehouse_server.store import Index
+from icehouse_server.service.deadline import deadline
+from icehouse_server.store import Index, Store
 
 MOST_SQUARES = 10_000
 """Squares that one inventory is about."""
@@ -24,7 +24,7 @@ MOST_SQUARES = 10_000
 MOST_CELL = 1024
 """Largest side of a square, in chunks: a power of two."""
 
-MOST_LAYERS = 1024
+MOST_BAND_STEPS = 1024
 """Bands times time steps that one inventory is about."""
 
 _LOOKED_AT = 20_000
@@ -72,12 +72,13 @@ class View:
     cell: int = 1
 
     def __post_init__(self) -> None:
-        layers = len(self.bands) * (1 if self.times is None else len(self.times))
-        if layers > MOST_LAYERS:
+        band_steps = len(self.bands) * (1 if self.times is None else len(self.times))
+        if band_steps > MOST_BAND_STEPS:
             raise TooLargeError(
-                f"each position has {layers} bands and time steps; an inventory counts {MOST_LAYERS} at most",
-                limit=MOST_LAYERS,
-                asked=layers,
+                f"each position has {band_steps} bands and time steps; "
+                f"an inventory counts {MOST_BAND_STEPS} at most",
+                limit=MOST_BAND_STEPS,
+                asked=band_steps,
                 hint="name a datetime, or fewer properties",
             )
         squares = sum(window.pixels for window in map(self.squares, self.areas))
@@ -94,7 +95,7 @@ class View:
             )
 
     @property
-    def layers(self) -> Iterator[tuple[str, int | None]]:
+    def band_steps(self) -> Iterator[tuple[str, int | None]]:
         """Band and time step of the chunks at each position."""
         times = (None,) if self.times is None else self.times
         return ((band, time) for band in self.bands for time in times)
@@ -123,7 +124,7 @@ class InventorySnapshot:
     failed: _Failed
     """The first failure of each position."""
     unsure: int
-    """Layers of positions that count as present, of which nobody has looked yet whether they are void."""
+    """Chunks that count as present, and of which it is not known yet whether they are void."""
 
 
 def states(
@@ -141,9 +142,9 @@ def states(
         flying: positions (row, col) of chunks that are in flight, (n, 2); some may lie elsewhere.
         failed: positions of chunks that have failed and are not in flight again.
     """
-    shape, layers = (area.height, area.width), list(view.layers)
-    cached, void = np.full(shape, bool(layers)), np.full(shape, bool(layers))
-    for band, time in layers:
+    shape, band_steps = (area.height, area.width), list(view.band_steps)
+    cached, void = np.full(shape, bool(band_steps)), np.full(shape, bool(band_steps))
+    for band, time in band_steps:
         cached &= index.within(band, time, area, view.level)
         if not cached.any():
             break
@@ -210,10 +211,18 @@ class Inventory:
     """Tells the states of chunks. Runs on one event loop; what takes long is done in the pool.
 
     It keeps nothing: whoever watches looks again when the version has grown.
+
+    Args:
+        store: knows which chunks are cached.
+        downloads: knows which are under way, and which have failed.
+        timeout: seconds that one inventory takes at most.
+        pool: computes.
     """
 
-    def __init__(self, service: CoverageService, *, pool: Executor) -> None:
-        self._service = service
+    def __init__(self, store: Store, downloads: Downloads, *, timeout: float, pool: Executor) -> None:
+        self._store = store
+        self._downloads = downloads
+        self._timeout = timeout
         self._pool = pool
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
@@ -233,7 +242,7 @@ class Inventory:
 
     def version(self, view: View) -> tuple[int, int]:
         """Return numbers that differ from those of before where anything may have changed."""
-        return self._service.collection(view.collection.id).index.version, self._service.downloads.version
+        return self._store.collection(view.collection.id).index.version, self._downloads.version
 
     async def picture(self, view: View) -> InventorySnapshot:
         """Return the states of a view's chunks.
@@ -245,16 +254,16 @@ class Inventory:
             StoreError: the repository can't be read.
             DeadlineExceededError: it takes too long.
         """
-        async with deadline(self._service.settings.request_timeout):
+        async with deadline(self._timeout):
             return await self._picture(view)
 
     async def _picture(self, view: View) -> InventorySnapshot:
-        store = self._service.collection(view.collection.id)
+        store = self._store.collection(view.collection.id)
         unsure, left = await self.work(_unsure, view, store.index)
         if unsure:
             await store.look(unsure, seconds=_LOOK_SECONDS)
             left += sum(map(store.index.is_unsure, unsure))
-        downloads = self._service.downloads
+        downloads = self._downloads
         failures = downloads.failures(view.collection.id, view.level)
         failed = await self.work(_failed, view, failures, downloads) if failures else {}
         flying = await self.work(_flying, view, downloads)
@@ -270,11 +279,11 @@ def _failed(
     view: View, failures: Sequence[Failure], downloads: Downloads
 ) -> dict[tuple[int, int], FailedChunk]:
     """Return the positions of failed chunks; one that is fetched again has failed no more. Blocking."""
-    layers = frozenset(view.layers)
+    band_steps = frozenset(view.band_steps)
     found: dict[tuple[int, int], FailedChunk] = {}
     for failure in failures:
         key = failure.key
-        if (key.band, key.time) in layers and not downloads.in_flight(key) and _holds(view, key):
+        if (key.band, key.time) in band_steps and not downloads.in_flight(key) and _holds(view, key):
             found.setdefault((key.row, key.col), failure.failed)
     return found
 
@@ -291,7 +300,7 @@ def _flying(view: View, downloads: Downloads) -> NDArray[np.int64]:
     return np.concatenate(
         [
             downloads.in_flight_listed(name, band, time, area, level)
-            for band, time in view.layers
+            for band, time in view.band_steps
             for area in view.areas
         ]
         or [np.empty((0, 2), dtype=np.int64)]
@@ -317,7 +326,7 @@ def _unsure(view: View, index: Index) -> tuple[list[ChunkKey], int]:
     """Return chunks of a view that nobody has looked at, and how many there are beyond these. Blocking."""
     found: list[ChunkKey] = []
     beyond = 0
-    for band, time in view.layers:
+    for band, time in view.band_steps:
         for area in view.areas:
             places = index.unsure_listed(band, time, area, view.level)
             room = _LOOKED_AT - len(found)

@@ -60,7 +60,7 @@ class JobSpec:
     priority: Priority = Priority.PREFETCH
 
     @property
-    def layers(self) -> int:
+    def chunks_per_position(self) -> int:
         """How many chunks there are at each position: bands times steps, at least 1."""
         return max(1, len(self.bands) * (1 if self.times is None else len(self.times)))
 

@@ -1,6 +1,5 @@
 """Map tiles: coverages with a style, that fetch a few chunks at most."""
 
-import asyncio
 import hashlib
 from collections import Counter
 from concurrent.futures import Executor
@@ -8,11 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.errors import ChunksFailedError, OutsideError, TooLargeError
 from icehouse_server.core.grid import ChunkKey
 from icehouse_server.core.levels import best_level
+from icehouse_server.core.limits import Limits
 from icehouse_server.core.pixel_chunks import chunk_numbers, pixels_in
 from icehouse_server.core.plan import Plan, Region, make_plan
 from icehouse_server.core.style import Style
@@ -20,6 +21,7 @@ from icehouse_server.core.tile_matrix_sets import TileAddress, Zooms, zooms_of
 from icehouse_server.output.map_tile import Sheet, cut, draw, encode_picture, hatch
 from icehouse_server.service.coverage import CoverageRequest, CoverageService
 from icehouse_server.service.trace import Trace
+from icehouse_server.store import Store
 
 _MOST_PIXELS = 2**24
 """Pixels of the chunks of a band that one tile is read from at most: 256 of 256 x 256."""
@@ -82,10 +84,28 @@ class Tile:
 
 
 class TileService:
-    """Answers requests for tiles. Runs on one event loop."""
+    """Answers requests for tiles. Runs on one event loop.
 
-    def __init__(self, coverages: CoverageService, settings: TileSettings, *, pool: Executor) -> None:
+    Args:
+        store: the open collections.
+        coverages: answer with the pixels of a tile.
+        settings: limits of tiles.
+        limits: those of requests for pixels.
+        pool: computes.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        coverages: CoverageService,
+        settings: TileSettings,
+        *,
+        limits: Limits,
+        pool: Executor,
+    ) -> None:
+        self._store = store
         self._coverages = coverages
+        self._limits = limits
         self.settings = settings
         self._pool = pool
         self._zooms: dict[tuple[str, str], Zooms] = {}
@@ -97,17 +117,14 @@ class TileService:
         """
         found = self._zooms.get((spec.id, tms))
         if found is None:
-            loop = asyncio.get_running_loop()
             most = self.settings.max_chunks
-            found = await loop.run_in_executor(self._pool, zooms_of, spec, tms, most) or Zooms(
-                first=0, last=0
-            )
+            found = await run_in(self._pool, zooms_of, spec, tms, most) or Zooms(first=0, last=0)
             self._zooms[spec.id, tms] = found
         return found
 
     def plan(self, ask: TileAsk) -> TilePlan:
         """Return what a tile needs; nothing is fetched."""
-        store = self._coverages.collection(ask.spec.id)
+        store = self._store.collection(ask.spec.id)
         margin = _margin(ask.style)
         resampling = ask.style.resampling
         bands = ask.spec.select(ask.style.read)
@@ -120,7 +137,7 @@ class TileService:
             resampling={} if resampling is None else {band.name: resampling for band in bands},
         )
         most = len(bands) * (_MOST_PIXELS // region.grid.chunk**2 or 1)
-        limits = replace(self._coverages.settings.limits, max_chunks=most, max_fills=most)
+        limits = replace(self._limits, max_chunks=most, max_fills=most)
         try:
             plan = make_plan(region, store.index, limits)
         except TooLargeError as error:
@@ -163,8 +180,7 @@ class TileService:
         coverage = answer.coverage
         try:
             with trace.stage("encode"):
-                loop = asyncio.get_running_loop()
-                data = await loop.run_in_executor(self._pool, _picture, planned, coverage)
+                data = await run_in(self._pool, _picture, planned, coverage)
         finally:
             answer.close()
         return Tile(
@@ -177,15 +193,14 @@ class TileService:
     async def _nothing(self, planned: TilePlan, trace: Trace) -> Tile:
         """Draw a tile of which nothing is shown: hatch, where the grid lies."""
         with trace.stage("encode"):
-            loop = asyncio.get_running_loop()
-            found = await loop.run_in_executor(self._pool, _all_hatched, planned)
+            found = await run_in(self._pool, _all_hatched, planned)
         if found is None:
             raise OutsideError("the tile lies outside the collection")
         data, chunks = found
         trace.chunks += chunks
         trace.absent += chunks
         trace.left += chunks
-        snapshot = self._coverages.collection(planned.ask.spec.id).snapshot
+        snapshot = self._store.collection(planned.ask.spec.id).snapshot
         return Tile(data=data, tag=None, snapshot=snapshot, not_shown=chunks)
 
 

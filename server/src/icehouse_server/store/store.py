@@ -10,7 +10,12 @@ from types import MappingProxyType
 import structlog
 
 from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.core.errors import IcehouseError, RepositoryForeignError, StoreError
+from icehouse_server.core.errors import (
+    IcehouseError,
+    RepositoryForeignError,
+    StoreError,
+    UnknownCollectionError,
+)
 from icehouse_server.store.disk_quota import DiskQuota
 from icehouse_server.store.maintenance import Maintenance, MaintenanceSettings
 from icehouse_server.store.repository.collection import CollectionStore, StoreResources
@@ -105,6 +110,26 @@ class Store:
         for name, why in failed.items():
             log.error("a collection is set aside", collection=name, error=why.detail, hint=why.hint)
         return cls(folder, opened, shared, settings.maintenance, set_aside=failed)
+
+    def collection(self, name: str) -> CollectionStore:
+        """Return an open collection.
+
+        Raises:
+            StoreError: it was set aside: its repository could not be opened.
+            UnknownCollectionError: there is none of this id.
+        """
+        found = self.collections.get(name)
+        if name in self.set_aside:
+            raise StoreError(
+                f"collection {name!r} is set aside: its repository could not be opened",
+                hint="the daemon's log says why and what to do",
+            )
+        if found is None:
+            raise UnknownCollectionError(
+                f"there is no collection {name[:80]!r}",
+                hint=f"there are {', '.join(sorted(self.collections))}",
+            )
+        return found
 
     async def close(self) -> None:
         """Write what waits, then stop every writer. Safe to call twice."""

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 import prometheus_client
@@ -18,7 +19,9 @@ from prometheus_client.registry import Collector
 
 from icehouse_server.api.observability.request_context import RequestContext
 from icehouse_server.core.histogram import Histogram
-from icehouse_server.service import CacheFolderProbe, CoverageService, Hits, Jobs, LoopLagMonitor
+from icehouse_server.downloads import Downloads
+from icehouse_server.service import CacheFolderProbe, Hits, Jobs, LoopLagMonitor, MemoryBudget
+from icehouse_server.store import Store
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -46,26 +49,31 @@ type TrafficSnapshot = Callable[[], Mapping[str, HostTraffic]]
 """Returns the counters of every host asked so far."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """The parts whose state the metrics show."""
+
+    store: Store
+    downloads: Downloads
+    budget: MemoryBudget
+    """Memory of answers."""
+    disk_floor: int
+    """Bytes to be left free on the cache folder's disk."""
+    jobs: Jobs
+    traffic: TrafficSnapshot
+    """Counters of the sources' hosts."""
+    loop: LoopLagMonitor
+    folder: CacheFolderProbe
+    pools: Mapping[str, ThreadPoolExecutor]
+    """Pools of threads by name."""
+
+
 class _Parts(Collector):
     """Reads the parts when Prometheus asks. Runs on the event loop, as they do."""
 
-    def __init__(
-        self,
-        service: CoverageService,
-        jobs: Jobs,
-        traffic: TrafficSnapshot,
-        loop: LoopLagMonitor,
-        folder: CacheFolderProbe,
-        pools: Mapping[str, ThreadPoolExecutor],
-        hits: Hits,
-    ) -> None:
-        self._service = service
+    def __init__(self, parts: Observed, hits: Hits) -> None:
+        self._parts = parts
         self._hits = hits
-        self._jobs = jobs
-        self._traffic = traffic
-        self._loop = loop
-        self._folder = folder
-        self._pools = pools
 
     def collect(self) -> Iterator[Metric]:
         """Yield the state of all parts."""
@@ -76,13 +84,13 @@ class _Parts(Collector):
         yield from self._maintenance()
         yield from self._memory()
         yield from self._hosts()
-        yield _gauges("icehouse_jobs", "Jobs kept, by state.", "state", self._jobs.by_state)
+        yield _gauges("icehouse_jobs", "Jobs kept, by state.", "state", self._parts.jobs.by_state)
         yield _counter("icehouse_chunks_asked", "Chunks that requests needed.", self._hits.asked)
         yield _counter("icehouse_chunks_found", "Those of them that were cached already.", self._hits.cached)
         yield from self._process()
 
     def _downloads(self) -> Iterator[Metric]:
-        downloads = self._service.downloads
+        downloads = self._parts.downloads
         settings = downloads.settings
         yield _gauge("icehouse_flights", "Chunks under way or queued.", downloads.flights)
         yield _gauge("icehouse_blocks_queued", "Blocks that wait to be fetched.", downloads.queued)
@@ -104,7 +112,7 @@ class _Parts(Collector):
         )
 
     def _fetches(self) -> Iterator[Metric]:
-        counters = self._service.downloads.counters
+        counters = self._parts.downloads.counters
         yield _counter("icehouse_blocks_fetched", "Blocks fetched.", counters.blocks_fetched)
         yield _counter("icehouse_chunks_fetched", "Chunks fetched and committed.", counters.chunks_fetched)
         yield _counter(
@@ -126,7 +134,7 @@ class _Parts(Collector):
         )
 
     def _hosts(self) -> Iterator[Metric]:
-        hosts = self._traffic()
+        hosts = self._parts.traffic()
         yield _counters(
             "icehouse_source_requests",
             "Requests sent to sources.",
@@ -148,7 +156,7 @@ class _Parts(Collector):
         yield errors
 
     def _repositories(self) -> Iterator[Metric]:
-        collections = self._service.store.collections
+        collections = self._parts.store.collections
         yield _gauges(
             "icehouse_chunks_cached",
             "Chunks in the repository.",
@@ -167,18 +175,16 @@ class _Parts(Collector):
             "collection",
             {name: collection.damaged for name, collection in collections.items()},
         )
-        free = self._folder.last.free
+        free = self._parts.folder.last.free
         yield _gauge(
             "icehouse_disk_free_bytes",
             "Free on the cache folder's disk.",
             float("nan") if free is None else free,
         )
-        yield _gauge(
-            "icehouse_disk_floor_bytes", "Below it nothing is fetched.", self._service.settings.disk_floor
-        )
+        yield _gauge("icehouse_disk_floor_bytes", "Below it nothing is fetched.", self._parts.disk_floor)
 
     def _commits(self) -> Iterator[Metric]:
-        writers = {name: collection.writer for name, collection in self._service.store.collections.items()}
+        writers = {name: collection.writer for name, collection in self._parts.store.collections.items()}
         yield _counters(
             "icehouse_commits",
             "Commits.",
@@ -210,7 +216,7 @@ class _Parts(Collector):
         )
 
     def _maintenance(self) -> Iterator[Metric]:
-        store = self._service.store
+        store = self._parts.store
         counters = store.maintenance.counters
         yield _gauge("icehouse_cache_bytes", "Bytes that the repositories take on disk.", store.room.bytes)
         yield _gauge(
@@ -228,7 +234,7 @@ class _Parts(Collector):
         yield _counter("icehouse_freed_bytes", "Bytes of garbage deleted.", counters.bytes_freed)
 
     def _memory(self) -> Iterator[Metric]:
-        budget, decoded = self._service.budget, self._service.store.decoded
+        budget, decoded = self._parts.budget, self._parts.store.decoded
         yield _gauge("icehouse_answer_bytes", "Memory that answers hold.", budget.held)
         yield _gauge("icehouse_answer_bytes_limit", "Memory that answers may hold.", budget.total)
         yield _gauge("icehouse_answers_waiting", "Answers that wait for memory.", budget.waiting)
@@ -242,12 +248,12 @@ class _Parts(Collector):
         yield _histograms(
             "icehouse_loop_delay_seconds",
             "By how much the event loop woke too late, seen four times a second.",
-            [({}, self._loop.delays)],
+            [({}, self._parts.loop.delays)],
         )
         yield _gauge(
             "icehouse_loop_delay_worst_seconds",
             "The longest such delay of the last minute.",
-            self._loop.worst(),
+            self._parts.loop.worst(),
         )
         yield _gauge("icehouse_tasks", "Tasks of the event loop.", len(asyncio.all_tasks()))
         yield _gauge("icehouse_threads", "Threads.", threading.active_count())
@@ -255,7 +261,7 @@ class _Parts(Collector):
             "icehouse_pool_queued",
             "Work that waits for a thread.",
             "pool",
-            {name: _waiting(pool) for name, pool in self._pools.items()},
+            {name: _waiting(pool) for name, pool in self._parts.pools.items()},
         )
 
 
@@ -307,27 +313,13 @@ class Metrics:
         hits: how many of the chunks that requests needed were cached.
 
     Args:
-        service: what is read.
-        jobs: counted by state.
-        traffic: counters of the sources' hosts.
-        loop: the event loop's delays.
-        folder: the cache folder's disk.
-        pools: pools of threads by name.
+        parts: what is read when Prometheus asks.
     """
 
-    def __init__(
-        self,
-        service: CoverageService,
-        jobs: Jobs,
-        traffic: TrafficSnapshot,
-        *,
-        loop: LoopLagMonitor,
-        folder: CacheFolderProbe,
-        pools: Mapping[str, ThreadPoolExecutor],
-    ) -> None:
+    def __init__(self, parts: Observed) -> None:
         self._registry = CollectorRegistry()
         hits = Hits()
-        self._registry.register(_Parts(service, jobs, traffic, loop, folder, pools, hits))
+        self._registry.register(_Parts(parts, hits))
         ProcessCollector(registry=self._registry)
         self._requests = Counter(
             "icehouse_requests", "Requests answered.", ["route", "method", "status"], registry=self._registry

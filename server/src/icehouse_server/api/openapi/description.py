@@ -102,7 +102,7 @@ def _in_a_thread(app: FastAPI, route: Route) -> Route:
 def _describe(app: FastAPI, guarded: Collection[str]) -> Json:
     """Return the API description, OpenAPI 3.1."""
     state = getattr(app.state, "icehouse", None)
-    collections = list(state.service.collections) if isinstance(state, ApiState) else []
+    collections = list(state.store.collections) if isinstance(state, ApiState) else []
     document: Json = get_openapi(
         title=app.title,
         version=app.version,

@@ -119,7 +119,7 @@ class Asked:
         if view.cell > 1:
             found.update((state.name.lower(), counts[state]) for state in _STATES)
             return found
-        layers = list(view.layers)
+        layers = list(view.band_steps)
         if len(layers) == 1:
             band, step = layers[0]
             found["chunk"] = view.collection.key(band, row, col, step, view.level).path

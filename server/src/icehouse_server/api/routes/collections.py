@@ -45,7 +45,7 @@ _OF_ALL = {
 async def get_collections(request: Request, state: State) -> dict[str, Any]:
     """All collections."""
     base = base_url(request)
-    specs = [collection.spec for collection in state.service.collections.values()]
+    specs = [collection.spec for collection in state.store.collections.values()]
     return {
         "collections": [collection_document(spec, base) for spec in specs],
         "links": [

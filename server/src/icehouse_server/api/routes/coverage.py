@@ -25,7 +25,9 @@ from icehouse_server.api.responses.streaming import PartsResponse
 from icehouse_server.api.routes.jobs import ACCEPTED, status_info
 from icehouse_server.api.state import ApiState, Spec, State, base_url
 from icehouse_server.core.errors import NotAcceptableError
-from icehouse_server.service import CoverageRequest, CoverageResult, Trace
+from icehouse_server.core.plan import Plan
+from icehouse_server.output import Encoded
+from icehouse_server.service import CoverageRequest, CoverageResult, Trace, encoder_of
 
 router = APIRouter(tags=["coverage"])
 
@@ -145,24 +147,23 @@ async def post_coverage(
 
 
 async def _answer(request: Request, state: ApiState, ask: CoverageRequest, format_name: str) -> Response:
-    service = state.service
     ask = replace(ask, only_if_cached=only_if_cached(request))
-    early = await _not_modified(request, state, ask, format_name)
+    trace = Trace()
+    with trace.stage("plan"):
+        plan = await state.planner.plan(ask.region)
+    early = _not_modified(request, state, ask, format_name, plan)
     if early is not None:
         return early
-    later = await _later(request, state, ask)
+    later = await _later(request, state, ask, plan)
     if later is not None:
         return later
     note = context_of(request.scope)
-    note.trace = Trace()
-    answer = await while_connected(request, service.coverage(ask, note.trace))
-    incomplete = bool(answer.coverage.failed)
+    note.trace = trace
+    plan = plan.renewed(state.store.collection(ask.region.collection.id).index)  # a job may have filled it
+    work = state.coverages.answer(ask, encoder_of(format_name), trace=trace, plan=plan)
+    answer = await while_connected(request, work)
+    encoded, incomplete = answer.encoded, bool(answer.coverage.failed)
     note.format, note.cache = format_name, cache_word(answer.trace, incomplete=incomplete)
-    try:
-        encoded = await service.encode(answer, format_name)
-    except BaseException:
-        answer.close()
-        raise
     headers = {
         **_place_headers(ask),
         **_validity_headers(ask, format_name, answer),
@@ -181,16 +182,13 @@ async def _answer(request: Request, state: ApiState, ask: CoverageRequest, forma
     )
 
 
-async def _later(request: Request, state: ApiState, ask: CoverageRequest) -> Response | None:
+async def _later(request: Request, state: ApiState, ask: CoverageRequest, plan: Plan) -> Response | None:
     """Answer with a job where the caller prefers that (RFC 7240) to waiting for absent chunks."""
     preference = parse_prefer(request.headers.getlist("prefer"))
-    if not preference.given or ask.snapshot is not None or ask.only_if_cached:
-        return None
-    plan = await state.service.plan(ask.region)
-    if not plan.absent:
+    if not preference.given or ask.snapshot is not None or ask.only_if_cached or not plan.absent:
         return None
     job = await state.jobs.start(awaited(ask.region))
-    wait = min(preference.wait or 0, state.service.settings.request_timeout)
+    wait = min(preference.wait or 0, state.settings.request_timeout)
     if wait and await while_connected(request, job.wait(wait)):
         return None
     document, base = status_info(job, base_url(request)), base_url(request)
@@ -202,23 +200,24 @@ async def _later(request: Request, state: ApiState, ask: CoverageRequest) -> Res
     return Response(document.model_dump_json(by_alias=True), 202, headers, "application/json")
 
 
-def _validity_headers(ask: CoverageRequest, format_name: str, answer: CoverageResult) -> Mapping[str, str]:
+def _validity_headers(
+    ask: CoverageRequest, format_name: str, answer: CoverageResult[Encoded]
+) -> Mapping[str, str]:
     """Return how long the answer is good for: an answer with holes is nothing to come back to."""
     if answer.coverage.failed:
         return {"Cache-Control": "no-store", "Vary": "Accept"}
     return {"ETag": _etag(ask, format_name, answer.coverage.snapshot), **_REVALIDATE}
 
 
-async def _not_modified(
-    request: Request, state: ApiState, ask: CoverageRequest, format_name: str
+def _not_modified(
+    request: Request, state: ApiState, ask: CoverageRequest, format_name: str, plan: Plan
 ) -> Response | None:
     """Answer 304 where the caller holds what would be sent, without reading a pixel."""
     if "if-none-match" not in request.headers or ask.snapshot is not None or request.method != "GET":
         return None
-    plan = await state.service.plan(ask.region)
     if plan.absent or plan.outside:
         return None
-    etag = _etag(ask, format_name, state.service.collection(ask.region.collection.id).snapshot)
+    etag = _etag(ask, format_name, state.store.collection(ask.region.collection.id).snapshot)
     if not etag_known(request, etag):
         return None
     return Response(status_code=304, headers={"ETag": etag, **_REVALIDATE})
@@ -251,7 +250,7 @@ def _place_headers(ask: CoverageRequest) -> Mapping[str, str]:
     return {**crs, "Content-Bbox": ",".join(repr(float(edge)) for edge in box.bbox)}
 
 
-def _failure_headers(answer: CoverageResult) -> Mapping[str, str]:
+def _failure_headers(answer: CoverageResult[Encoded]) -> Mapping[str, str]:
     failed = answer.coverage.failed
     if not failed:
         return {}

@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import json_answer
 from icehouse_server.api.state import ApiState, State
-from icehouse_server.service import CoverageService
+from icehouse_server.downloads import Downloads
+from icehouse_server.store import Store
 
 router = APIRouter(tags=["health"])
 
@@ -81,7 +82,6 @@ async def get_metrics(state: State) -> Response:
 
 async def readiness(state: ApiState) -> dict[str, Any]:
     """Return whether the daemon can serve, and why not."""
-    service = state.service
     why = await reasons(state)
     return {
         "ready": not why,
@@ -91,20 +91,22 @@ async def readiness(state: ApiState) -> dict[str, Any]:
             name: {
                 "chunks": len(collection.index),
                 "snapshot": collection.snapshot,
-                "degraded": [reason.model_dump(exclude_none=True) for reason in degraded(service, name)],
+                "degraded": [
+                    reason.model_dump(exclude_none=True) for reason in degraded(state.downloads, name)
+                ],
             }
-            for name, collection in service.collections.items()
+            for name, collection in state.store.collections.items()
         },
-        "downloads": {"queued": service.downloads.queued, "running": service.downloads.running},
-        "memory": {"decoded_bytes": service.store.decoded.bytes, "answer_bytes": service.budget.held},
-        "disk": {"free_bytes": state.folder.last.free, "floor_bytes": service.settings.disk_floor},
+        "downloads": {"queued": state.downloads.queued, "running": state.downloads.running},
+        "memory": {"decoded_bytes": state.store.decoded.bytes, "answer_bytes": state.budget.held},
+        "disk": {"free_bytes": state.folder.last.free, "floor_bytes": state.settings.disk_floor},
     }
 
 
 async def reasons(state: ApiState) -> list[Reason]:
     """Return why the daemon is not ready; nothing where it is."""
     await state.folder.look()
-    return [*_of_the_daemon(state), *await _of_collections(state.service)]
+    return [*_of_the_daemon(state), *await _of_collections(state.store)]
 
 
 def _reason(code: str, more: str = "", collection: str | None = None) -> Reason:
@@ -112,8 +114,8 @@ def _reason(code: str, more: str = "", collection: str | None = None) -> Reason:
 
 
 def _of_the_daemon(state: ApiState) -> Iterator[Reason]:
-    downloads, folder = state.service.downloads, state.folder.last
-    floor, most = state.service.settings.disk_floor, downloads.settings.max_queued_blocks
+    downloads, folder = state.downloads, state.folder.last
+    floor, most = state.settings.disk_floor, downloads.settings.max_queued_blocks
     if folder.fault:
         yield _reason(folder.fault, folder.detail)
     if folder.free is not None and folder.free < floor:
@@ -127,10 +129,10 @@ def _of_the_daemon(state: ApiState) -> Iterator[Reason]:
         yield _reason("loop-late", f"{delay:.1f} s")
 
 
-async def _of_collections(service: CoverageService) -> list[Reason]:
-    collections = service.collections
+async def _of_collections(store: Store) -> list[Reason]:
+    collections = store.collections
     faults = await asyncio.gather(*(collection.fault(_PATIENCE) for collection in collections.values()))
-    reasons = [_reason("collection-set-aside", collection=name) for name in service.store.set_aside]
+    reasons = [_reason("collection-set-aside", collection=name) for name in store.set_aside]
     for (name, collection), fault in zip(collections.items(), faults, strict=True):
         if fault:
             reasons.append(_reason("repository-unreadable", fault, name))
@@ -141,8 +143,8 @@ async def _of_collections(service: CoverageService) -> list[Reason]:
     return reasons
 
 
-def degraded(service: CoverageService, name: str) -> Iterator[Reason]:
+def degraded(downloads: Downloads, name: str) -> Iterator[Reason]:
     """Say what hinders one collection's source: what is cached is served all the same."""
-    trouble = service.downloads.trouble(name, within=_TROUBLE_WITHIN)
+    trouble = downloads.trouble(name, within=_TROUBLE_WITHIN)
     if trouble is not None:
         yield Reason(code=trouble.kind, detail=trouble.detail)

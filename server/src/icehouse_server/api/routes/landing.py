@@ -79,7 +79,7 @@ async def get_conformance() -> dict[str, Any]:
 
 
 def _plain_page(state: ApiState, base: str) -> str:
-    specs = [collection.spec for collection in state.service.collections.values()]
+    specs = [collection.spec for collection in state.store.collections.values()]
     listed = "".join(
         f'<dt><a href="collections/{escape(spec.id)}"><code>{escape(spec.id)}</code></a></dt>'
         f"<dd>{escape(spec.title)}</dd>"
@@ -108,7 +108,7 @@ def _links(state: ApiState, base: str) -> dict[str, Any]:
         ),
     ]
     children = [
-        ("child", "application/json", f"{base}/collections/{name}") for name in state.service.collections
+        ("child", "application/json", f"{base}/collections/{name}") for name in state.store.collections
     ]
     return {
         "type": "Catalog",

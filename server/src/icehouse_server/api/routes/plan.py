@@ -84,7 +84,7 @@ async def post_plan(state: State, spec: Spec, body: CoverageBody) -> PlanDocumen
 
 
 async def _plan(state: ApiState, ask: CoverageRequest) -> PlanDocument:
-    plan, snapshot = await state.service.plan_of(ask)
+    plan, snapshot = await state.planner.plan_at(ask.region, ask.snapshot)
     window = plan.window
     needed, absent = len(plan.needed), len(plan.absent)
     return PlanDocument(
@@ -97,7 +97,7 @@ async def _plan(state: ApiState, ask: CoverageRequest) -> PlanDocument:
         if window is None
         else WindowDocument(row=window.row, col=window.col, height=window.height, width=window.width),
         chunks=ChunksDocument(
-            needed=needed, present=needed - absent, absent=absent, void=await state.service.voids(plan)
+            needed=needed, present=needed - absent, absent=absent, void=await state.planner.voids(plan)
         ),
         # A past snapshot is read as it is: nothing is fetched for it.
         estimated_source_bytes=plan.estimated_source_bytes if ask.snapshot is None else 0,

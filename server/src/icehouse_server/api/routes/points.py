@@ -159,7 +159,7 @@ async def _value(
     if geobox is None:
         return PointDocument(coordinates=place, crs=str(crs), values=None)
     region = regions.region(spec, geobox, bands, times, {}, 0)
-    answer = await state.service.coverage(CoverageRequest(region=region))
+    answer = await state.coverages.coverage(CoverageRequest(region=region))
     try:
         arrays = answer.coverage.bands
         values = {band.name: _values(arrays[band.name][..., 0, 0], band.nodata) for band in region.bands}

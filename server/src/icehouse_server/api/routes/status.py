@@ -209,8 +209,7 @@ def _steady(document: StatusDocument) -> dict[str, Any]:
 
 async def status_document(state: ApiState) -> StatusDocument:
     """Return what the daemon does at the moment."""
-    service = state.service
-    store, why = service.store, await reasons(state)
+    store, why = state.store, await reasons(state)
     hits = state.metrics.hits
     return StatusDocument(
         version=state.version,
@@ -218,21 +217,21 @@ async def status_document(state: ApiState) -> StatusDocument:
         uptime_seconds=round(state.pulse.uptime, 1),
         ready=not why,
         reasons=why,
-        collections=[_collection(state, collection) for collection in service.collections.values()],
+        collections=[_collection(state, collection) for collection in store.collections.values()],
         downloads=_downloads(state),
         jobs=[_job(job) for job in state.jobs.newest(0, len(state.jobs)) if not job.over],
         memory=MemoryStatus(
             decoded_bytes=store.decoded.bytes,
             decoded_limit=store.decoded.limit,
-            answer_bytes=service.budget.held,
-            answer_limit=service.budget.total,
+            answer_bytes=state.budget.held,
+            answer_limit=state.budget.total,
             resident_bytes=resident_bytes(),
         ),
         disk=DiskStatus(
             cache_bytes=store.room.bytes,
             cache_limit=store.room.limit,
             free_bytes=state.folder.last.free,
-            floor_bytes=service.settings.disk_floor,
+            floor_bytes=state.settings.disk_floor,
         ),
         hits=HitsStatus(
             chunks_asked=hits.asked,
@@ -250,12 +249,12 @@ def _collection(state: ApiState, collection: CollectionStore) -> CollectionStatu
         chunks=sum(counts.values()),
         levels={str(level): count for level, count in sorted(counts.items())},
         bytes=collection.bytes,
-        degraded=list(degraded(state.service, spec.id)),
+        degraded=list(degraded(state.downloads, spec.id)),
     )
 
 
 def _downloads(state: ApiState) -> DownloadsStatus:
-    downloads, pulse = state.service.downloads, state.pulse
+    downloads, pulse = state.downloads, state.pulse
     rates = pulse.rates
     return DownloadsStatus(
         queued=downloads.queued,
@@ -267,7 +266,7 @@ def _downloads(state: ApiState) -> DownloadsStatus:
         bytes_per_second=round(rates.bytes),
         source_bytes=round(pulse.total.bytes),
         blocks=[
-            _block(report, state.service.collection(report.collection).spec)
+            _block(report, state.store.collection(report.collection).spec)
             for report in downloads.blocks(_MOST_BLOCKS)
         ],
         failures=[_failure(failure) for failure in downloads.last_failures],

@@ -1,0 +1,77 @@
+"""Admission: which answers may hold memory, and which of the large ones may compute."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from icehouse_server.service.memory_budget import MemoryBudget
+
+_LARGE_BYTES = 16 * 1024**2
+"""Working bytes from which answers are made one after the other, so that small ones find a processor free."""
+
+_LARGE_PATIENCE = 1.0
+"""Seconds that a large answer waits for its turn at most: one that hangs must not hold up the others."""
+
+
+class HeldMemory:
+    """Bytes of the budget that one answer holds until ``release``."""
+
+    def __init__(self, budget: MemoryBudget, size: int) -> None:
+        self._budget = budget
+        self._size = size
+
+    @property
+    def size(self) -> int:
+        """Bytes held now."""
+        return self._size
+
+    def release(self) -> None:
+        """Give the bytes back. Safe to call twice."""
+        size, self._size = self._size, 0
+        self._budget.release(size)
+
+
+class Admission:
+    """Bounds what answers take of the machine: memory for all of them, turns for the large ones.
+
+    Must be used on one event loop.
+
+    Attributes:
+        budget: the memory of all answers.
+    """
+
+    def __init__(self, max_bytes: int, *, patience: float) -> None:
+        """Make an admission.
+
+        Args:
+            max_bytes: memory that all answers under way may hold.
+            patience: seconds that an answer waits for its memory.
+        """
+        self.budget = MemoryBudget(max_bytes)
+        self._patience = patience
+        self._large = asyncio.Semaphore(max(1, (os.cpu_count() or 2) // 2))
+
+    async def memory(self, size: int) -> HeldMemory:
+        """Wait for memory, and return it.
+
+        Raises:
+            TooLargeError: more than the whole budget.
+            BusyError: not to be had in time.
+        """
+        await self.budget.acquire(size, self._patience)
+        return HeldMemory(self.budget, size)
+
+    @asynccontextmanager
+    async def turn(self, size: int) -> AsyncIterator[None]:
+        """Let large answers take turns; small ones go at once."""
+        mine = False
+        if size > _LARGE_BYTES:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LARGE_PATIENCE):
+                    mine = await self._large.acquire()
+        try:
+            yield
+        finally:
+            if mine:
+                self._large.release()

@@ -1,0 +1,45 @@
+"""The positions that a job is about, level by level; one that is about too much is refused."""
+
+from concurrent.futures import Executor
+
+from icehouse_server.aio.worker_pool import run_in
+from icehouse_server.core.area import Area, area_under, check_area, whole
+from icehouse_server.core.errors import OutsideError
+from icehouse_server.service.job import JobKind, JobSpec
+from icehouse_server.store import Store
+
+
+async def areas_of(order: JobSpec, store: Store, *, max_chunks: int, pool: Executor) -> dict[int, Area]:
+    """Return the area of each level that a job is about.
+
+    Args:
+        order: what the job is to do.
+        store: knows of which levels something is cached.
+        max_chunks: what a seed is about at most, over all bands.
+        pool: computes.
+
+    Raises:
+        OutsideError: the job is about nothing.
+        TooLargeError: it is about too many chunks.
+    """
+    if order.collection is None:
+        return {}
+    levels = order.levels
+    if levels is None:
+        levels = tuple(sorted({0, *store.collection(order.collection.id).index.levels}))
+    areas: dict[int, Area] = {}
+    for level in levels:
+        grid = order.collection.grids[level]
+        if order.target is None:
+            areas[level] = whole(grid)
+            continue
+        most = max_chunks // order.chunks_per_position
+        area = await run_in(pool, area_under, grid, order.target, most)
+        if area is not None:
+            areas[level] = area
+    if not areas:
+        raise OutsideError("the region lies outside the collection")
+    if order.kind is JobKind.SEED:
+        asked = sum(area.size for area in areas.values()) * order.chunks_per_position
+        check_area(asked, max_chunks)
+    return areas

@@ -1,0 +1,58 @@
+"""The parts that a request goes through, wired to each other."""
+
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from icehouse_server.core.limits import Limits
+from icehouse_server.downloads import Downloads
+from icehouse_server.service.admission import Admission
+from icehouse_server.service.chunk_fetcher import ChunkFetcher
+from icehouse_server.service.coverage import CoverageService
+from icehouse_server.service.disk_guard import DiskGuard
+from icehouse_server.service.planner import Planner
+from icehouse_server.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """Limits of the service."""
+
+    limits: Limits = field(default_factory=Limits)
+    request_timeout: float = 300.0
+    """Seconds that a request may wait for absent chunks."""
+    max_answer_bytes: int = 2 * 1024**3
+    """Memory that all answers under way may hold."""
+    disk_floor: int = 512 * 1024**2
+    """Bytes to be left free on the cache folder's disk: below it nothing is fetched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceParts:
+    """The parts that requests share.
+
+    For the composition root alone: whoever needs a part is given that part, and never all of them.
+    """
+
+    planner: Planner
+    disk_guard: DiskGuard
+    fetcher: ChunkFetcher
+    admission: Admission
+    coverages: CoverageService
+
+    @classmethod
+    def assemble(
+        cls, store: Store, downloads: Downloads, settings: ServiceSettings, *, pool: Executor
+    ) -> "ServiceParts":
+        """Make the parts, on a store and the downloads that fill it."""
+        timeout = settings.request_timeout
+        planner = Planner(store, settings.limits, pool=pool)
+        disk_guard = DiskGuard(store.folder, settings.disk_floor, pool=pool)
+        fetcher = ChunkFetcher(downloads, disk_guard, timeout=timeout)
+        admission = Admission(settings.max_answer_bytes, patience=timeout)
+        return cls(
+            planner=planner,
+            disk_guard=disk_guard,
+            fetcher=fetcher,
+            admission=admission,
+            coverages=CoverageService(store, planner, fetcher, admission, timeout=timeout, pool=pool),
+        )
