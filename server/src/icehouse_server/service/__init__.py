@@ -21,8 +21,7 @@ from icehouse_server.service.inventory import (
     View,
     changes,
 )
-from icehouse_server.service.job import Job, JobKind, JobSpec, JobState
-from icehouse_server.service.job_registry import Jobs, JobSettings
+from icehouse_server.service.jobs import Job, JobKind, Jobs, JobSettings, JobSpec, JobState
 from icehouse_server.service.memory_budget import MemoryBudget
 from icehouse_server.service.monitors import CacheFolderProbe, LoopLagMonitor
 from icehouse_server.service.parts import ServiceParts, ServiceSettings

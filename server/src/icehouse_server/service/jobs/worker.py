@@ -10,9 +10,9 @@ from icehouse_server.core.errors import ChunksFailedError, IcehouseError, Shutti
 from icehouse_server.downloads import Downloads, Priority
 from icehouse_server.service.chunk_fetcher import error_of
 from icehouse_server.service.disk_guard import DiskGuard
-from icehouse_server.service.job import Job, JobKind, JobSpec, JobState
-from icehouse_server.service.job_chunks import JobChunks
-from icehouse_server.service.job_runners import FetchRunner, collect, truncate
+from icehouse_server.service.jobs.chunks import JobChunks
+from icehouse_server.service.jobs.job import Job, JobKind, JobSpec, JobState
+from icehouse_server.service.jobs.runners import FetchRunner, collect, truncate
 from icehouse_server.store import Store
 
 log = structlog.get_logger(__name__)
@@ -79,7 +79,7 @@ class JobWorker:
         except Exception:  # the task's edge: whoever watches the job must learn that it ended
             log.exception("a job failed in a way that it should not", job=job.id)
             job.kind = IcehouseError.kind
-            job.end(JobState.FAILED, "the daemon made a mistake; its log says more")
+            job.end(JobState.FAILED, "internal error; the log of the daemon says more")
         finally:
             log.info("job", **_line(job))
 

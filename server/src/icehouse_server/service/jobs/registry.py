@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from icehouse_server.core.errors import BusyError, ShuttingDownError, UnknownJobError
 from icehouse_server.downloads import Downloads, Priority
 from icehouse_server.service.disk_guard import DiskGuard
-from icehouse_server.service.job import Job, JobSpec, JobState
-from icehouse_server.service.job_areas import areas_of
-from icehouse_server.service.job_worker import JobWorker
+from icehouse_server.service.jobs.areas import areas_of
+from icehouse_server.service.jobs.job import Job, JobSpec, JobState
+from icehouse_server.service.jobs.worker import JobWorker
 from icehouse_server.store import Store
 
 _RETRY_AFTER = 10.0

@@ -15,8 +15,8 @@ from icehouse_server.core.errors import (
 from icehouse_server.core.grid import ChunkKey
 from icehouse_server.downloads import Downloads, Ensured
 from icehouse_server.service.disk_guard import DiskGuard
-from icehouse_server.service.job import Job
-from icehouse_server.service.job_chunks import TILE, JobChunks
+from icehouse_server.service.jobs.chunks import TILE, JobChunks
+from icehouse_server.service.jobs.job import Job
 from icehouse_server.store import DROPPED_AT_ONCE, CollectionStore, Store
 
 _BLOCKS = 2

@@ -5,7 +5,7 @@ from concurrent.futures import Executor
 from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.area import Area, area_under, check_area, whole
 from icehouse_server.core.errors import OutsideError
-from icehouse_server.service.job import JobKind, JobSpec
+from icehouse_server.service.jobs.job import JobKind, JobSpec
 from icehouse_server.store import Store
 
 
