@@ -141,4 +141,4 @@ async def test_whatever_happens_the_books_balance(sizes, seed):
     assert all(result is None or isinstance(result, BusyError | asyncio.CancelledError) for result in results)
     assert most <= 12
     assert budget.held == 0
-    assert not budget._waiting
+    assert not budget.waiting
