@@ -318,7 +318,7 @@ async def test_a_chunk_that_was_evicted_or_damaged_is_fetched_again(tmp_path):
         await cube.held.drop([SPEC.key("dem", 6, 6)], "evict")
         assert (await cube.get("dem/c/6/6")).content == first.content
         assert cube.source.reads[SPEC.key("dem", 6, 6)] == 2
-        real, spoilt = cube.held._bytes_of, []
+        real, spoilt = cube.held._reader._bytes_of, []
 
         async def spoil(lease, key):
             data = bytearray(await real(lease, key))
@@ -327,7 +327,7 @@ async def test_a_chunk_that_was_evicted_or_damaged_is_fetched_again(tmp_path):
                 spoilt.append(key)
             return memoryview(data)
 
-        cube.held._bytes_of = spoil
+        cube.held._reader._bytes_of = spoil
         assert (await cube.get("dem/c/6/6")).content == first.content
         assert cube.source.reads[SPEC.key("dem", 6, 6)] == 3
         assert cube.held.damaged == 1
@@ -436,7 +436,7 @@ async def test_garbage_collection_spares_what_a_reader_of_files_has_opened(tmp_p
         held = cube.held
         opened = held.snapshot
         assert (await cube.get("repo", store="icechunk")).status_code == 200
-        session = await held._repository.readonly_session_async(snapshot_id=opened)
+        session = await held.head.repository.readonly_session_async(snapshot_id=opened)
         await held.drop([SPEC.key("dem", 0, 0)], "evict")
         await cube.get("dem/c/7/7")
         await held.collect(0)
@@ -445,10 +445,10 @@ async def test_garbage_collection_spares_what_a_reader_of_files_has_opened(tmp_p
         window = Window(row=0, col=0, height=16, width=16)
         expected = cube.source.truth.pixels(SPEC.band("dem"), window)
         np.testing.assert_array_equal(await _in_thread(found, slice(0, 16)), expected)
-        held.pins = Pins()
+        held._leases.pins = Pins()
         await held.collect(0)
         assert (await cube.get(f"snapshots/{opened}", store="icechunk")).status_code == 404
-        held.pins.touch(opened)  # of a snapshot that is gone already: no error
+        held._leases.pins.touch(opened)  # of a snapshot that is gone already: no error
         await held.collect(0)
 
 

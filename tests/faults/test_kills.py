@@ -83,7 +83,7 @@ async def look(folder, ledgers, pool, *, sweep):
             for name in SPECS:
                 await cache.collect(name, 0)
                 collection = cache.collections[name]
-                needed = (await collection._repository.chunk_storage_stats_async()).native_bytes
+                needed = (await collection.head.repository.chunk_storage_stats_async()).native_bytes
                 assert sum(path.stat().st_size for path in (collection.folder / "chunks").glob("*")) == needed
             left = [
                 path.name for path in folder.rglob("*") if "#" in path.name or path.name.endswith(".creating")

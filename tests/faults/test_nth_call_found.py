@@ -123,7 +123,7 @@ async def test_an_error_of_a_lookup_went_to_the_caller_as_icechunk_words_it(stor
         tiny.index.become(await Index.load(SPEC, lease.session))  # as after a restart: nobody has looked yet
     calls.reset(once("lookup", partial(storage_error, errno.EIO)))
     with pytest.raises(StoreError):
-        await tiny.voids([ONE])
+        await tiny.void_scan.count([ONE])
     assert tiny.index.is_unsure(ONE)
 
 

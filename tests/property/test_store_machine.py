@@ -321,7 +321,7 @@ class Machine(RuleBasedStateMachine):
         if keep == 0 and not collection.leases:
 
             async def alive():
-                return (await collection._repository.chunk_storage_stats_async()).native_bytes
+                return (await collection.head.repository.chunk_storage_stats_async()).native_bytes
 
             held, needed = folder_bytes(collection.folder / "chunks"), self.runner.run(alive())
             assert held <= needed if self.spoilt else held == needed

@@ -144,7 +144,7 @@ class Cache:
             await collection.writer.turn(_nothing)
             assert collection.writer.waiting == 0
             assert collection.leases == leases.get(name, 0)
-            tip = await collection._repository.lookup_branch_async("main")
+            tip = await collection.head.repository.lookup_branch_async("main")
             assert collection.snapshot == tip
             ledger = self.ledgers[name]
             ledger.settle(await stored_versions(collection, ledger.truth), collection.index)

@@ -187,7 +187,7 @@ async def stored_versions(
 ) -> dict[ChunkKey, frozenset[int]]:
     """Return what a repository holds: the versions that each chunk looks like. Looks past the cache."""
     spec = collection.spec
-    session = await collection._repository.readonly_session_async("main")
+    session = await collection.head.repository.readonly_session_async("main")
     found: dict[ChunkKey, frozenset[int]] = {}
     for key in (await Index.load(spec, session)).keys():  # noqa: SIM118 - it is no dictionary
         try:

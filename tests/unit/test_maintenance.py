@@ -73,7 +73,7 @@ def on_disk(store):
 
 async def dead_share(collection):
     """Share of the bytes of chunk files that no snapshot needs."""
-    stats = await collection._repository.chunk_storage_stats_async()
+    stats = await collection.head.repository.chunk_storage_stats_async()
     files = folder_bytes(collection.folder / "chunks")
     return 1 - stats.native_bytes / files
 
@@ -182,7 +182,7 @@ async def test_garbage_that_a_lease_needs_is_not_looked_for_again_and_again(open
         await commit(store, EVERYWHERE)
         await store.maintenance.run_once()
         looked = []
-        real = tiny._repository.garbage_collect_async
+        real = tiny.head.repository.garbage_collect_async
 
         class Repository:
             def __getattr__(self, name):
@@ -192,7 +192,7 @@ async def test_garbage_that_a_lease_needs_is_not_looked_for_again_and_again(open
                 looked.append(at)
                 return await real(at)
 
-        repository, tiny._repository = tiny._repository, Repository()
+        repository, tiny.head.repository = tiny.head.repository, Repository()
         async with tiny.lease():
             await commit(store, EVERYWHERE, version=1)
             for _ in range(3):
@@ -207,7 +207,7 @@ async def test_a_tag_keeps_its_snapshot(opened):
     async with opened(keep=0) as store:
         tiny = store.collections["tiny"]
         await commit(store, [(0, 0)])
-        await tiny._repository.create_tag_async("published", snapshot_id=tiny.snapshot)
+        await tiny.head.repository.create_tag_async("published", snapshot_id=tiny.snapshot)
         await commit(store, [(0, 0)], version=1)
         await tiny.collect(0)
         async with tiny.lease("published") as lease:
@@ -242,7 +242,7 @@ async def test_what_a_kill_leaves_behind_is_cleared(opened):
     async with opened() as store:
         tiny = store.collections["tiny"]
         await commit(store, [(0, 0)])
-        session = await tiny._repository.writable_session_async("main")
+        session = await tiny.head.repository.writable_session_async("main")
         key = SPEC.key("dem", 4, 4).path
         await session.store.set(key, cpu.Buffer.from_bytes(os.urandom(9000)))
         del session
@@ -277,7 +277,7 @@ async def test_a_commit_that_landed_though_it_was_reported_as_failed(opened):
     async with opened(keep=0) as store:
         tiny = store.collections["tiny"]
         await commit(store, [(0, 0)])
-        session = await tiny._repository.writable_session_async("main")
+        session = await tiny.head.repository.writable_session_async("main")
         await session.store.delete(SPEC.key("dem", 0, 0).path)
         landed = await session.commit_async("nobody was told")
         await tiny.collect(0)
@@ -353,7 +353,7 @@ async def test_what_was_used_longest_ago_goes_first(opened):
     async with opened() as store:
         tiny = store.collections["tiny"]
         clock = iter(range(10**6))
-        tiny._shared.usage._clock = lambda: float(next(clock))
+        tiny._reader._usage._clock = lambda: float(next(clock))
         for place in EVERYWHERE:
             await commit(store, [place])
         for col in range(10):

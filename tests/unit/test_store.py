@@ -32,8 +32,8 @@ from icehouse_server.store import (
     StoreSettings,
 )
 from icehouse_server.store.disk_quota import DiskQuota
-from icehouse_server.store.repository.collection import StoreResources
 from icehouse_server.store.repository.index import Index
+from icehouse_server.store.repository.resources import StoreResources
 from icehouse_server.store.usage import Usage
 from icehouse_server.testing.fakes import Truth, tiny_spec
 from support.stores import open_store
@@ -184,18 +184,20 @@ async def test_void_chunks_make_no_file_and_are_known_again_after_a_restart(tmp_
     keys = [chunk.key for chunk in voids]
     async with opened(tmp_path / "a", pool) as store:
         await store.commit(tuple(voids))
-        assert await store.voids(keys) == len(keys)
+        assert await store.void_scan.count(keys) == len(keys)
         assert chunk_files(tmp_path / "a") == []
         await store.commit((filled(0, 0),))
         assert len(chunk_files(tmp_path / "a")) == 1
-        assert await store.voids(keys) == len(keys) - 1
+        assert await store.void_scan.count(keys) == len(keys) - 1
     decoded = DecodedCache(10**8)
     async with opened(tmp_path / "a", pool, decoded=decoded) as store:
         assert not any(store.index.is_void(key) for key in keys)
         assert (await read(store, SPEC.grid.chunk_window(1, 1)) == DEM.fill).all()
         assert store.index.is_void(SPEC.key("dem", 1, 1)), "noted when it was read"
         assert decoded.bytes < 2000, "and held in no memory"
-        assert await store.voids(keys) == len(keys) - 1, "the others are looked at when they are asked for"
+        assert await store.void_scan.count(keys) == len(keys) - 1, (
+            "the others are examined when they are asked for"
+        )
 
 
 async def test_a_band_without_nodata_has_zeros_that_are_values(tmp_path, pool):
@@ -206,7 +208,7 @@ async def test_a_band_without_nodata_has_zeros_that_are_values(tmp_path, pool):
     async with opened(tmp_path / "a", pool, spec=spec) as store:
         await store.commit((zeros,))
     async with opened(tmp_path / "a", pool, spec=spec) as store:
-        assert await store.voids([zeros.key]) == 0
+        assert await store.void_scan.count([zeros.key]) == 0
 
 
 # Snapshots and leases
@@ -263,7 +265,7 @@ async def test_leases_are_counted_also_when_their_holder_fails(tmp_path, pool):
         with pytest.raises(RuntimeError):
             await fail()
         assert store.leases == 0
-        assert not store._leases
+        assert not store._leases._held
 
 
 @pytest.mark.parametrize("name", ["nope", "0000000000000000000G", "../x", "", "main"])
@@ -278,7 +280,7 @@ async def test_an_unknown_snapshot_is_named(tmp_path, pool, name):
 async def test_a_tag_names_a_snapshot(tmp_path, pool):
     async with opened(tmp_path / "a", pool) as store:
         await store.commit((filled(0, 0),))
-        store._repository.create_tag("v1", store.snapshot)
+        store.head.repository.create_tag("v1", store.snapshot)
         async with store.lease("v1") as lease:
             assert lease.snapshot == store.snapshot
 

@@ -52,7 +52,7 @@ def chunk(row, col, value, *, void=False):
 async def value_of(tiny, row, col, *, decoded=True):
     key = SPEC.key("dem", row, col)
     if not decoded:
-        tiny._decoded.drop(tuple(tiny.index.keys()))
+        tiny.head._decoded.drop(tuple(tiny.index.keys()))
     async with tiny.lease() as lease:
         pixels = await tiny.read(lease, DEM, SPEC.grid.chunk_window(row, col), [key])
     assert (pixels == pixels[0, 0]).all()

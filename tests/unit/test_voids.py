@@ -14,7 +14,7 @@ from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import FilledChunk
 from icehouse_server.store import StoreSettings
-from icehouse_server.store.repository import collection as collection_module
+from icehouse_server.store.repository import void_scan
 from icehouse_server.testing.fakes import tiny_spec
 from support.stores import open_store
 
@@ -49,9 +49,9 @@ async def test_who_looks_finds_voids_from_before_the_start(tmp_path, chunk):
             index = collection.index
             assert len(index.unsure_listed("dem", None, whole)) == 4
             assert not index.is_unsure(other), "without nodata no pixel can say that there is nothing"
-            await collection.look(keys[:2], seconds=0)
+            await collection.void_scan.examine(keys[:2], seconds=0)
             assert [index.is_unsure(key) for key in keys] == [False, False, True, True]
-            assert await collection.voids([*keys, other]) == 2
+            assert await collection.void_scan.count([*keys, other]) == 2
             assert index.void_within("dem", None, whole).tolist() == [[False, True], [False, True]]
             assert not len(index.unsure_listed("dem", None, whole))
             assert collection.leases == 0
@@ -71,16 +71,16 @@ async def test_each_chunk_is_looked_at_once_however_many_look(tmp_path, monkeypa
             await store.collections["tiny"].commit(tuple(filled))
         async with open_store(tmp_path, [spec], StoreSettings(decoded_bytes=10**7), pool=pool) as store:
             collection, seen = store.collections["tiny"], Counter()
-            stored = collection._stored
+            stored = collection._reader.decode
 
             async def noted(lease, band, some):
                 seen.update(some)
                 return await stored(lease, band, some)
 
-            monkeypatch.setattr(collection, "_stored", noted)
-            monkeypatch.setattr(collection_module, "_LOOKED_AT_ONCE", 50)
+            monkeypatch.setattr(collection._reader, "decode", noted)
+            monkeypatch.setattr(void_scan, "_EXAMINED_AT_ONCE", 50)
             counts = await asyncio.wait_for(
-                asyncio.gather(*(collection.voids(keys[:size]) for size in (256, 256, 192, 64))), 60
+                asyncio.gather(*(collection.void_scan.count(keys[:size]) for size in (256, 256, 192, 64))), 60
             )
             assert (counts, set(seen.values()), seen.keys()) == ([128, 128, 96, 32], {1}, set(keys))
             assert collection.leases == 0
@@ -91,14 +91,14 @@ async def test_who_may_not_wait_does_not_wait_for_another_who_looks(tmp_path):
     with ThreadPoolExecutor(2) as pool:
         async with open_store(tmp_path, [spec], StoreSettings(decoded_bytes=10**7), pool=pool) as store:
             collection, key = store.collections["tiny"], spec.key("dem", 0, 0)
-            await collection._looking.acquire()
-            await asyncio.wait_for(collection.look([key], seconds=0.01), 60)
-            waiting = asyncio.create_task(collection.look([key]))
+            await collection.void_scan._turn.acquire()
+            await asyncio.wait_for(collection.void_scan.examine([key], seconds=0.01), 60)
+            waiting = asyncio.create_task(collection.void_scan.examine([key]))
             await asyncio.sleep(0.01)
             assert not waiting.done()
-            collection._looking.release()
+            collection.void_scan._turn.release()
             await asyncio.wait_for(waiting, 60)
-            assert not collection._looking.locked()
+            assert not collection.void_scan._turn.locked()
 
 
 async def test_small_chunks_that_are_not_void_are_decoded_a_few_at_a_time(tmp_path, monkeypatch):
@@ -114,13 +114,13 @@ async def test_small_chunks_that_are_not_void_are_decoded_a_few_at_a_time(tmp_pa
             )
         async with open_store(tmp_path, [spec], settings, pool=pool) as store:
             collection, read = store.collections["tiny"], []
-            stored = collection._stored
+            stored = collection._reader.decode
 
             async def noted(lease, band, some):
                 read.append(len(some))
                 return await stored(lease, band, some)
 
-            monkeypatch.setattr(collection, "_stored", noted)
-            monkeypatch.setattr(collection_module, "_LOOKED_AT_BYTES", 100 * flat.nbytes)
-            assert await collection.voids(keys) == 0
+            monkeypatch.setattr(collection._reader, "decode", noted)
+            monkeypatch.setattr(void_scan, "_EXAMINED_BYTES", 100 * flat.nbytes)
+            assert await collection.void_scan.count(keys) == 0
     assert (sum(read), max(read)) == (len(keys), 100)

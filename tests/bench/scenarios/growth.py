@@ -192,7 +192,7 @@ async def _populate(bench: Bench, cache: Path, count: int) -> None:
         settings = StoreSettings(decoded_bytes=0, write_timeout=600)
         async with open_store(cache, [spec], settings, pool=pool) as store:
             pass
-        repository = store.collections[spec.id]._repository
+        repository = store.collections[spec.id].head.repository
         row, column = _centre(spec)
         rewritten = {_manifest(row + down, column + right) for down in (-2, 2) for right in (-2, 2)}
         near: list[tuple[int, int]] = []

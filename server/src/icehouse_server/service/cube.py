@@ -135,9 +135,9 @@ class CubeService:
             StoreError: it can't be read.
         """
         store = self._store.collection(spec.id)
-        memory = await self._admission.memory(await store.file_size(path))
+        memory = await self._admission.memory(await store.files.size(path))
         try:
-            data = await store.file(path)
+            data = await store.files.read(path)
         except BaseException:
             memory.release()
             raise

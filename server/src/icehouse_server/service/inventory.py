@@ -261,7 +261,7 @@ class Inventory:
         store = self._store.collection(view.collection.id)
         unsure, left = await self.work(_unsure, view, store.index)
         if unsure:
-            await store.look(unsure, seconds=_LOOK_SECONDS)
+            await store.void_scan.examine(unsure, seconds=_LOOK_SECONDS)
             left += sum(map(store.index.is_unsure, unsure))
         downloads = self._downloads
         failures = downloads.failures(view.collection.id, view.level)

@@ -54,4 +54,4 @@ class Planner:
         """Return how many of a plan's cached chunks are void."""
         absent = set(plan.absent)
         store = self._store.collection(plan.region.collection.id)
-        return await store.voids([key for key in plan.needed if key not in absent])
+        return await store.void_scan.count([key for key in plan.needed if key not in absent])

@@ -11,7 +11,9 @@ import structlog
 
 from icehouse_server.core.errors import IcehouseError
 from icehouse_server.store.disk_usage import folder_bytes
-from icehouse_server.store.repository.collection import DROPPED_AT_ONCE, CollectionStore, StoreResources
+from icehouse_server.store.repository.collection import CollectionStore
+from icehouse_server.store.repository.mutations import DROPPED_AT_ONCE
+from icehouse_server.store.repository.resources import StoreResources
 from icehouse_server.store.translate_errors import translate_errors
 
 log = structlog.get_logger(__name__)
@@ -169,7 +171,7 @@ class Maintenance:
         for collection in self._collections.values():
             with translate_errors("the bytes of the cache folder can't be counted"):
                 size = await loop.run_in_executor(self._pool, folder_bytes, collection.folder)
-            collection.bytes = size
+            collection.head.bytes = size
             total += size
         self._room.measured(total)
         self._measured = True

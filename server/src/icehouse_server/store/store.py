@@ -18,8 +18,9 @@ from icehouse_server.core.errors import (
 )
 from icehouse_server.store.disk_quota import DiskQuota
 from icehouse_server.store.maintenance import Maintenance, MaintenanceSettings
-from icehouse_server.store.repository.collection import CollectionStore, StoreResources
+from icehouse_server.store.repository.collection import CollectionStore
 from icehouse_server.store.repository.decoded import DecodedCache
+from icehouse_server.store.repository.resources import StoreResources
 from icehouse_server.store.sidecar import SidecarDb
 from icehouse_server.store.usage import Usage
 

@@ -11,6 +11,8 @@ from icehouse_server.core.errors import DiskFullError, IcehouseError, StoreError
 
 log = structlog.get_logger(__name__)
 
+UNREADABLE = "the repository can't be read"
+
 _ENDINGS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 _NO_ROOM = ("os error 28", "os error 27", "os error 122", "No space left", "File too large", "quota exceeded")

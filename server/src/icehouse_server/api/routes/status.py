@@ -248,7 +248,7 @@ def _collection(state: ApiState, collection: CollectionStore) -> CollectionStatu
         title=spec.title,
         chunks=sum(counts.values()),
         levels={str(level): count for level, count in sorted(counts.items())},
-        bytes=collection.bytes,
+        bytes=collection.head.bytes,
         degraded=list(degraded(state.downloads, spec.id)),
     )
 

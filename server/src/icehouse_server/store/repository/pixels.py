@@ -9,10 +9,18 @@ from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.ports import Pixels
 from icehouse_server.store.layout.codec import DamagedError, decode, void_chunk
-from icehouse_server.store.repository.void_scan import is_void
 from icehouse_server.store.translate_errors import first_line
 
 log = structlog.get_logger(__name__)
+
+
+def is_void(band: BandSpec, values: Pixels) -> bool:
+    """Return whether a chunk holds nothing but nodata; never where the band has none. Blocking."""
+    fill = band.fill
+    if band.nodata is None or not (values[0, 0] == fill or fill != fill):  # noqa: PLR0124
+        return False
+    everywhere = np.broadcast_to(fill, values.shape)
+    return np.array_equal(values, everywhere, equal_nan=values.dtype.kind == "f")
 
 
 def decode_chunks(
