@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from icehouse_server.core.collection import DTYPES, BandSpec
 from icehouse_server.core.grid import Window
-from icehouse_server.sources.stac.merge import ItemPixels, merge
+from icehouse_server.sources.cog.item_pixels import ItemPixels
+from icehouse_server.sources.stac.merge import merge
 
 SIDE = 24
 NODATA = {"float32": -9999.0, "float64": float("nan"), "uint8": 0, "int8": -128, "int16": -9999}

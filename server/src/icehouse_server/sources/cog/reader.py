@@ -30,8 +30,8 @@ from icehouse_server.sources.cog.checks import (
 )
 from icehouse_server.sources.cog.codecs import bounded
 from icehouse_server.sources.cog.gdal_fallback import crs_with_gdal, read_with_gdal
+from icehouse_server.sources.cog.item_pixels import ItemPixels
 from icehouse_server.sources.http.ranges import RangeReader
-from icehouse_server.sources.stac.merge import ItemPixels
 
 _BATCH = 64 * 1024 * 1024
 """Decoded bytes that one read holds beside its outcome: large windows are fetched in turns."""

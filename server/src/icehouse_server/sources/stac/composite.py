@@ -17,11 +17,11 @@ from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Mask, Pix
 from icehouse_server.sources.cog.remote_files import RemoteFiles
 from icehouse_server.sources.http.urls import public
 from icehouse_server.sources.raster.reducers import IN_ORDER, Reducer, bytes_per_pixel, reducer
-from icehouse_server.sources.raster.warped_raster import Convert, WarpedRaster
 from icehouse_server.sources.raster.warping import tile_side
 from icehouse_server.sources.stac.items import Item
 from icehouse_server.sources.stac.raster_assets import RasterAsset, conversion, raster_asset
 from icehouse_server.sources.stac.settings import BandTable, CompositeTable, LimitTable, StacTable
+from icehouse_server.sources.stac.warped_raster import Convert, WarpedRaster
 
 STACKS = 256 * 1024 * 1024
 """Bytes that the layers under work in one collection take at most, in all blocks that are read at once."""

@@ -11,17 +11,8 @@ import numpy as np
 
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.grid import Window
-from icehouse_server.core.ports import BandBlock, Mask, Pixels
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemPixels:
-    """Pixels of one item and one band."""
-
-    window: Window
-    """Where they lie in the collection's grid."""
-    values: Pixels
-    valid: Mask
+from icehouse_server.core.ports import BandBlock, Mask
+from icehouse_server.sources.cog.item_pixels import ItemPixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from icehouse_server.core.errors import (
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Provenance, Source
 from icehouse_server.sources.cog.checks import Expectation
+from icehouse_server.sources.cog.item_pixels import ItemPixels
 from icehouse_server.sources.cog.reader import Cog
 from icehouse_server.sources.cog.remote_files import RemoteFiles
 from icehouse_server.sources.context import SourceContext
@@ -25,7 +26,7 @@ from icehouse_server.sources.stac.api import StacApi
 from icehouse_server.sources.stac.composite import Composite
 from icehouse_server.sources.stac.item_finder import Finder
 from icehouse_server.sources.stac.items import Asset
-from icehouse_server.sources.stac.merge import ItemPixels, merge
+from icehouse_server.sources.stac.merge import merge
 from icehouse_server.sources.stac.settings import (
     BandTable,
     CompositeTable,
