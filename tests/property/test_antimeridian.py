@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 
 from icehouse_server.core.collection import BandSpec
-from icehouse_server.core.footprint import aligned_windows, footprint
+from icehouse_server.core.geometry.footprint import aligned_windows, footprint
 from icehouse_server.core.grid import Grid
 from icehouse_server.output import copy_piece, warp_piece
 

@@ -10,7 +10,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from icehouse_server.core.errors import TooLargeError
-from icehouse_server.core.footprint import KERNEL_RADIUS, MOST_TURNS, footprint
+from icehouse_server.core.geometry.footprint import KERNEL_RADIUS, MOST_TURNS, footprint
 from icehouse_server.core.grid import Grid
 
 MANY = 1_000_000

@@ -13,12 +13,12 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from shapely.geometry import MultiPolygon, Polygon, box
 
-from icehouse_server.core import footprint as core_footprint
-from icehouse_server.core import target_nodes
 from icehouse_server.core.collection import RESAMPLINGS, BandSpec
-from icehouse_server.core.footprint import footprint
+from icehouse_server.core.geometry import footprint as core_footprint
+from icehouse_server.core.geometry import target_nodes
+from icehouse_server.core.geometry.footprint import footprint
+from icehouse_server.core.geometry.transformers import transformer
 from icehouse_server.core.grid import Grid
-from icehouse_server.core.transformers import transformer
 from icehouse_server.output import clip, copy_piece, inside, warp, warp_piece
 
 ROWS, COLS = 300, 340

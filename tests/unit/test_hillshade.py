@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Geod
 from rasterio.io import MemoryFile
 
-from icehouse_server.core.ground_resolution import ground_resolution
+from icehouse_server.core.geometry.ground_resolution import ground_resolution
 from icehouse_server.core.tile_matrix_sets import tile_at
 from icehouse_server.output.hillshade import FLAT, exaggeration, hillshade
 

@@ -23,7 +23,7 @@ from icehouse_server.core.errors import (
     TooLargeError,
     UnknownJobError,
 )
-from icehouse_server.core.footprint import footprint
+from icehouse_server.core.geometry.footprint import footprint
 from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
 from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, Priority, RetryPolicy

@@ -12,10 +12,10 @@ from odc.geo.geobox import GeoBox
 
 from icehouse_server.collections import read_collections
 from icehouse_server.core.blocks import join
+from icehouse_server.core.geometry.levels import best_level
+from icehouse_server.core.geometry.transformers import transformer
 from icehouse_server.core.grid import ChunkKey, Grid
-from icehouse_server.core.levels import best_level
 from icehouse_server.core.tile_matrix_sets import CRS_OF, corner_of, tile_at
-from icehouse_server.core.transformers import transformer
 
 SPECS = read_collections(None)
 

@@ -10,10 +10,10 @@ import pytest
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from icehouse_server.core import footprint as footprints
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import TooLargeError
-from icehouse_server.core.footprint import footprint
+from icehouse_server.core.geometry import footprint as footprints
+from icehouse_server.core.geometry.footprint import footprint
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.plan import Region, make_plan

@@ -10,8 +10,9 @@ from rio_tiler.colormap import cmap
 from icehouse_server.api.parameters.styles import known_rescale
 from icehouse_server.collections import read_collections
 from icehouse_server.collections.loader import parse_collection
+from icehouse_server.core.colormaps import COLORMAP_NAMES
 from icehouse_server.core.errors import ConfigurationError
-from icehouse_server.core.style import Style, colormap_names
+from icehouse_server.core.style import Style
 
 FILE = """
 id = "lake"
@@ -36,7 +37,7 @@ def spec(*bands, top="", rest=""):
 
 
 def test_the_colour_tables_are_rio_tilers():
-    assert colormap_names() == set(cmap.list())
+    assert set(cmap.list()) == COLORMAP_NAMES
 
 
 @pytest.mark.parametrize(

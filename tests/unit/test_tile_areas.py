@@ -12,8 +12,8 @@ from odc.geo.geobox import GeoBox
 from icehouse_server.api.responses.tile_ranges import tile_ranges
 from icehouse_server.api.routes.wmts import capabilities
 from icehouse_server.collections import read_collections
+from icehouse_server.core.geometry.pixel_chunks import chunk_numbers
 from icehouse_server.core.grid import Grid
-from icehouse_server.core.pixel_chunks import chunk_numbers
 from icehouse_server.core.tile_matrix_sets import CRS_OF, matrices_of, tile_at, tile_matrix_set, zooms_of
 from icehouse_server.testing.fakes import tiny_spec
 

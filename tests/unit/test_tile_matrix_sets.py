@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from icehouse_server.collections import read_collections
 from icehouse_server.core.errors import BadParameterError, UnknownTmsError
-from icehouse_server.core.footprint import footprint
-from icehouse_server.core.levels import best_level
-from icehouse_server.core.pixel_chunks import chunk_numbers, pixels_in
+from icehouse_server.core.geometry.footprint import footprint
+from icehouse_server.core.geometry.levels import best_level
+from icehouse_server.core.geometry.pixel_chunks import chunk_numbers, pixels_in
 from icehouse_server.core.tile_matrix_sets import (
     CRS_OF,
     Zooms,

@@ -5,8 +5,8 @@ import pytest
 from affine import Affine
 from odc.geo.crs import CRS
 
-from icehouse_server.core.affine import apply_affine
-from icehouse_server.core.transformers import project_points, transformer
+from icehouse_server.core.geometry.affine import apply_affine
+from icehouse_server.core.geometry.transformers import project_points, transformer
 
 X, Y = np.array([[0.0, 1.5], [-2.0, 3.0]]), np.array([[4.0, 0.25], [7.0, -1.0]])
 

@@ -9,7 +9,7 @@ from odc.geo.geobox import GeoBox
 
 from icehouse_server.core.chunkset import ChunkSet
 from icehouse_server.core.errors import TooLargeError
-from icehouse_server.core.footprint import aligned_windows, windows_under
+from icehouse_server.core.geometry.footprint import aligned_windows, windows_under
 from icehouse_server.core.grid import Grid, Window, tiles
 
 _WIDEST = ("lanczos",)

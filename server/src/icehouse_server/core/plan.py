@@ -10,7 +10,7 @@ from odc.geo.geobox import GeoBox
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import TooLargeError
-from icehouse_server.core.footprint import Footprint, footprint
+from icehouse_server.core.geometry.footprint import Footprint, footprint
 from icehouse_server.core.grid import ChunkKey, Grid, Window
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.time import TimeStep

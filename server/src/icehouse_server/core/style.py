@@ -3,12 +3,11 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from icehouse_server.core.colormaps import COLORMAP_NAMES
 
 if TYPE_CHECKING:
     from icehouse_server.core.collection import BandSpec
@@ -66,7 +65,7 @@ class Style:
         if self.colormap_name is not None:
             if len(self.bands) != 1:
                 raise ValueError("colormap_name: a colour table is for one band")
-            if self.colormap_name not in colormap_names():
+            if self.colormap_name not in COLORMAP_NAMES:
                 raise ValueError(
                     f"colormap_name: {self.colormap_name[:40]!r} is none of rio-tiler's colour tables"
                 )
@@ -84,14 +83,6 @@ class Style:
     def read(self) -> tuple[str, ...]:
         """The bands that are read: those shown, and the mask."""
         return self.bands if self.mask in {None, *self.bands} else (*self.bands, str(self.mask))
-
-
-@cache
-def colormap_names() -> frozenset[str]:
-    """Return the names of rio-tiler's colour tables, by its files: importing it takes half a second."""
-    package = find_spec("rio_tiler")
-    places = () if package is None else package.submodule_search_locations or ()
-    return frozenset(path.stem for place in places for path in Path(place, "cmap_data").glob("*.npy"))
 
 
 def range_of(band: "BandSpec") -> Interval | None:

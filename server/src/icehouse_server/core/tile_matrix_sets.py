@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
-from icehouse_server.core.affine import apply_affine
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError, UnknownTmsError
-from icehouse_server.core.footprint import turn_pixels
+from icehouse_server.core.geometry.affine import apply_affine
+from icehouse_server.core.geometry.footprint import turn_pixels
+from icehouse_server.core.geometry.levels import Slopes, spans
+from icehouse_server.core.geometry.transformers import project_points, transformer
 from icehouse_server.core.grid import Grid
-from icehouse_server.core.levels import Slopes, spans
-from icehouse_server.core.transformers import project_points, transformer
 
 if TYPE_CHECKING:
     from morecantile import TileMatrixSet

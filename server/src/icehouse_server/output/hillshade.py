@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from icehouse_server.core.ground_resolution import Spacing
+from icehouse_server.core.geometry.ground_resolution import Spacing
 from icehouse_server.core.ports import Mask, Pixels
 
 type Shades = NDArray[np.uint8]

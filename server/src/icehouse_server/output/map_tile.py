@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from PIL import Image
 
 from icehouse_server.core.coverage import Coverage
-from icehouse_server.core.ground_resolution import ground_resolution
+from icehouse_server.core.geometry.ground_resolution import ground_resolution
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.core.style import Interval, Style
 from icehouse_server.output.hillshade import FLAT, exaggeration, hillshade

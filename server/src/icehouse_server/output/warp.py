@@ -27,12 +27,12 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from shapely.geometry.base import BaseGeometry
 
-from icehouse_server.core.affine import apply_affine
 from icehouse_server.core.collection import BandSpec
-from icehouse_server.core.footprint import KERNEL_SPREAD, FootprintPiece, turn_pixels
+from icehouse_server.core.geometry.affine import apply_affine
+from icehouse_server.core.geometry.footprint import KERNEL_SPREAD, FootprintPiece, turn_pixels
+from icehouse_server.core.geometry.transformers import project_points
 from icehouse_server.core.grid import Grid
 from icehouse_server.core.ports import Mask, Pixels
-from icehouse_server.core.transformers import project_points
 from icehouse_server.raster.crs import crs_of, gdal_crs
 from icehouse_server.raster.gdal_warp import WARP_MEMORY_MB, WIDENED_KERNELS, scale_options, whole_reduction
 

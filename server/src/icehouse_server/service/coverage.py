@@ -21,9 +21,9 @@ from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.errors import FailedChunk, NotCachedError, OutsideError, StoreError
+from icehouse_server.core.geometry.transformers import transformer
 from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Plan, Region
-from icehouse_server.core.transformers import transformer
 from icehouse_server.service.admission import Admission, HeldMemory
 from icehouse_server.service.chunk_fetcher import ChunkFetcher, error_of
 from icehouse_server.service.deadline import deadline

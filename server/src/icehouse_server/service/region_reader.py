@@ -11,7 +11,7 @@ from shapely.geometry.base import BaseGeometry
 from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.collection import BandSpec
-from icehouse_server.core.footprint import FootprintPiece
+from icehouse_server.core.geometry.footprint import FootprintPiece
 from icehouse_server.core.grid import ChunkKey
 from icehouse_server.core.plan import BandStep, Plan
 from icehouse_server.core.ports import Pixels, Stack

@@ -11,10 +11,10 @@ from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.errors import ChunksFailedError, OutsideError, TooLargeError
+from icehouse_server.core.geometry.levels import best_level
+from icehouse_server.core.geometry.pixel_chunks import chunk_numbers, pixels_in
 from icehouse_server.core.grid import ChunkKey
-from icehouse_server.core.levels import best_level
 from icehouse_server.core.limits import Limits
-from icehouse_server.core.pixel_chunks import chunk_numbers, pixels_in
 from icehouse_server.core.plan import Plan, Region, make_plan
 from icehouse_server.core.style import Style
 from icehouse_server.core.tile_matrix_sets import TileAddress, Zooms, zooms_of

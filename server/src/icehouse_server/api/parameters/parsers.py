@@ -12,8 +12,8 @@ from pyproj.exceptions import ProjError
 
 from icehouse_server.core.collection import RESAMPLINGS, CollectionSpec
 from icehouse_server.core.errors import BadParameterError
+from icehouse_server.core.geometry.transformers import transformer
 from icehouse_server.core.time import TimeRange
-from icehouse_server.core.transformers import transformer
 
 _CODE = re.compile(r"(?P<open>\[)?(?P<authority>[A-Za-z]{2,10}):(?P<code>[A-Za-z0-9]{1,12})(?(open)\])")
 _URI = re.compile(r"https?://www\.opengis\.net/def/crs/(?P<authority>\w{2,10})/[\w.]{1,8}/(?P<code>\w{1,12})")

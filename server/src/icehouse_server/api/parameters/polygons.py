@@ -10,7 +10,7 @@ from odc.geo.crs import CRS
 from shapely.geometry.base import BaseGeometry
 
 from icehouse_server.core.errors import BadBodyError, TooLargeError
-from icehouse_server.core.transformers import transformer
+from icehouse_server.core.geometry.transformers import transformer
 
 _LONLAT = CRS("EPSG:4326")
 _OUTLINE_STEPS = 128

@@ -13,11 +13,11 @@ from odc.geo.geobox import GeoBox
 from icehouse_server.api.parameters.parsers import Bounds, Size
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError, OutsideError
-from icehouse_server.core.footprint import turn_pixels
+from icehouse_server.core.geometry.footprint import turn_pixels
+from icehouse_server.core.geometry.levels import best_level
+from icehouse_server.core.geometry.transformers import transformer
 from icehouse_server.core.grid import Window
-from icehouse_server.core.levels import best_level
 from icehouse_server.core.plan import Region
-from icehouse_server.core.transformers import transformer
 
 _OUTLINE = 1025
 """Points along each side of a rectangle by which its extent in another CRS is found: on the 32 m grid, a

@@ -10,8 +10,9 @@ from pydantic import WithJsonSchema
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.parameters import parsers, queries
 from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.core.colormaps import COLORMAP_NAMES
 from icehouse_server.core.errors import BadParameterError
-from icehouse_server.core.style import Interval, Style, colormap_names, ranges_of
+from icehouse_server.core.style import Interval, Style, ranges_of
 
 _PAIRS = (2, 6)
 """Numbers that one ``rescale`` may hold: for one band, or for all three."""
@@ -143,7 +144,7 @@ def _refusal(said: str, bands: str | None) -> BadParameterError:
     name, _, rest = said.partition(": ")
     if name == "bands" and bands is None:
         name = "properties"
-    hint = f"one of {', '.join(sorted(colormap_names()))}" if name == "colormap_name" else ""
+    hint = f"one of {', '.join(sorted(COLORMAP_NAMES))}" if name == "colormap_name" else ""
     return BadParameterError(name, f"{name}: {rest}", hint=hint)
 
 

@@ -10,8 +10,8 @@ from odc.geo.crs import CRS
 from shapely import Polygon, box, get_parts, make_valid, union_all
 from shapely.affinity import translate
 
+from icehouse_server.core.geometry.transformers import transformer
 from icehouse_server.core.grid import Grid
-from icehouse_server.core.transformers import transformer
 
 type _Numbers = NDArray[np.float64]
 type _Rings = list[_Numbers]

@@ -10,6 +10,7 @@ from icehouse_server.api.parameters.parsers import Bounds
 from icehouse_server.api.parameters.regions import project
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError
+from icehouse_server.core.geometry.transformers import transformer
 from icehouse_server.core.tile_matrix_sets import (
     AROUND,
     CRS_OF,
@@ -19,7 +20,6 @@ from icehouse_server.core.tile_matrix_sets import (
     native_tms,
     zooms_of,
 )
-from icehouse_server.core.transformers import transformer
 
 _LONLAT = CRS("EPSG:4326")
 

@@ -18,7 +18,7 @@ from icehouse_server.api.responses.geojson_features import Asked
 from icehouse_server.api.state import ApiState, Spec, State
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError, OutsideError
-from icehouse_server.core.footprint import aligned_windows
+from icehouse_server.core.geometry.footprint import aligned_windows
 from icehouse_server.core.grid import Window
 from icehouse_server.service import MOST_CELL, InventorySnapshot, View, changes
 

@@ -20,8 +20,8 @@ from icehouse_server.api.responses.disconnect import while_connected
 from icehouse_server.api.state import ApiState, Spec, State
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError, OutsideError
+from icehouse_server.core.geometry.transformers import transformer
 from icehouse_server.core.grid import Window
-from icehouse_server.core.transformers import transformer
 from icehouse_server.service import CoverageRequest
 
 router = APIRouter(tags=["points"])

@@ -16,11 +16,11 @@ from odc.geo.geobox import GeoBox
 from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.aio.single_flight import SingleFlight
 from icehouse_server.aio.worker_pool import run_in
-from icehouse_server.core.affine import apply_affine
 from icehouse_server.core.errors import SourceError
+from icehouse_server.core.geometry.affine import apply_affine
+from icehouse_server.core.geometry.transformers import transformer
 from icehouse_server.core.grid import Grid
 from icehouse_server.core.time import TimeStep
-from icehouse_server.core.transformers import transformer
 from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.files.reading import FolderEntry, Header, corrupt, list_folder, read_header
 from icehouse_server.sources.files.settings import FilesTable

@@ -16,11 +16,11 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
-from icehouse_server.core.affine import apply_affine
-from icehouse_server.core.footprint import FootprintPiece, footprint
+from icehouse_server.core.geometry.affine import apply_affine
+from icehouse_server.core.geometry.footprint import FootprintPiece, footprint
+from icehouse_server.core.geometry.transformers import transformer
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import Mask, Pixels
-from icehouse_server.core.transformers import transformer
 from icehouse_server.raster.crs import gdal_crs
 from icehouse_server.raster.gdal_warp import WARP_MEMORY_MB, WIDENED_KERNELS, scale_options, whole_reduction
 from icehouse_server.sources.cog.georeference import place

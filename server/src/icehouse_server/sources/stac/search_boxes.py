@@ -4,7 +4,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 from pyproj import CRS, Transformer
 
-from icehouse_server.core.affine import apply_affine
+from icehouse_server.core.geometry.affine import apply_affine
 
 type Box = tuple[float, float, float, float]
 """West, south, east, north in degrees (CRS84); west is never above east."""

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from icehouse_server.core.affine import apply_affine
+from icehouse_server.core.geometry.affine import apply_affine
+from icehouse_server.core.geometry.transformers import project_points
 from icehouse_server.core.grid import Grid
-from icehouse_server.core.transformers import project_points
 
 NODE_STEP = 32
 """Most pixels of the target between two points whose place on the grid is computed exactly."""

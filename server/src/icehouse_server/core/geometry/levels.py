@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from icehouse_server.core.affine import apply_affine
 from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.core.geometry.affine import apply_affine
+from icehouse_server.core.geometry.transformers import project_points
 from icehouse_server.core.grid import Grid
-from icehouse_server.core.transformers import project_points
 
 _PLACES = (1 / 8, 1 / 2, 7 / 8)
 """Where along each axis of the target its cells are measured on the grid."""

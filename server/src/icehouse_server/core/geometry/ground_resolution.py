@@ -6,8 +6,8 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from pyproj import Geod
 
-from icehouse_server.core.affine import apply_affine
-from icehouse_server.core.transformers import project_points
+from icehouse_server.core.geometry.affine import apply_affine
+from icehouse_server.core.geometry.transformers import project_points
 
 type Spacing = NDArray[np.float32]
 """(rows, columns) of a geobox, in metres."""

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from icehouse_server.core.affine import apply_affine
-from icehouse_server.core.footprint import turn_pixels
+from icehouse_server.core.geometry.affine import apply_affine
+from icehouse_server.core.geometry.footprint import turn_pixels
+from icehouse_server.core.geometry.transformers import project_points
 from icehouse_server.core.grid import Grid
-from icehouse_server.core.transformers import project_points
 
 type Positions = NDArray[np.int64]
 """(rows, columns) of a geobox: a number for the chunk of each pixel, -1 outside of the grid."""

@@ -10,8 +10,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from icehouse_server.core.errors import TooLargeError
-from icehouse_server.core.grid import LATTICE_TOLERANCE, Grid, Window
-from icehouse_server.core.target_nodes import (
+from icehouse_server.core.geometry.target_nodes import (
     CELL_NODES,
     Bounds,
     Nodes,
@@ -25,6 +24,7 @@ from icehouse_server.core.target_nodes import (
     span_of,
     unwrapped,
 )
+from icehouse_server.core.grid import LATTICE_TOLERANCE, Grid, Window
 
 WARP_TILE = 2048
 """Largest side of a piece of the target that is warped in one call, in pixels."""
