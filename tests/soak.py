@@ -51,8 +51,8 @@ PARTS = (
         "soak",
         (
             "tests/property",
-            "tests/contract/test_api_fire.py",
-            "tests/contract/test_http_nonsense.py",
+            "tests/contract/http/test_api_fire.py",
+            "tests/contract/http/test_nonsense.py",
             f"--ignore={MACHINE}",
         ),
     ),

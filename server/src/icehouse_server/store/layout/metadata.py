@@ -1,7 +1,7 @@
 """Zarr v3's metadata documents, as zarr-python writes them.
 
 They are made here because its own functions take 2 ms an array, and a collection can have hundreds: creating
-the repositories of the built-in collections took 2 s of processor time. ``tests/unit/test_store_metadata.py``
+the repositories of the built-in collections took 2 s of processor time. ``tests/unit/store/test_metadata.py``
 holds both against each other.
 """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BOX = {"bbox": "-712000,2640000,-704000,2648000", "bbox_crs": "EPSG:3413"}
 FORMATS = ["netcdf", "geotiff", "zarr", "npy", "png", "json"]
 

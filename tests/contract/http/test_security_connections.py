@@ -1,6 +1,6 @@
 """Rule 13 of reliability.md 1.1: what a connection may take of time, memory and places; HTTP that is none.
 
-The rules of the other parts stand in `test_http_security.py`.
+The rules of the other parts stand in `test_security.py`.
 """
 
 from __future__ import annotations
