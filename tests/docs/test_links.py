@@ -17,7 +17,8 @@ _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`\n]+)`")
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
-_PATH = re.compile(r"(?:server|client|tests|docs|docker|scripts|changes)/[\w./-]*\w/?|Makefile|compose\.yaml|pyproject\.toml")
+_FOLDERS = "server|client|tests|docs|docker|scripts|changes"
+_PATH = re.compile(rf"(?:{_FOLDERS})/[\w./-]*\w/?|Makefile|compose\.yaml|pyproject\.toml")
 _VARIABLE = re.compile(r"ICEHOUSE_[A-Z_]+\b")
 _MACHINE = re.compile(r"(?<![\w.])/(?:work|root|tmp|home/\w+)/")
 
