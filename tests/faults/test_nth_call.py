@@ -94,7 +94,7 @@ class Life:
         self.stack.callback(notes.close)
         self.documents = SqliteDocuments(notes)
         settings = StoreSettings(
-            decoded_bytes=0,
+            decoded_cache_bytes=0,
             write_timeout=SECONDS,
             max_cache_bytes=self.limit,
             maintenance=MaintenanceSettings(keep_snapshots=0),

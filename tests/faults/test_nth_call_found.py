@@ -32,7 +32,9 @@ def pool():
 
 @pytest.fixture
 async def store(tmp_path, pool):
-    async with open_store(tmp_path, [SPEC], StoreSettings(decoded_bytes=0, write_timeout=20), pool=pool) as s:
+    async with open_store(
+        tmp_path, [SPEC], StoreSettings(decoded_cache_bytes=0, write_timeout=20), pool=pool
+    ) as s:
         await s.collections["tiny"].commit((filled(ONE),))
         yield s
 

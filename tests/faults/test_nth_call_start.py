@@ -59,7 +59,7 @@ async def opened(folder, pool, spec=SPEC):
     lock = FolderLock(folder)
     lock.acquire()
     try:
-        settings = StoreSettings(decoded_bytes=0, write_timeout=SECONDS)
+        settings = StoreSettings(decoded_cache_bytes=0, write_timeout=SECONDS)
         async with open_store(folder, [spec], settings, pool=pool) as store:
             yield store
     finally:

@@ -68,7 +68,7 @@ async def daemon(folder, pool):
     lock = FolderLock(folder)
     lock.acquire()
     try:
-        kept = StoreSettings(decoded_bytes=0, write_timeout=SECONDS)
+        kept = StoreSettings(decoded_cache_bytes=0, write_timeout=SECONDS)
         async with open_store(folder, SPECS.values(), kept, pool=pool) as store:
             sources = {name: ScriptedSource(truth=TRUTHS[name]) for name in SPECS}
             supplies = {

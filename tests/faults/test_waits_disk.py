@@ -69,7 +69,7 @@ class Bench:
 @asynccontextmanager
 async def bench(folder, pool, *, write_timeout=20.0, **options):
     specs = (SICK, WELL)
-    kept = StoreSettings(decoded_bytes=10**6, write_timeout=write_timeout)
+    kept = StoreSettings(decoded_cache_bytes=10**6, write_timeout=write_timeout)
     async with open_store(folder, specs, kept, pool=pool) as store:
         sources = {spec.id: ScriptedSource(truth=Truth(spec=spec)) for spec in specs}
         supplies = {

@@ -168,7 +168,7 @@ async def open_cache(
         decoded: bytes for decoded chunks.
         unwanted: seconds for which a block goes on that nobody waits for.
     """
-    options = StoreSettings(decoded_bytes=decoded, write_timeout=_PATIENCE)
+    options = StoreSettings(decoded_cache_bytes=decoded, write_timeout=_PATIENCE)
     limits = DownloadSettings(block_side=64, failure_ttl=0, unwanted=unwanted, retry=RetryPolicy(attempts=1))
     async with open_store(folder, SPECS.values(), options, pool=pool) as store:
         supplies = {

@@ -15,9 +15,8 @@ from icehouse_server.api import ApiState, Metrics, Observed, Streams, TokenRule,
 from icehouse_server.collections import read_collections
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
-from icehouse_server.core.limits import Limits
 from icehouse_server.core.ports import Documents, Source
-from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
+from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings
 from icehouse_server.service import (
     CacheFolderProbe,
     CubeService,
@@ -33,11 +32,10 @@ from icehouse_server.service import (
     TileSettings,
     Totals,
 )
-from icehouse_server.settings import Settings, user_collections_dir
-from icehouse_server.sources import EarthEngineSettings, SourceContext, create_source
+from icehouse_server.settings import Settings, fill, user_collections_dir
+from icehouse_server.sources import SourceContext, create_source
 from icehouse_server.store import (
     FolderLock,
-    MaintenanceSettings,
     SidecarDb,
     SqliteDocuments,
     Store,
@@ -103,16 +101,16 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         store = await Store.open(
             folder,
             specs.values(),
-            _store_settings(settings),
+            fill(StoreSettings, settings),
             notes=notes,
             pool=compute,
         )
         stack.push_async_callback(store.close)
         downloads = _downloads(settings, store, sources, compute)
         stack.push_async_callback(downloads.close)
-        limits = _service_settings(settings)
+        limits = fill(ServiceSettings, settings)
         parts = ServiceParts.assemble(store, downloads, limits, pool=compute)
-        jobs = Jobs(store, downloads, parts.disk_guard, _job_settings(settings), pool=compute)
+        jobs = Jobs(store, downloads, parts.disk_guard, fill(JobSettings, settings), pool=compute)
         stack.push_async_callback(jobs.close)
         for collection in store.collections.values():
             await parts.coverages.warm_up(collection.spec)
@@ -141,14 +139,14 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
                 store,
                 parts.fetcher,
                 parts.admission,
-                _cube_settings(settings),
+                fill(CubeSettings, settings),
                 timeout=limits.request_timeout,
                 pool=compute,
             ),
             tiles=TileService(
                 store,
                 parts.coverages,
-                TileSettings(max_chunks=settings.max_tile_chunks),
+                fill(TileSettings, settings),
                 limits=limits.limits,
                 pool=compute,
             ),
@@ -191,7 +189,7 @@ async def open_store(settings: Settings, spec: CollectionSpec) -> AsyncIterator[
         pool = _pool(stack, settings.worker_threads, "compute")
         notes = SidecarDb(folder / "notes.sqlite", pool)
         stack.callback(notes.close)
-        store = await Store.open(folder, [spec], _store_settings(settings), notes=notes, pool=pool)
+        store = await Store.open(folder, [spec], fill(StoreSettings, settings), notes=notes, pool=pool)
         stack.push_async_callback(store.close)
         store.room.measured(await asyncio.to_thread(folder_bytes, folder / "collections"))
         yield store
@@ -222,21 +220,12 @@ def _amounts(downloads: Downloads, context: SourceContext) -> Totals:
 
 def source_context(settings: Settings, documents: Documents, pool: ThreadPoolExecutor) -> SourceContext:
     """Make what sources get, from the settings."""
-    return SourceContext(
+    return fill(
+        SourceContext,
+        settings,
         documents=documents,
         pool=pool,
-        mirrors=settings.mirrors,
-        connect_timeout=settings.connect_timeout,
-        read_timeout=settings.read_timeout,
-        max_requests_per_host=settings.max_requests_per_host,
-        items_max_age=settings.items_max_age,
         user_agent=f"icehouse/{version('icehouse-server')}",
-        earthengine=EarthEngineSettings(
-            project=settings.earthengine_project,
-            credentials=settings.earthengine_credentials,
-            url=settings.earthengine_url,
-            max_requests=settings.earthengine_max_requests,
-        ),
     )
 
 
@@ -247,52 +236,5 @@ def _downloads(
         name: CollectionPipeline(source=sources[name], presence=collection.index, sink=collection)
         for name, collection in store.collections.items()
     }
-    retry = RetryPolicy(
-        attempts=settings.fetch_attempts, budget=settings.fetch_budget, block_timeout=settings.block_timeout
-    )
-    chosen = DownloadSettings(
-        blocks_at_once=settings.blocks_at_once,
-        blocks_per_collection=settings.blocks_per_collection,
-        max_queued_blocks=settings.max_queued_blocks,
-        block_side=settings.block_side,
-        failure_ttl=settings.failure_ttl,
-        commit_timeout=3 * settings.write_timeout,  # one for room, two for the writer
-        retry=retry,
-    )
-    return Downloads(supplies, chosen, pool=pool)
-
-
-def _store_settings(settings: Settings) -> StoreSettings:
-    return StoreSettings(
-        decoded_bytes=settings.decoded_cache_bytes,
-        write_timeout=settings.write_timeout,
-        max_cache_bytes=settings.max_cache_bytes,
-        maintenance=MaintenanceSettings(
-            keep_snapshots=settings.keep_snapshots, interval=settings.maintenance_interval
-        ),
-    )
-
-
-def _job_settings(settings: Settings) -> JobSettings:
-    return JobSettings(
-        max_jobs=settings.max_jobs,
-        jobs_at_once=settings.jobs_at_once,
-        max_job_chunks=settings.max_job_chunks,
-    )
-
-
-def _cube_settings(settings: Settings) -> CubeSettings:
-    return CubeSettings(fetches=settings.cube_fetches, window=settings.cube_window)
-
-
-def _service_settings(settings: Settings) -> ServiceSettings:
-    return ServiceSettings(
-        limits=Limits(
-            max_output_pixels=settings.max_output_pixels,
-            max_chunks=settings.max_chunks,
-            max_fills=settings.max_fills,
-        ),
-        request_timeout=settings.request_timeout,
-        max_answer_bytes=settings.max_answer_bytes,
-        disk_floor=settings.disk_floor,
-    )
+    patience = 3 * settings.write_timeout  # one for room, two for the writer
+    return Downloads(supplies, fill(DownloadSettings, settings, commit_timeout=patience), pool=pool)

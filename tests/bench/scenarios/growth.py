@@ -189,7 +189,7 @@ async def _populate(bench: Bench, cache: Path, count: int) -> None:
     """
     spec = _spec(bench)
     with ThreadPoolExecutor(2) as pool:
-        settings = StoreSettings(decoded_bytes=0, write_timeout=600)
+        settings = StoreSettings(decoded_cache_bytes=0, write_timeout=600)
         async with open_store(cache, [spec], settings, pool=pool) as store:
             pass
         repository = store.collections[spec.id].head.repository

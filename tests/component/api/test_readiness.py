@@ -51,7 +51,7 @@ def pool():
 async def daemon(folder, pool, *, disk_floor=0, write_timeout=20.0, **limits):
     """The state of a daemon, with its source and its folder."""
     async with open_store(
-        folder, [SPEC], StoreSettings(decoded_bytes=10**6, write_timeout=write_timeout), pool=pool
+        folder, [SPEC], StoreSettings(decoded_cache_bytes=10**6, write_timeout=write_timeout), pool=pool
     ) as store:
         collection, source = store.collections["tiny"], ScriptedSource(truth=TRUTH)
         supply = CollectionPipeline(source=source, presence=collection.index, sink=collection)

@@ -230,7 +230,7 @@ def make_heights(folder, tiles, *, damage=None):
 
 async def run(folder, spec, cache, pool, **more):
     cube = await SmartGeocube.open(folder, pool)
-    async with open_store(cache, [spec], StoreSettings(decoded_bytes=10**6), pool=pool) as store:
+    async with open_store(cache, [spec], StoreSettings(decoded_cache_bytes=10**6), pool=pool) as store:
         index = store.collections[spec.id].index
         return await take_over(cube, spec, index, pool=pool, store=store, **{"told": lambda *_: None, **more})
 

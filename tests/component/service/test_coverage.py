@@ -64,7 +64,7 @@ class Daemon:
 @asynccontextmanager
 async def daemon(folder, pool, *, decoded=10**8, ttl=0.0, **options):
     chosen = ServiceSettings(**{"request_timeout": 20.0, "disk_floor": 0, **options})
-    kept = StoreSettings(decoded_bytes=decoded, write_timeout=20)
+    kept = StoreSettings(decoded_cache_bytes=decoded, write_timeout=20)
     async with open_store(folder, [SPEC], kept, pool=pool) as store:
         collection, source = store.collections["tiny"], ScriptedSource(truth=TRUTH)
         downloads = Downloads(

@@ -92,7 +92,7 @@ class Daemon:
 @asynccontextmanager
 async def daemon(folder, pool, *, spec=SPEC, limits=None, downloads=None, **service):
     chosen = ServiceSettings(**{"request_timeout": 20.0, "disk_floor": 0, **service})
-    async with open_store(folder, [spec], StoreSettings(decoded_bytes=10**7), pool=pool) as store:
+    async with open_store(folder, [spec], StoreSettings(decoded_cache_bytes=10**7), pool=pool) as store:
         collection, source = store.collections[spec.id], ScriptedSource(truth=Truth(spec=spec))
         fetching = Downloads(
             {spec.id: CollectionPipeline(source=source, presence=collection.index, sink=collection)},

@@ -99,7 +99,7 @@ class Daemon:
 
 @asynccontextmanager
 async def daemon(folder, pool, spec=SPEC, **limits):
-    kept = StoreSettings(decoded_bytes=10**7, write_timeout=20)
+    kept = StoreSettings(decoded_cache_bytes=10**7, write_timeout=20)
     async with open_store(folder, [spec], kept, pool=pool) as store:
         assert not store.set_aside, store.set_aside
         collection, source = store.collections[spec.id], ScriptedSource(truth=Truth(spec=spec))
@@ -262,7 +262,7 @@ LISTED = TimeAxis(listed=(TimeStep(start=day(1), end=day(5)), TimeStep(start=day
     ],
 )
 async def test_an_axis_that_changed_is_refused_and_left(tmp_path, pool, first, second):
-    settings = StoreSettings(decoded_bytes=10**6)
+    settings = StoreSettings(decoded_cache_bytes=10**6)
     async with open_store(tmp_path, [tiny_spec(time=first)], settings, pool=pool) as store:
         assert not store.set_aside
     with pytest.raises(RepositoryForeignError, match="left untouched"):

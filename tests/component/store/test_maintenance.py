@@ -36,7 +36,7 @@ def pool():
 def opened(tmp_path, pool):
     def open_it(limit=None, specs=(SPEC,), keep=3600.0, folder=tmp_path, write_timeout=10.0):
         settings = StoreSettings(
-            decoded_bytes=0,
+            decoded_cache_bytes=0,
             max_cache_bytes=limit,
             write_timeout=write_timeout,
             maintenance=MaintenanceSettings(keep_snapshots=keep),

@@ -34,7 +34,7 @@ def pool():
 
 @pytest.fixture
 async def store(tmp_path, pool):
-    async with open_store(tmp_path, [SPEC], StoreSettings(decoded_bytes=10**8), pool=pool) as opened:
+    async with open_store(tmp_path, [SPEC], StoreSettings(decoded_cache_bytes=10**8), pool=pool) as opened:
         yield opened
 
 

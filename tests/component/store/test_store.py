@@ -492,7 +492,7 @@ async def test_a_damaged_repository_is_named_with_what_to_do(tmp_path, pool):
 
 async def test_several_collections_open_and_close_together(tmp_path, pool):
     specs = [tiny_spec(name, chunk=32) for name in ("one", "two")]
-    async with open_store(tmp_path, specs, StoreSettings(decoded_bytes=10**7), pool=pool) as store:
+    async with open_store(tmp_path, specs, StoreSettings(decoded_cache_bytes=10**7), pool=pool) as store:
         await store.collections["one"].commit((filled(0, 0, spec=specs[0]),))
         assert store.collections["one"].index.has(specs[0].key("dem", 0, 0))
         assert len(store.collections["two"].index) == 0
@@ -504,7 +504,7 @@ async def test_one_that_can_not_be_opened_is_set_aside_and_the_others_are_served
     (tmp_path / "collections" / "two").mkdir(parents=True)
     (tmp_path / "collections" / "two" / "x").touch()
     async with open_store(
-        tmp_path, [tiny_spec("one"), tiny_spec("two")], StoreSettings(decoded_bytes=0), pool=pool
+        tmp_path, [tiny_spec("one"), tiny_spec("two")], StoreSettings(decoded_cache_bytes=0), pool=pool
     ) as store:
         assert list(store.collections) == ["one"]
         assert isinstance(store.set_aside["two"], RepositoryForeignError)
@@ -524,7 +524,7 @@ async def test_a_start_that_is_broken_off_closes_what_was_opened(tmp_path, pool,
         await Store.open(
             tmp_path,
             [tiny_spec("one"), tiny_spec("two")],
-            StoreSettings(decoded_bytes=0),
+            StoreSettings(decoded_cache_bytes=0),
             notes=None,
             pool=pool,
         )

@@ -41,7 +41,7 @@ async def test_who_looks_finds_voids_from_before_the_start(tmp_path, chunk):
     )
     whole = Window(row=0, col=0, height=2, width=2)
     with ThreadPoolExecutor(2) as pool:
-        settings = StoreSettings(decoded_bytes=10**7)
+        settings = StoreSettings(decoded_cache_bytes=10**7)
         async with open_store(tmp_path, [spec], settings, pool=pool) as store:
             await store.collections["tiny"].commit(tuple(filled))
         async with open_store(tmp_path, [spec], settings, pool=pool) as store:
@@ -67,9 +67,9 @@ async def test_each_chunk_is_looked_at_once_however_many_look(tmp_path, monkeypa
         FilledChunk(key=key, values=flat[key.col % 2], void=bool(key.col % 2), provenance=()) for key in keys
     )
     with ThreadPoolExecutor(2) as pool:
-        async with open_store(tmp_path, [spec], StoreSettings(decoded_bytes=10**7), pool=pool) as store:
+        async with open_store(tmp_path, [spec], StoreSettings(decoded_cache_bytes=10**7), pool=pool) as store:
             await store.collections["tiny"].commit(tuple(filled))
-        async with open_store(tmp_path, [spec], StoreSettings(decoded_bytes=10**7), pool=pool) as store:
+        async with open_store(tmp_path, [spec], StoreSettings(decoded_cache_bytes=10**7), pool=pool) as store:
             collection, seen = store.collections["tiny"], Counter()
             stored = collection._reader.decode
 
@@ -89,7 +89,7 @@ async def test_each_chunk_is_looked_at_once_however_many_look(tmp_path, monkeypa
 async def test_who_may_not_wait_does_not_wait_for_another_who_looks(tmp_path):
     spec = tiny_spec()
     with ThreadPoolExecutor(2) as pool:
-        async with open_store(tmp_path, [spec], StoreSettings(decoded_bytes=10**7), pool=pool) as store:
+        async with open_store(tmp_path, [spec], StoreSettings(decoded_cache_bytes=10**7), pool=pool) as store:
             collection, key = store.collections["tiny"], spec.key("dem", 0, 0)
             await collection.void_scan._turn.acquire()
             await asyncio.wait_for(collection.void_scan.examine([key], seconds=0.01), 60)
@@ -107,7 +107,7 @@ async def test_small_chunks_that_are_not_void_are_decoded_a_few_at_a_time(tmp_pa
     flat = np.zeros((16, 16), dtype="float32")
     keys = [spec.key("dem", row, col) for row, col in product(range(32), range(32))]
     with ThreadPoolExecutor(2) as pool:
-        settings = StoreSettings(decoded_bytes=10**7)
+        settings = StoreSettings(decoded_cache_bytes=10**7)
         async with open_store(tmp_path, [spec], settings, pool=pool) as store:
             await store.collections["tiny"].commit(
                 tuple(FilledChunk(key=key, values=flat, void=False, provenance=()) for key in keys)

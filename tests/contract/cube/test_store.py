@@ -78,7 +78,7 @@ async def served(folder, spec=SPEC, *, fetches=4096, void=()):
     source = ScriptedSource(truth=Truth(spec=spec, void=frozenset(void)))
     with ThreadPoolExecutor(2) as pool:
         async with open_store(
-            folder, [spec], StoreSettings(decoded_bytes=10**6, write_timeout=30), pool=pool
+            folder, [spec], StoreSettings(decoded_cache_bytes=10**6, write_timeout=30), pool=pool
         ) as store:
             held = store.collections[spec.id]
             supply = CollectionPipeline(source=source, presence=held.index, sink=held)

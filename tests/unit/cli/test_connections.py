@@ -10,7 +10,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from icehouse_server.cli.bounded_protocol import BoundedProtocol, ConnectionLimits
+from icehouse_server.cli.bounded_protocol import BoundedProtocol
+from icehouse_server.core.limits import ConnectionLimits
 
 PARTS, PART = 50, 60_000
 

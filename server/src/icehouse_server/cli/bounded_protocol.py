@@ -6,7 +6,6 @@ uvicorn bounds neither how long a client may send its request or read its answer
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -16,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from icehouse_server.api.responses.problems import of_error, problem
 from icehouse_server.core.errors import BusyError
+from icehouse_server.core.limits import ConnectionLimits
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -32,18 +32,6 @@ _LINGER = 5.0
 """Seconds for which a refused client may go on sending: were it closed at once, the answer might get lost."""
 
 _MIB = 1024**2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionLimits:
-    """What connections may take."""
-
-    connections: int
-    """How many are served at once."""
-    receive_timeout: float
-    """Seconds from the first byte of a request to its last, and from the connection to the first request."""
-    send_timeout: float
-    """Seconds for each MiB of an answer that is begun."""
 
 
 class BoundedProtocol(HttpToolsProtocol):

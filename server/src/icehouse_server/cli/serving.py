@@ -18,10 +18,11 @@ import uvloop
 
 from icehouse_server.api import ApiState
 from icehouse_server.app import create_app
-from icehouse_server.cli.bounded_protocol import BoundedProtocol, ConnectionLimits, look_at
+from icehouse_server.cli.bounded_protocol import BoundedProtocol, look_at
 from icehouse_server.cli.logs import configure_logging
 from icehouse_server.core.errors import ConfigurationError
-from icehouse_server.settings import Settings
+from icehouse_server.core.limits import ConnectionLimits
+from icehouse_server.settings import Settings, fill
 from icehouse_server.store import FolderLock
 
 log = structlog.get_logger(__name__)
@@ -62,11 +63,7 @@ async def run_daemon(settings: Settings) -> None:
             FolderLock(settings.cache_dir.expanduser().resolve()).note(url=url)
             ready = f"Icehouse is ready at {url}"
             state = app.state.icehouse
-            limits = ConnectionLimits(
-                connections=settings.max_connections,
-                receive_timeout=settings.receive_timeout,
-                send_timeout=settings.send_timeout,
-            )
+            limits = fill(ConnectionLimits, settings)
             config = _uvicorn_config(app, settings, limits)
             server = _Server(config, limits, ready, state)
             await server.serve([listener])

@@ -1,12 +1,11 @@
 """Downloads: one flight a chunk, a fair and bounded queue, retries, and failures that stay local."""
 
+from icehouse_server.core.limits import DownloadSettings, RetryPolicy
 from icehouse_server.downloads.chunk_flights import Failure
 from icehouse_server.downloads.downloads import Downloads
-from icehouse_server.downloads.fetch import RetryPolicy
 from icehouse_server.downloads.values import (
     BlockReport,
     CollectionPipeline,
-    DownloadSettings,
     Ensured,
     Priority,
 )

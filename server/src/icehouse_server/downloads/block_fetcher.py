@@ -18,10 +18,11 @@ from icehouse_server.core.errors import (
     StoreError,
 )
 from icehouse_server.core.grid import ChunkKey
+from icehouse_server.core.limits import DownloadSettings, RetryPolicy
 from icehouse_server.downloads.chunk_flights import BlockTask, Failures, Flight, Flights
-from icehouse_server.downloads.fetch import RetryPolicy, cut, read_block, request_for
+from icehouse_server.downloads.fetch import cut, read_block, request_for
 from icehouse_server.downloads.fetch_report import Counters, FetchNote, LastFailure, fetch_noted
-from icehouse_server.downloads.values import CollectionPipeline, DownloadSettings
+from icehouse_server.downloads.values import CollectionPipeline
 
 log = structlog.get_logger(__name__)
 

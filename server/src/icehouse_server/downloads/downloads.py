@@ -20,6 +20,7 @@ from icehouse_server.core.errors import (
     TooLargeError,
 )
 from icehouse_server.core.grid import ChunkKey, Window
+from icehouse_server.core.limits import DownloadSettings
 from icehouse_server.core.rates import RateEstimator
 from icehouse_server.downloads.block_fetcher import BlockFetcher, keys_of
 from icehouse_server.downloads.chunk_flights import BlockTask, Failure, Flight, Flights, State
@@ -28,7 +29,6 @@ from icehouse_server.downloads.schedule import Schedule
 from icehouse_server.downloads.values import (
     BlockReport,
     CollectionPipeline,
-    DownloadSettings,
     Ensured,
     Priority,
 )

@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -15,32 +14,8 @@ from icehouse_server.core.blocks import ChunkBlock
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import SourceCorruptError, SourceTimeoutError, SourceUnavailableError
 from icehouse_server.core.grid import ChunkKey
+from icehouse_server.core.limits import RetryPolicy
 from icehouse_server.core.ports import BandBlock, Block, BlockRequest, FilledChunk, Pixels, Source
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
-    """How often and how long a block is tried."""
-
-    attempts: int = 4
-    """Tries in all; only errors marked transient are tried again."""
-    budget: float = 120.0
-    """Seconds after which no block is tried again."""
-    first_wait: float = 0.5
-    """Seconds before the second try; doubled for each further one, with jitter. Retry-After goes first."""
-    longest_wait: float = 15.0
-    block_timeout: float = 180.0
-    """Seconds that one try may take."""
-
-    @property
-    def lifetime(self) -> float:
-        """Seconds after which a block that has begun was given by its source, or has failed."""
-        return self.budget + self.block_timeout
-
-    @property
-    def lifetime_of_parts(self) -> float:
-        """The same where the block failed and its chunks were queued to be tried one by one, once each."""
-        return self.lifetime + self.block_timeout
 
 
 def _retry_hook(policy: RetryPolicy) -> Callable[[Exception], bool | float]:

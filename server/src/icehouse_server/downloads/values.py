@@ -1,13 +1,12 @@
 """What goes into ``Downloads`` and what comes out."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 
 from icehouse_server.core.blocks import ChunkBlock
 from icehouse_server.core.errors import FailedChunk
 from icehouse_server.core.plan import Presence
 from icehouse_server.core.ports import ChunkSink, Source
-from icehouse_server.downloads.fetch import RetryPolicy
 
 
 class Priority(IntEnum):
@@ -15,31 +14,6 @@ class Priority(IntEnum):
 
     INTERACTIVE = 0
     PREFETCH = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadSettings:
-    """Limits of the downloads."""
-
-    blocks_at_once: int = 16
-    """Blocks under way over all collections; see ``Schedule`` for what a collection may have of them."""
-    blocks_per_collection: int = 8
-    max_queued_blocks: int = 2048
-    """Blocks that may wait; beyond, a collection may still queue its share of them."""
-    block_side: int = 2048
-    """Longest side of a block, in pixels, where its source has no wish of its own; a chunk that is longer is
-    a block of its own."""
-    block_bytes: int = 128 * 1024**2
-    """Bytes of a block's pixels, over all its bands, with a byte each for their validity; a chunk that is
-    larger is a block of its own."""
-    failure_ttl: float = 10.0
-    """Seconds for which a chunk that failed is left alone; longer where the source said when to come back."""
-    commit_timeout: float = 180.0
-    """Seconds in which pixels that have arrived must be cut, encoded and committed."""
-    unwanted: float = 30.0
-    """Seconds that a block which has begun may go on when nobody waits for it any more: much of it is paid
-    for, and who asked for it is likely to come back. Then its place is for others."""
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The service: what a request goes through, without HTTP. Begin at ``CoverageService.answer``."""
 
+from icehouse_server.core.limits import CubeSettings, JobSettings, ServiceSettings, TileSettings
 from icehouse_server.downloads import Priority
 from icehouse_server.service.admission import Admission
 from icehouse_server.service.chunk_fetcher import ChunkFetcher
@@ -11,7 +12,7 @@ from icehouse_server.service.coverage import (
     Encoder,
     encoder_of,
 )
-from icehouse_server.service.cube import CubeService, CubeSettings, StoreEntry
+from icehouse_server.service.cube import CubeService, StoreEntry
 from icehouse_server.service.disk_guard import DiskGuard
 from icehouse_server.service.inventory import (
     MOST_CELL,
@@ -21,13 +22,13 @@ from icehouse_server.service.inventory import (
     View,
     changes,
 )
-from icehouse_server.service.jobs import Job, JobKind, Jobs, JobSettings, JobSpec, JobState
+from icehouse_server.service.jobs import Job, JobKind, Jobs, JobSpec, JobState
 from icehouse_server.service.memory_budget import MemoryBudget
 from icehouse_server.service.monitors import CacheFolderProbe, LoopLagMonitor
-from icehouse_server.service.parts import ServiceParts, ServiceSettings
+from icehouse_server.service.parts import ServiceParts
 from icehouse_server.service.planner import Planner
 from icehouse_server.service.throughput import ThroughputMonitor, Totals, resident_bytes
-from icehouse_server.service.tiles import Tile, TileAsk, TilePlan, TileService, TileSettings
+from icehouse_server.service.tiles import Tile, TileAsk, TilePlan, TileService
 from icehouse_server.service.trace import STAGES, Hits, Trace
 
 __all__ = [

@@ -12,6 +12,7 @@ from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import NotCachedError, StoreError, UnknownKeyError
 from icehouse_server.core.grid import ChunkKey
+from icehouse_server.core.limits import CubeSettings
 from icehouse_server.service.admission import Admission
 from icehouse_server.service.chunk_fetcher import ChunkFetcher, error_of
 from icehouse_server.service.coverage import REFILLS
@@ -19,16 +20,6 @@ from icehouse_server.service.deadline import deadline
 from icehouse_server.service.fetch_budget import FetchBudget
 from icehouse_server.service.trace import Trace
 from icehouse_server.store import AxisChunk, Cube, DamagedChunksError, Store, frame_of, make_cube
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CubeSettings:
-    """Limits of the cubes."""
-
-    fetches: int = 4096
-    """Chunks that reading cubes has fetched for one client within ``window``."""
-    window: float = 3600.0
-    """Seconds."""
 
 
 @dataclass(kw_only=True, eq=False)

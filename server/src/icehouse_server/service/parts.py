@@ -1,9 +1,9 @@
 """The parts that a request goes through, wired to each other."""
 
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from icehouse_server.core.limits import Limits
+from icehouse_server.core.limits import ServiceSettings
 from icehouse_server.downloads import Downloads
 from icehouse_server.service.admission import Admission
 from icehouse_server.service.chunk_fetcher import ChunkFetcher
@@ -11,19 +11,6 @@ from icehouse_server.service.coverage import CoverageService
 from icehouse_server.service.disk_guard import DiskGuard
 from icehouse_server.service.planner import Planner
 from icehouse_server.store import Store
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceSettings:
-    """Limits of the service."""
-
-    limits: Limits = field(default_factory=Limits)
-    request_timeout: float = 300.0
-    """Seconds that a request may wait for absent chunks."""
-    max_answer_bytes: int = 2 * 1024**3
-    """Memory that all answers under way may hold."""
-    disk_floor: int = 512 * 1024**2
-    """Bytes to be left free on the cache folder's disk: below it nothing is fetched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

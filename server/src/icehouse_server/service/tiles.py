@@ -14,7 +14,7 @@ from icehouse_server.core.errors import ChunksFailedError, OutsideError, TooLarg
 from icehouse_server.core.geometry.levels import best_level
 from icehouse_server.core.geometry.pixel_chunks import chunk_numbers, pixels_in
 from icehouse_server.core.grid import ChunkKey
-from icehouse_server.core.limits import Limits
+from icehouse_server.core.limits import Limits, TileSettings
 from icehouse_server.core.plan import Plan, Region, make_plan
 from icehouse_server.core.style import Style
 from icehouse_server.core.tile_matrix_sets import TileAddress, Zooms, zooms_of
@@ -28,14 +28,6 @@ _MOST_PIXELS = 2**24
 
 _DRAWN_AS = "3"
 """Raised when the same pixels give another picture than before."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TileSettings:
-    """Limits of the tiles."""
-
-    max_chunks: int = 16
-    """Absent chunks of a band that one tile has fetched."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +109,7 @@ class TileService:
         """
         found = self._zooms.get((spec.id, tms))
         if found is None:
-            most = self.settings.max_chunks
+            most = self.settings.max_tile_chunks
             found = await run_in(self._pool, zooms_of, spec, tms, most) or Zooms(first=0, last=0)
             self._zooms[spec.id, tms] = found
         return found
@@ -145,7 +137,7 @@ class TileService:
                 raise
             plan = None
         absent = Counter(key.band for key in plan.absent) if plan is not None else Counter[str]()
-        fetches = plan is not None and max(absent.values(), default=0) <= self.settings.max_chunks
+        fetches = plan is not None and max(absent.values(), default=0) <= self.settings.max_tile_chunks
         return TilePlan(
             ask=ask, region=region, plan=plan, fetches=fetches, tag=_tag(ask, region, store.generation)
         )

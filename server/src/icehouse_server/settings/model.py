@@ -9,10 +9,28 @@ import platformdirs
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from icehouse_server.core.limits import (
+    MIB,
+    ConnectionLimits,
+    CubeSettings,
+    DownloadSettings,
+    JobSettings,
+    ServiceSettings,
+    SourceSettings,
+    StoreSettings,
+    TileSettings,
+)
 from icehouse_server.settings.token import TOKEN, read_token_file
 
-MIB = 1024**2
-GIB = 1024**3
+# Whose defaults the settings have; ``settings.fill`` goes the other way.
+_CONNECTIONS = ConnectionLimits()
+_STORE = StoreSettings()
+_SERVICE = ServiceSettings()
+_TILES = TileSettings()
+_CUBES = CubeSettings()
+_JOBS = JobSettings()
+_DOWNLOADS = DownloadSettings()
+_SOURCES = SourceSettings()
 
 
 class Settings(BaseSettings):
@@ -28,7 +46,7 @@ class Settings(BaseSettings):
     )
     collections_dir: Path | None = Field(
         default=None,
-        description="Folder of your own collection files (*.toml), read beside the built-in ones; "
+        description="Folder of your own collection files (*.toml), read in addition to the built-in ones; "
         "when not set, the folder collections in the user's configuration folder, if there is one.",
     )
     collections: Annotated[tuple[str, ...] | None, NoDecode] = Field(
@@ -43,7 +61,7 @@ class Settings(BaseSettings):
     )
     trusted_network: bool = Field(
         default=False,
-        description="Allow listening beyond loopback: everybody who reaches the port is trusted to read. "
+        description="Allow listening beyond loopback: whoever reaches the port is trusted to read. "
         "The container sets it and publishes its port on 127.0.0.1.",
     )
     token: SecretStr | None = Field(
@@ -68,123 +86,163 @@ class Settings(BaseSettings):
     )
 
     decoded_cache_bytes: int = Field(
-        default=1 * GIB, ge=0, description="Memory for decoded chunks, in bytes."
+        default=_STORE.decoded_cache_bytes, ge=0, description="Memory for decoded chunks, in bytes."
     )
     max_answer_bytes: int = Field(
-        default=2 * GIB, ge=MIB, description="Memory that all answers under way may hold, in bytes."
+        default=_SERVICE.max_answer_bytes,
+        ge=MIB,
+        description="Memory that all answers under way may hold, in bytes.",
     )
     max_output_pixels: int = Field(
-        default=64 * MIB, ge=1, description="Pixels of one answer over all its bands."
+        default=_SERVICE.limits.max_output_pixels,
+        ge=1,
+        description="Pixels of one answer over all its bands.",
     )
-    max_chunks: int = Field(default=4096, ge=1, description="Chunks that one request reads.")
-    max_fills: int = Field(default=2048, ge=1, description="Absent chunks that one request has fetched.")
+    max_chunks: int = Field(
+        default=_SERVICE.limits.max_chunks, ge=1, description="Chunks that one request reads."
+    )
+    max_fills: int = Field(
+        default=_SERVICE.limits.max_fills, ge=1, description="Absent chunks that one request has fetched."
+    )
     max_tile_chunks: int = Field(
-        default=16,
+        default=_TILES.max_tile_chunks,
         ge=1,
         le=4096,
         description="Absent chunks of a band that one map tile has fetched; what would need more shows "
         "what is cached.",
     )
     cube_fetches: int = Field(
-        default=4096,
+        default=_CUBES.fetches,
         ge=0,
         description="Absent chunks that one client has fetched by reading cube.zarr, within cube_window; "
         "429 beyond.",
     )
     cube_window: float = Field(
-        default=3600.0, gt=0, description="Seconds for which cube_fetches counts; they begin with a fetch."
+        default=_CUBES.window,
+        gt=0,
+        description="Seconds for which cube_fetches counts; they begin with a fetch.",
     )
     max_body_bytes: int = Field(default=1 * MIB, ge=1024, description="Length of a request body, in bytes.")
-    max_connections: int = Field(default=1024, ge=1, description="Connections served at once; 503 beyond.")
+    max_connections: int = Field(
+        default=_CONNECTIONS.connections, ge=1, description="Connections served at once; 503 beyond."
+    )
     max_event_streams: int = Field(
         default=64, ge=1, description="Streams of server-sent events open at once; 503 beyond."
     )
     request_timeout: float = Field(
-        default=300.0, gt=0, description="Seconds that a request waits for absent chunks."
+        default=_SERVICE.request_timeout, gt=0, description="Seconds that a request waits for absent chunks."
     )
     receive_timeout: float = Field(
-        default=30.0, gt=0, description="Seconds that a client may take to send a request with its body."
+        default=_CONNECTIONS.receive_timeout,
+        gt=0,
+        description="Seconds that a client may take to send a request with its body.",
     )
     send_timeout: float = Field(
-        default=30.0, gt=0, description="Seconds that a client may take for each MiB of its answer."
+        default=_CONNECTIONS.send_timeout,
+        gt=0,
+        description="Seconds that a client may take for each MiB of its answer.",
     )
     shutdown_timeout: float = Field(
         default=20.0, gt=0, description="Seconds given to requests under way when the daemon is stopped."
     )
     disk_floor: int = Field(
-        default=512 * MIB,
+        default=_SERVICE.disk_floor,
         ge=0,
         description="Bytes left free on the cache's disk; below it nothing is fetched.",
     )
     max_cache_bytes: int | None = Field(
-        default=None,
+        default=_STORE.max_cache_bytes,
         ge=64 * MIB,
         description="Bytes that the cache may take on disk; the chunks used longest ago are evicted beyond. "
         "As much as the disk holds when not set.",
     )
     keep_snapshots: float = Field(
-        default=3600.0,
+        default=_STORE.maintenance.keep_snapshots,
         ge=0,
         description="Seconds for which past snapshots stay readable; less while the cache is at its limit.",
     )
     maintenance_interval: float = Field(
-        default=600.0, gt=0, description="Seconds between two runs of maintenance."
+        default=_STORE.maintenance.interval, gt=0, description="Seconds between two runs of maintenance."
     )
-    write_timeout: float = Field(default=60.0, gt=0, description="Seconds that a commit may take.")
+    write_timeout: float = Field(
+        default=_STORE.write_timeout, gt=0, description="Seconds that a commit may take."
+    )
 
-    blocks_at_once: int = Field(default=16, ge=1, description="Blocks fetched at once, over all collections.")
-    blocks_per_collection: int = Field(default=8, ge=1, description="Blocks fetched at once of a collection.")
+    blocks_at_once: int = Field(
+        default=_DOWNLOADS.blocks_at_once, ge=1, description="Blocks fetched at once, over all collections."
+    )
+    blocks_per_collection: int = Field(
+        default=_DOWNLOADS.blocks_per_collection, ge=1, description="Blocks fetched at once of a collection."
+    )
     block_side: int = Field(
-        default=2048,
+        default=_DOWNLOADS.block_side,
         ge=1,
         le=16384,
         description="Longest side of a block that is fetched at once, in pixels.",
     )
-    max_queued_blocks: int = Field(default=2048, ge=1, description="Blocks that may wait; 503 beyond.")
+    max_queued_blocks: int = Field(
+        default=_DOWNLOADS.max_queued_blocks, ge=1, description="Blocks that may wait; 503 beyond."
+    )
     fetch_attempts: int = Field(
-        default=4, ge=1, le=20, description="Tries of a block, transient errors only."
+        default=_DOWNLOADS.retry.attempts, ge=1, le=20, description="Tries of a block, transient errors only."
     )
     fetch_budget: float = Field(
-        default=120.0, gt=0, description="Seconds after which a block is not tried again."
+        default=_DOWNLOADS.retry.budget, gt=0, description="Seconds after which a block is not tried again."
     )
-    block_timeout: float = Field(default=180.0, gt=0, description="Seconds that one try of a block may take.")
+    block_timeout: float = Field(
+        default=_DOWNLOADS.retry.block_timeout, gt=0, description="Seconds that one try of a block may take."
+    )
     failure_ttl: float = Field(
-        default=10.0, ge=0, description="Seconds for which a chunk that failed is left alone."
+        default=_DOWNLOADS.failure_ttl,
+        ge=0,
+        description="Seconds for which a chunk that failed is left alone.",
     )
     connect_timeout: float = Field(
-        default=10.0, gt=0, description="Seconds that a connection to a source may take."
+        default=_SOURCES.connect_timeout, gt=0, description="Seconds that a connection to a source may take."
     )
     read_timeout: float = Field(
-        default=60.0, gt=0, description="Seconds in which a source must send something."
+        default=_SOURCES.read_timeout, gt=0, description="Seconds in which a source must send something."
     )
     max_requests_per_host: int = Field(
-        default=32, ge=1, description="Requests for bytes that one host of a source sees at once."
+        default=_SOURCES.max_requests_per_host,
+        ge=1,
+        description="Requests for bytes that one host of a source sees at once.",
     )
     items_max_age: float = Field(
-        default=7 * 86400.0, ge=0, description="Seconds for which an item document is believed."
+        default=_SOURCES.items_max_age,
+        ge=0,
+        description="Seconds for which an item document is considered fresh.",
     )
     earthengine_project: str | None = Field(
-        default=None, description="Google Cloud project that is registered for Earth Engine."
+        default=_SOURCES.earthengine.project,
+        description="Google Cloud project that is registered for Earth Engine.",
     )
     earthengine_credentials: str = Field(
-        default="persistent",
+        default=_SOURCES.earthengine.credentials,
         min_length=1,
         description="Credentials for Earth Engine: persistent (what `earthengine authenticate` stored), "
         "application-default, none, or the path of a service account's key file.",
     )
     earthengine_url: str = Field(
-        default="https://earthengine-highvolume.googleapis.com",
+        default=_SOURCES.earthengine.url,
         description="Address of Earth Engine: that of the high-volume endpoint, or of another one.",
     )
     earthengine_max_requests: int = Field(
-        default=20, ge=1, le=1000, description="Requests that Earth Engine sees at once; the quota is 40."
+        default=_SOURCES.earthengine.max_requests,
+        ge=1,
+        le=1000,
+        description="Requests that Earth Engine sees at once; the quota is 40.",
     )
     max_jobs: int = Field(
-        default=100, ge=1, description="Jobs kept, finished ones included; the oldest of those are forgotten."
+        default=_JOBS.max_jobs,
+        ge=1,
+        description="Jobs kept, finished ones included; the oldest of those are forgotten.",
     )
-    jobs_at_once: int = Field(default=2, ge=1, description="Seeds and refreshes that run at once.")
+    jobs_at_once: int = Field(
+        default=_JOBS.jobs_at_once, ge=1, description="Seeds and refreshes that run at once."
+    )
     max_job_chunks: int = Field(
-        default=1_000_000, ge=1, description="Chunks that a seed is about, over all its bands."
+        default=_JOBS.max_job_chunks, ge=1, description="Chunks that a seed is about, over all its bands."
     )
     worker_threads: int = Field(default=4, ge=1, le=256, description="Threads that decode, encode and warp.")
 
@@ -227,7 +285,7 @@ class Settings(BaseSettings):
     def _check_url(cls, url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.netloc or "@" in parts.netloc or parts.query:
-            raise ValueError(f"{url!r} is no address such as https://earthengine.googleapis.com")
+            raise ValueError(f"{url!r} is not an address such as https://earthengine.googleapis.com")
         return url.rstrip("/")
 
     @field_validator("token")

@@ -1,30 +1,18 @@
 """What every source gets from the composition root: mirrors, time limits, the pool, the shared way out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import cast
 
+from icehouse_server.core.limits import SourceSettings
 from icehouse_server.core.ports import Documents
 from icehouse_server.sources.http.hosts import Hosts
 from icehouse_server.sources.http.urls import mirrored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EarthEngineSettings:
-    """How Earth Engine is asked."""
-
-    project: str | None = None
-    """Google Cloud project that is registered for Earth Engine; None where the credentials name one."""
-    credentials: str = "persistent"
-    """``persistent``, ``application-default``, ``none``, or the path of a service account's key file."""
-    url: str = "https://earthengine-highvolume.googleapis.com"
-    max_requests: int = 20
-    """Requests at once, over all collections."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceContext:
+class SourceContext(SourceSettings):
     """Settings and shared means of all sources of one daemon.
 
     One context serves all collections: collections often share a host, and the bound on requests is one per
@@ -35,20 +23,7 @@ class SourceContext:
     """Where item documents are remembered beside the repositories."""
     pool: Executor
     """Runs what takes the processor: merging and masking large windows, GDAL."""
-    mirrors: Mapping[str, str] = field(default_factory=dict)
-    """URL prefix to the prefix to ask instead; the longest that fits wins."""
-    connect_timeout: float = 10.0
-    """Seconds that a connection may take."""
-    read_timeout: float = 60.0
-    """Seconds in which a host must send something; one request may last longer only by its size."""
-    max_requests_per_host: int = 32
-    """Requests for bytes that one host sees at once."""
-    items_max_age: float = 7 * 86400.0
-    """Seconds for which an item document is believed."""
-    absent_max_age: float = 86400.0
-    """Seconds for which "there is no such item" is believed: shorter, as tiles get added to mosaics."""
     user_agent: str = "icehouse"
-    earthengine: EarthEngineSettings = field(default_factory=EarthEngineSettings)
     hosts: Hosts = field(init=False)
     """The shared way to bytes: connections, bounds and counters by host."""
     _shared: dict[str, object] = field(init=False, default_factory=dict)

@@ -1,12 +1,12 @@
 """The store: repositories, index, the writer, the readers and the cache of decoded chunks."""
 
+from icehouse_server.core.limits import MaintenanceSettings, StoreSettings
 from icehouse_server.store.disk_usage import folder_bytes
 from icehouse_server.store.documents import SqliteDocuments
 from icehouse_server.store.inspection import inspect_repository
 from icehouse_server.store.layout.codec import DamagedError, frame_of
 from icehouse_server.store.layout.cube import AxisChunk, Cube, make_cube
 from icehouse_server.store.lock import FolderLock
-from icehouse_server.store.maintenance import MaintenanceSettings
 from icehouse_server.store.repository.collection import CollectionStore
 from icehouse_server.store.repository.decoded import DecodedCache
 from icehouse_server.store.repository.index import Index
@@ -14,7 +14,7 @@ from icehouse_server.store.repository.leases import Lease
 from icehouse_server.store.repository.mutations import DROPPED_AT_ONCE
 from icehouse_server.store.repository.reader import DamagedChunksError
 from icehouse_server.store.sidecar import SidecarDb
-from icehouse_server.store.store import Store, StoreSettings
+from icehouse_server.store.store import Store
 
 __all__ = [
     "DROPPED_AT_ONCE",

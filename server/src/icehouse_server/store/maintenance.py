@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from icehouse_server.core.errors import IcehouseError
+from icehouse_server.core.limits import MaintenanceSettings
 from icehouse_server.store.disk_usage import folder_bytes
 from icehouse_server.store.repository.collection import CollectionStore
 from icehouse_server.store.repository.mutations import DROPPED_AT_ONCE
@@ -30,16 +31,6 @@ _SAVE_EVERY = 5.0
 
 _BREATH = 1.0
 """Seconds between two attempts to make room: while readers pin what was deleted, another is of no use."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaintenanceSettings:
-    """When and how far maintenance goes."""
-
-    keep_snapshots: float = 3600.0
-    """Seconds for which a past snapshot stays readable; less while the cache is at its limit."""
-    interval: float = 600.0
-    """Seconds between two runs."""
 
 
 @dataclass(slots=True)

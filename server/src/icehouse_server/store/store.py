@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,8 +15,9 @@ from icehouse_server.core.errors import (
     StoreError,
     UnknownCollectionError,
 )
+from icehouse_server.core.limits import MaintenanceSettings, StoreSettings
 from icehouse_server.store.disk_quota import DiskQuota
-from icehouse_server.store.maintenance import Maintenance, MaintenanceSettings
+from icehouse_server.store.maintenance import Maintenance
 from icehouse_server.store.repository.collection import CollectionStore
 from icehouse_server.store.repository.decoded import DecodedCache
 from icehouse_server.store.repository.resources import StoreResources
@@ -25,19 +25,6 @@ from icehouse_server.store.sidecar import SidecarDb
 from icehouse_server.store.usage import Usage
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreSettings:
-    """Limits of the store."""
-
-    decoded_bytes: int
-    """Memory for decoded chunks."""
-    write_timeout: float = 60.0
-    """Seconds that a commit may take."""
-    max_cache_bytes: int | None = None
-    """Bytes that the repositories may take together; None is as much as the disk holds."""
-    maintenance: MaintenanceSettings = field(default_factory=MaintenanceSettings)
 
 
 class Store:
@@ -88,7 +75,7 @@ class Store:
             StoreError: no repository can be opened: the first can't be read.
         """
         shared = StoreResources(
-            decoded=DecodedCache(settings.decoded_bytes),
+            decoded=DecodedCache(settings.decoded_cache_bytes),
             pool=pool,
             room=DiskQuota(settings.max_cache_bytes),
             usage=Usage(notes),

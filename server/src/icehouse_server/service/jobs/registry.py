@@ -5,9 +5,9 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 
 from icehouse_server.core.errors import BusyError, ShuttingDownError, UnknownJobError
+from icehouse_server.core.limits import JobSettings
 from icehouse_server.downloads import Downloads, Priority
 from icehouse_server.service.disk_guard import DiskGuard
 from icehouse_server.service.jobs.areas import areas_of
@@ -17,18 +17,6 @@ from icehouse_server.store import Store
 
 _RETRY_AFTER = 10.0
 """Seconds after which to ask again where all jobs kept are under way."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobSettings:
-    """Limits of jobs."""
-
-    max_jobs: int = 100
-    """Jobs kept, finished ones included."""
-    jobs_at_once: int = 2
-    """Seeds and refreshes that run at once; the others wait."""
-    max_job_chunks: int = 1_000_000
-    """Chunks that a seed is about, over all bands."""
 
 
 class Jobs:
