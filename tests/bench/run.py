@@ -1,7 +1,7 @@
 """The table of performance targets as a program: `make bench`, or `python tests/bench/run.py --help`.
 
-Every row is measured anew, with the peers in the same run on the same data. Figures are medians; a scenario
-that fails is reported as failed and makes the exit code 1. A missed target does not.
+Every row is measured anew, with the other tools in the same run on the same data. Figures are medians;
+a scenario that fails is reported as failed and makes the exit code 1. A missed target does not.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> int:
             scratch=scratch,
             objects=OBJECTS,
             quick=arguments.quick,
-            peer_2m=not arguments.no_peer_2m,
+            smart_geocubes_2m=not arguments.no_smart_geocubes_2m,
             chunk=arguments.chunk,
             tried={f"ICEHOUSE_{name.upper()}": value for name, value in map(split, arguments.setting)},
             stack=stack,
@@ -71,7 +71,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--only", action="append", choices=list(SCENARIOS), help="this one; may be repeated")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, no million chunks")
-    parser.add_argument("--no-peer-2m", action="store_true", help="spare the peer's 2 m load (45 s, 6 GB)")
+    parser.add_argument(
+        "--no-smart-geocubes-2m",
+        "--no-peer-2m",
+        action="store_true",
+        help="leave out the 2 m load of smart-geocubes (45 s, 6 GB)",
+    )
     parser.add_argument("--chunk", type=int, help="chunks of this size in place of the collections' own")
     parser.add_argument(
         "--setting",

@@ -311,7 +311,7 @@ SIDES = {
 @pytest.mark.parametrize("tiled", [True, False], ids=["tiling", "search"])
 @pytest.mark.parametrize(("rows", "cols"), SIDES.values(), ids=SIDES.keys())
 async def test_an_item_that_sticks_out_of_the_grid_is_cut(scene, rows, cols, tiled):
-    """The peer writes such a patch ten pixels off (design of the cache: pixels never move)."""
+    """smart-geocubes writes such a patch ten pixels off (design of the cache: pixels never move)."""
     cut = Window.from_bounds(40 + 37 * rows[0], 50 + 41 * cols[0], 240 - 37 * rows[1], 430 - 41 * cols[1])
     if not tiled:
         scene.publish_search()

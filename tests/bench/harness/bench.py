@@ -1,4 +1,4 @@
-"""What a run of the benchmarks shares: stand-ins, a warm daemon, the peer's warm cube, places to write."""
+"""What a benchmark run shares: stand-ins, a warm daemon, the warm cube of smart-geocubes, folders."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Bench:
     objects: Path
     """Files of the stand-ins; kept, as building them takes a minute."""
     quick: bool
-    peer_2m: bool
+    smart_geocubes_2m: bool
     chunk: int | None
     """Use collections with chunks of this size in place of the built-in ones."""
     tried: Mapping[str, str]
@@ -120,14 +120,16 @@ class Bench:
     def earth_search(self) -> EarthSearchStandIn:
         return self.stack.enter_context(EarthSearchStandIn.start(folder=self.objects))
 
-    # The peer
+    # smart-geocubes
 
     @functools.cached_property
-    def peer_python(self) -> str:
-        return python_of("peer")
+    def smart_geocubes_python(self) -> str:
+        return python_of("smart-geocubes")
 
-    def peer_config(self, cube: Path, resolution: str = "32m", *, create: bool = False) -> dict[str, Any]:
-        aux = self.scratch / "peer-index"
+    def smart_geocubes_config(
+        self, cube: Path, resolution: str = "32m", *, create: bool = False
+    ) -> dict[str, Any]:
+        aux = self.scratch / "smart-geocubes-index"
         aux.mkdir(exist_ok=True)
         config = {
             "cube": str(cube),
@@ -143,17 +145,19 @@ class Bench:
         return config
 
     @contextlib.contextmanager
-    def peer(self, cube: Path, resolution: str = "32m", *, create: bool = False) -> Iterator[Worker]:
-        config = self.peer_config(cube, resolution, create=create)
-        with Worker.start("load_peer", config, python=self.peer_python) as worker:
+    def smart_geocubes(
+        self, cube: Path, resolution: str = "32m", *, create: bool = False
+    ) -> Iterator[Worker]:
+        config = self.smart_geocubes_config(cube, resolution, create=create)
+        with Worker.start("load_smart_geocubes", config, python=self.smart_geocubes_python) as worker:
             yield worker
 
     @functools.cached_property
-    def peer_cube(self) -> Path:
-        """The peer's cube that holds the places of the warm scenarios."""
-        cube = self.folder("peer-cube")
+    def smart_geocubes_cube(self) -> Path:
+        """The cube of smart-geocubes that holds the places of the warm scenarios."""
+        cube = self.folder("smart-geocubes-cube")
         self.line(slow=False)
-        with self.peer(cube, create=True) as worker:
+        with self.smart_geocubes(cube, create=True) as worker:
             worker.loads([places.SMALL, places.LARGE])
         return cube
 

@@ -1,4 +1,4 @@
-"""Environments of the peers, apart from our own: each is made once, from pinned versions, in `.tools`."""
+"""Environments of the other tools: each is made once, from pinned versions, in `.tools`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BENCH = Path(__file__).resolve().parent.parent
 
 
 class EnvironmentMissingError(RuntimeError):
-    """A peer's environment can't be made."""
+    """The environment of another tool can't be made."""
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """Places in the stand-in world that the scenarios load, as JSON: CRS, affine, shape.
 
 All of 32 m lie in four tiles that meet at x = -700 km, y = 2600 km; `SMALL` lies in one of them alone, where
-the peer needs one tile, and `LARGE` in all four.
+smart-geocubes needs one tile, and `LARGE` in all four.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _EARTH_ENGINE = {
     "tctrend": (0.00026949458523585647, -180.00001488697754, 90.00014219078139),
     "alphaearth": (8.98315284e-05, -180.00001486302838, 90.0000523472784),
 }
-"""Dataset to pixel size, left and top of its grid, which is the peer's too."""
+"""Dataset to pixel size, left and top of its grid, which is that of smart-geocubes, too."""
 
 TILE_2M = "67_33_1_2"
 SMALL_2M = native(-716_000, 2_648_000, 1000, 1000, 2)

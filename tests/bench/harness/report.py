@@ -68,9 +68,9 @@ def _processor() -> str:
 
 
 def _pinned() -> dict[str, str]:
-    """The versions of the peers, by their requirements."""
+    """The versions of the other tools, by their requirements."""
     found: dict[str, str] = {}
-    for name, package in (("peer", "smart-geocubes"), ("titiler", "titiler-core")):
+    for name, package in (("smart-geocubes", "smart-geocubes"), ("titiler", "titiler-core")):
         text = (_BENCH / f"requirements-{name}.txt").read_text()
         match = re.search(rf"^{package}==(\S+)$", text, re.MULTILINE)
         found[package] = match[1] if match else "?"

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from harness.places import Place
     from rasterio.windows import Window
 
-_PEER_2M_BYTES = 9e9
-"""Memory that must be free for the peer to load one tile of 2 m."""
+_SMART_GEOCUBES_2M_BYTES = 9e9
+"""Memory that must be free for smart-geocubes to load one tile of 2 m."""
 _HEADER_BYTES = 65_536
 """A request that begins at byte 0 is for a file's header."""
 
@@ -98,15 +98,15 @@ def two_metres(bench: Bench) -> list[Result]:
     ]
     notes = []
     free = psutil.virtual_memory().available
-    if not bench.peer_2m:
-        notes.append("the peer was left out (--no-peer-2m)")
-    elif free < _PEER_2M_BYTES:
-        notes.append(f"the peer was left out: it needs 6 to 9 GB, and {free / 1e9:.0f} GB are free")
+    if not bench.smart_geocubes_2m:
+        notes.append("smart-geocubes was left out (--no-smart-geocubes-2m)")
+    elif free < _SMART_GEOCUBES_2M_BYTES:
+        notes.append(f"smart-geocubes was left out: it needs 6 to 9 GB, and {free / 1e9:.0f} GB are free")
     else:
-        peer, peak = _peer_2m(bench, place)
-        figures += [peer, peak]
-        checks.insert(0, faster("100 x faster than the peer", ours, peer, 100))
-        notes.append("the stand-in's tile is sparse: a published one of the peer's would be larger still")
+        smart_geocubes, peak = _smart_geocubes_2m(bench, place)
+        figures += [smart_geocubes, peak]
+        checks.insert(0, faster("100 x faster than smart-geocubes", ours, smart_geocubes, 100))
+        notes.append("the stand-in's tile is sparse: a published one of smart-geocubes would be larger still")
     return [
         Result(
             what="cold 1000 x 1000 window of a 2 m tile, 40 ms and 100 Mbit/s",
@@ -117,13 +117,13 @@ def two_metres(bench: Bench) -> list[Result]:
     ]
 
 
-def _peer_2m(bench: Bench, place: Place) -> tuple[Figure, Figure]:
+def _smart_geocubes_2m(bench: Bench, place: Place) -> tuple[Figure, Figure]:
     bench.line(slow=True)
-    with bench.peer(bench.folder("peer-2m"), "2m", create=True) as worker:
+    with bench.smart_geocubes(bench.folder("smart-geocubes-2m"), "2m", create=True) as worker:
         answer = worker.ask(400, do="load", places=[place])
     return (
-        Figure.of_seconds("peer", answer["seconds"]),
-        Figure(name="peer, highest resident", values=(answer["peak"],), unit="MB"),
+        Figure.of_seconds("smart-geocubes", answer["seconds"]),
+        Figure(name="smart-geocubes, highest resident", values=(answer["peak"],), unit="MB"),
     )
 
 
@@ -135,14 +135,14 @@ def thirty_two_metres(bench: Bench) -> list[Result]:
     seconds: list[float] = []
     for _ in range(bench.n(3, 1)):
         bench.line(slow=True)
-        with bench.peer(bench.folder("peer-cold"), create=True) as worker:
+        with bench.smart_geocubes(bench.folder("smart-geocubes-cold"), create=True) as worker:
             seconds += worker.loads([place])
-    peer = Figure.of_seconds("peer", seconds)
+    smart_geocubes = Figure.of_seconds("smart-geocubes", seconds)
     took = Figure(name="taken from the source", values=tuple(sent), unit="MB")
     return [
         Result(
             what="cold 1000 x 1000 at 32 m, 40 ms and 100 Mbit/s",
-            figures=[ours, odc, peer, took],
+            figures=[ours, odc, smart_geocubes, took],
             checks=[within("no slower than odc-stac, although it is committed", ours, odc, 1)],
         )
     ]

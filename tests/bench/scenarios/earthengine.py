@@ -1,4 +1,4 @@
-"""Collections of Earth Engine: requests, bytes and time against the peer's accessors on the same stand-in."""
+"""Collections of Earth Engine: requests, bytes and time against smart-geocubes on the same stand-in."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 _LATENCY: Final = 0.3
 """Seconds before each answer."""
 _LINE: Final = "300 ms and 100 Mbit/s"
-_PEER_BYTES: Final = 10e9
-"""Memory that must be free for the peer to load four patches of TCTrend at once."""
+_SMART_GEOCUBES_BYTES: Final = 10e9
+"""Memory that must be free for smart-geocubes to load four patches of TCTrend at once."""
 _LIMIT: Final = 48 * 1024**2
 _PIXEL: Final = 64 * (4 + 1)
 """Bytes that Earth Engine counts for a pixel of 64 bands float32: one of mask for each band and pixel."""
 _CHUNK: Final = 384
 """Of the collection alphaearth."""
 _SIDE: Final = 2 * _CHUNK
-_PEER_WHOLE: Final = (3600 // 256 + 1) ** 2 * 64
-"""Requests of the peer for one patch and year at its own chunk size."""
+_SMART_GEOCUBES_WHOLE: Final = (3600 // 256 + 1) ** 2 * 64
+"""Requests of smart-geocubes for one patch and year at its own chunk size."""
 _AGREE: Final = 0.98
 """Share of pixels that are the same on both sides; they fill holes in different ways."""
 
@@ -45,7 +45,7 @@ class _Side:
     others: list[float] = field(default_factory=list)
     bytes: list[float] = field(default_factory=list)
     peaks: list[float] = field(default_factory=list)
-    """Resident memory in MB at its highest, of the daemon or of the peer."""
+    """Resident memory in MB at its highest, of the daemon or of smart-geocubes."""
     sample: list[float] = field(default_factory=list)
 
     def add(self, seconds: float, counters: Counters, peak: float) -> None:
@@ -67,28 +67,30 @@ class _Side:
 
 
 def trends(bench: Bench) -> list[Result]:
-    """TCTrend, one region in the middle of a patch of the peer's, and one that lies in four."""
+    """TCTrend, one region in the middle of a patch of smart-geocubes, and one that lies in four."""
     aligned = places.geographic("tctrend", 22 * 3600, 206 * 3600, 3600)
     across = places.geographic("tctrend", 22 * 3600 + 1801, 206 * 3600 + 1733, 3600)
     return [
-        _trends_of(bench, "one patch of the peer", aligned, _inset(aligned), peer=True),
-        _trends_of(bench, "across four patches of the peer", across, across, peer=not bench.quick),
+        _trends_of(bench, "one patch of smart-geocubes", aligned, _inset(aligned), smart_geocubes=True),
+        _trends_of(
+            bench, "across four patches of smart-geocubes", across, across, smart_geocubes=not bench.quick
+        ),
     ]
 
 
-def _trends_of(bench: Bench, where: str, place: Place, theirs: Place, *, peer: bool) -> Result:
+def _trends_of(bench: Bench, where: str, place: Place, theirs: Place, *, smart_geocubes: bool) -> Result:
     bands = ["TCB_slope", "TCG_slope", "TCW_slope"]
     ours = _ours(bench, bench.n(3, 1), place, theirs, collection="tctrend-2024", bands=bands)
     figures, notes = ours.figures(), []
     free = psutil.virtual_memory().available
-    if peer and free < _PEER_BYTES:
-        notes.append(f"the peer was left out: four patches take 9 GB, and {free / 1e9:.0f} GB are free")
-    elif peer:
-        side = _peer(bench, theirs, dataset="tctrend", band=bands[0])
+    if smart_geocubes and free < _SMART_GEOCUBES_BYTES:
+        notes.append(f"smart-geocubes was left out: four patches take 9 GB, and {free / 1e9:.0f} GB are free")
+    elif smart_geocubes:
+        side = _smart_geocubes(bench, theirs, dataset="tctrend", band=bands[0])
         _agree(ours, side)
         figures += side.figures()
     if theirs is not place:
-        notes.append("the peer is asked for one pixel less on each side, else it takes a second patch")
+        notes.append("smart-geocubes is asked for one pixel less on each side, else it takes a second patch")
     requests = max(ours.pixels)
     checks = [Check(target="at most 4 requests for pixels", value=requests, bound=4, unit="requests")]
     what = f"TCTrend, cold, 3600 x 3600 with 3 bands, {where}, {_LINE}"
@@ -101,24 +103,24 @@ def embeddings(bench: Bench) -> list[Result]:
     place = places.geographic("alphaearth", row, col, _SIDE)
     across = places.geographic("alphaearth", row + 100, col + 100, _SIDE)
     return [
-        _embeddings_of(bench, "chunks side by side", place, chunks=4, peer=True),
-        _embeddings_of(bench, "across chunks", across, chunks=9, peer=False),
+        _embeddings_of(bench, "chunks side by side", place, chunks=4, smart_geocubes=True),
+        _embeddings_of(bench, "across chunks", across, chunks=9, smart_geocubes=False),
     ]
 
 
-def _embeddings_of(bench: Bench, where: str, place: Place, *, chunks: int, peer: bool) -> Result:
+def _embeddings_of(bench: Bench, where: str, place: Place, *, chunks: int, smart_geocubes: bool) -> Result:
     bands = [f"A{number:02d}" for number in range(64)]
     year, theirs = "2020-01-01", _inset(place)
     repeats = bench.n(3, 1)
     ours = _ours(bench, repeats, place, theirs, collection="alphaearth", bands=bands, datetime=year)
     figures, notes = ours.figures(), []
-    if peer:
-        side = _peer(bench, theirs, dataset="alphaearth", band=bands[0], datetime=year, chunk=_SIDE)
+    if smart_geocubes:
+        side = _smart_geocubes(bench, theirs, dataset="alphaearth", band=bands[0], datetime=year, chunk=_SIDE)
         _agree(ours, side)
         figures += side.figures()
         notes.append(
-            f"the peer's class with patches of {_SIDE} pixels instead of 3600, with which it would make "
-            f"{_PEER_WHOLE:,} requests for any region (derived, not measured)"
+            f"the class of smart-geocubes with patches of {_SIDE} pixels instead of 3600, with which "
+            f"it would make {_SMART_GEOCUBES_WHOLE:,} requests for any region (derived, not measured)"
         )
     least = math.ceil(chunks * _CHUNK**2 * _PIXEL / _LIMIT)
     window = math.ceil(_SIDE**2 * _PIXEL / _LIMIT)
@@ -150,12 +152,12 @@ def _ours(bench: Bench, number: int, place: Place, seen: Place, **config: Any) -
     return side
 
 
-def _peer(bench: Bench, place: Place, **config: Any) -> _Side:
+def _smart_geocubes(bench: Bench, place: Place, **config: Any) -> _Side:
     """One cold load, by a process that has started Earth Engine's library."""
-    standin, side = bench.earthengine, _Side(name="peer")
+    standin, side = bench.earthengine, _Side(name="smart-geocubes")
     standin.shape()
-    config |= {"url": standin.url, "cube": str(bench.folder("peer-cube"))}
-    with Worker.start("load_peer_ee", config, python=bench.peer_python) as worker:
+    config |= {"url": standin.url, "cube": str(bench.folder("smart-geocubes-cube"))}
+    with Worker.start("load_smart_geocubes_ee", config, python=bench.smart_geocubes_python) as worker:
         standin.shape(latency=_LATENCY, bandwidth=BANDWIDTH)
         standin.reset()
         answer = worker.ask(1200, do="load", places=[place])

@@ -1,4 +1,4 @@
-"""What a full cache costs: planning, committing and starting beside a million cached chunks."""
+"""What a full cache costs: planning, committing and starting next to a million cached chunks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ _COMMIT_CHUNKS = 100_000
 _HOLE = 8
 """Chunks each way around the place that are left absent: those are filled and timed."""
 _START_SECONDS = 5.0
-_PEER = "peer: 53 ms for a new patch when empty, 238 ms at 200,000 (quoted from an earlier measurement)"
+_SMART_GEOCUBES = (
+    "smart-geocubes: 53 ms for a new patch when empty, 238 ms at 200,000 (quoted from an earlier measurement)"
+)
 _FILE_BYTES = 700
 """More than Icechunk puts into a manifest itself."""
 
@@ -57,7 +59,7 @@ def plan_and_commit(bench: Bench) -> list[Result]:
         starts.append(Figure.of_seconds(name, start))
     return [
         _flat("plan of 1000 x 1000 with more and more cached chunks", plans),
-        _flat("commit of one chunk with more and more cached chunks", commits, _PEER),
+        _flat("commit of one chunk with more and more cached chunks", commits, _SMART_GEOCUBES),
         _start_up(starts),
     ]
 

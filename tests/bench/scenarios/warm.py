@@ -23,22 +23,22 @@ _PAUSE = 1.0
 
 
 def small(bench: Bench) -> list[Result]:
-    ours, raw, peer = _three_sides(bench, places.SMALL, bench.n(60, 15))
+    ours, raw, smart_geocubes = _three_sides(bench, places.SMALL, bench.n(60, 15))
     checks = [
-        faster("15 x faster than the peer's warm load", ours, peer, 15),
+        faster("15 x faster than the warm load of smart-geocubes", ours, smart_geocubes, 15),
         within("within 3 x of a raw loopback transfer of the same bytes", ours, raw, 3),
     ]
-    return [Result(what="warm load, 1000 x 1000 float32", figures=[ours, raw, peer], checks=checks)]
+    return [Result(what="warm load, 1000 x 1000 float32", figures=[ours, raw, smart_geocubes], checks=checks)]
 
 
 def large(bench: Bench) -> list[Result]:
-    ours, raw, peer = _three_sides(bench, places.LARGE, bench.n(30, 9))
-    checks = [faster("5 x faster than the peer", ours, peer, 5)]
-    return [Result(what="warm load, 3600 x 3600 float32", figures=[ours, raw, peer], checks=checks)]
+    ours, raw, smart_geocubes = _three_sides(bench, places.LARGE, bench.n(30, 9))
+    checks = [faster("5 x faster than smart-geocubes", ours, smart_geocubes, 5)]
+    return [Result(what="warm load, 3600 x 3600 float32", figures=[ours, raw, smart_geocubes], checks=checks)]
 
 
 def _three_sides(bench: Bench, place: Place, number: int) -> tuple[Figure, Figure, Figure]:
-    """Ours, the raw transfer and the peer, each in a process of its own, in turns."""
+    """Ours, the raw transfer and smart-geocubes, each in a process of its own, in turns."""
     with contextlib.ExitStack() as stack:
         running = stack.enter_context(bench.daemon(bench.warm_cache))
         workers = {
@@ -46,10 +46,10 @@ def _three_sides(bench: Bench, place: Place, number: int) -> tuple[Figure, Figur
             "raw HTTP": stack.enter_context(
                 Worker.start("load_raw", {"port": stack.enter_context(server("raw_server"))})
             ),
-            "peer": stack.enter_context(bench.peer(bench.peer_cube)),
+            "smart-geocubes": stack.enter_context(bench.smart_geocubes(bench.smart_geocubes_cube)),
         }
         means = {name: worker.ask(do="load", places=[place] * 3)["mean"] for name, worker in workers.items()}
-        if not same(means["Icehouse"], means["peer"]):
+        if not same(means["Icehouse"], means["smart-geocubes"]):
             raise AssertionError(f"the two sides loaded different pixels: {means}")
         each = [place] * (number // _ROUNDS)
         sides: dict[str, Callable[[], list[float]]] = {
@@ -57,15 +57,15 @@ def _three_sides(bench: Bench, place: Place, number: int) -> tuple[Figure, Figur
             for name, worker in workers.items()
         }
         found = alternately(_ROUNDS, sides)
-    ours, raw, peer = (Figure.of_seconds(name, found[name]) for name in workers)
-    return ours, raw, peer
+    ours, raw, smart_geocubes = (Figure.of_seconds(name, found[name]) for name in workers)
+    return ours, raw, smart_geocubes
 
 
 def new_worker(bench: Bench) -> list[Result]:
     """From the start of the interpreter to the pixels of the first load."""
     number = bench.n(7, 3)
-    seconds: dict[str, list[float]] = {"Icehouse": [], "peer": []}
-    peaks: dict[str, list[float]] = {"Icehouse": [], "peer": []}
+    seconds: dict[str, list[float]] = {"Icehouse": [], "smart-geocubes": []}
+    peaks: dict[str, list[float]] = {"Icehouse": [], "smart-geocubes": []}
     with bench.daemon(bench.warm_cache) as running:
         with bench.client(running) as warming:
             warming.loads([places.SMALL])
@@ -73,10 +73,10 @@ def new_worker(bench: Bench) -> list[Result]:
             "Icehouse": lambda: Worker.spawn(
                 "load_client", bench.client_config(running) | {"first": places.SMALL}
             ),
-            "peer": lambda: Worker.spawn(
-                "load_peer",
-                bench.peer_config(bench.peer_cube) | {"first": places.SMALL},
-                python=bench.peer_python,
+            "smart-geocubes": lambda: Worker.spawn(
+                "load_smart_geocubes",
+                bench.smart_geocubes_config(bench.smart_geocubes_cube) | {"first": places.SMALL},
+                python=bench.smart_geocubes_python,
             ),
         }
         for start in starts.values():  # byte code is compiled, files are in the page cache
@@ -86,17 +86,17 @@ def new_worker(bench: Bench) -> list[Result]:
                 took, peak = _started(start)
                 seconds[name].append(took)
                 peaks[name].append(peak)
-    ours, peer = (Figure.of_seconds(name, seconds[name]) for name in seconds)
+    ours, smart_geocubes = (Figure.of_seconds(name, seconds[name]) for name in seconds)
     memory = Figure(name="Icehouse, highest resident", values=tuple(peaks["Icehouse"]), unit="MB")
-    theirs = Figure(name="peer, highest resident", values=tuple(peaks["peer"]), unit="MB")
+    theirs = Figure(name="smart-geocubes, highest resident", values=tuple(peaks["smart-geocubes"]), unit="MB")
     checks = [
-        faster("5 x faster than the peer", ours, peer, 5),
+        faster("5 x faster than smart-geocubes", ours, smart_geocubes, 5),
         Check(target="under 150 MB resident", value=memory.median, bound=150, unit="MB"),
     ]
     return [
         Result(
             what="a new worker process: start, import, first warm load of 1000 x 1000",
-            figures=[ours, peer, memory, theirs],
+            figures=[ours, smart_geocubes, memory, theirs],
             checks=checks,
         )
     ]
@@ -114,18 +114,19 @@ def _started(start: Callable[[], Worker]) -> tuple[float, float]:
 def after_restart(bench: Bench) -> list[Result]:
     """The first read of a daemon that has just started, by a worker that has imported everything."""
     ours: list[float] = []
-    peer: list[float] = []
+    smart_geocubes: list[float] = []
     for _ in range(bench.n(9, 3)):
         with bench.daemon(bench.warm_cache) as running, bench.client(running) as worker:
             ours += worker.loads([places.SMALL])
-        with bench.peer(bench.peer_cube) as worker:
-            peer += worker.loads([places.SMALL])
-    figures = Figure.of_seconds("Icehouse", ours), Figure.of_seconds("peer", peer)
+        with bench.smart_geocubes(bench.smart_geocubes_cube) as worker:
+            smart_geocubes += worker.loads([places.SMALL])
+    figures = Figure.of_seconds("Icehouse", ours), Figure.of_seconds("smart-geocubes", smart_geocubes)
     return [
         Result(
-            what="first read after a restart of the daemon, 1000 x 1000 (peer: opening and first load)",
+            what="first read after a restart of the daemon, 1000 x 1000 "
+            "(smart-geocubes: opening and first load)",
             figures=figures,
-            checks=[faster("4 x faster than the peer", *figures, 4)],
+            checks=[faster("4 x faster than smart-geocubes", *figures, 4)],
         )
     ]
 
@@ -138,19 +139,20 @@ def eight_processes(bench: Bench) -> list[Result]:
     ):
         ours = _rates(workers, seconds, bench.n(3, 1))
         raw = _raw_rates(seconds, bench.n(3, 1))
-    peer_config = bench.peer_config(bench.peer_cube)
-    with Worker.start_many(_PROCESSES, "load_peer", peer_config, python=bench.peer_python) as workers:
-        peer = _rates(workers, seconds, bench.n(3, 1))
+    config = bench.smart_geocubes_config(bench.smart_geocubes_cube)
+    python = bench.smart_geocubes_python
+    with Worker.start_many(_PROCESSES, "load_smart_geocubes", config, python=python) as workers:
+        smart_geocubes = _rates(workers, seconds, bench.n(3, 1))
     figures = [
         Figure(name=name, values=tuple(values), unit="loads/s")
-        for name, values in (("Icehouse", ours), ("raw HTTP", raw), ("peer", peer))
+        for name, values in (("Icehouse", ours), ("raw HTTP", raw), ("smart-geocubes", smart_geocubes))
     ]
-    ratio = statistics.median(ours) / statistics.median(peer)
+    ratio = statistics.median(ours) / statistics.median(smart_geocubes)
     return [
         Result(
             what="8 processes, warm loads of 1000 x 1000 in all",
             figures=figures,
-            checks=[Check(target="20 x the peer", value=ratio, bound=20, at_least=True)],
+            checks=[Check(target="20 x smart-geocubes", value=ratio, bound=20, at_least=True)],
         )
     ]
 

@@ -162,7 +162,7 @@ class Cube:
         session.commit("Initialize empty datacube")
 
     def write(self, patch, window, values, *, time=None):
-        """Write a patch as the peer does: NaN leaves what is there, anything else overwrites it."""
+        """Write a patch as smart-geocubes does: NaN leaves what is there, anything else overwrites it."""
         session = self.repository.writable_session("main")
         group = zarr.open_group(session.store, mode="r+")
         place = (slice(window.row, window.stop_row), slice(window.col, window.stop_col))

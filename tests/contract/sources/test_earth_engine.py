@@ -457,14 +457,14 @@ async def test_all_collections_share_the_bound_on_requests(fresh_earth_engine, m
             await source.close()
 
 
-def test_built_in_collections_lie_on_the_peers_grids():
+def test_built_in_collections_lie_on_the_grids_of_smart_geocubes():
     from odc.geo.geobox import GeoBox
 
     for name, resolution in (("tctrend", 0.00026949458523585647), ("alphaearth", 8.98315284e-05)):
-        peer = GeoBox.from_bbox((-180, -90, 180, 90), "epsg:4326", resolution=resolution)
+        theirs = GeoBox.from_bbox((-180, -90, 180, 90), "epsg:4326", resolution=resolution)
         for spec in read_collections(None).values():
             if spec.id.startswith(name):
-                assert spec.grid.geobox == peer
+                assert spec.grid.geobox == theirs
                 assert ID_PATTERN.fullmatch(spec.id)
 
 

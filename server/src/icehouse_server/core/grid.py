@@ -14,8 +14,8 @@ from odc.geo.geobox import GeoBox
 LATTICE_TOLERANCE = 1e-3
 """Largest distance from the lattice, in pixels over the whole extent, that still counts as aligned.
 
-Published transforms are rounded to six digits; a shift of a thousandth of a pixel is the bar that odc-geo
-and the peer use as well.
+Published transforms are rounded to six digits; a shift of a thousandth of a pixel is the tolerance that
+odc-geo and smart-geocubes use as well.
 """
 
 _CHUNK_PATH = re.compile(r"(?:([1-9][0-9]*)/)?([^/]+)/c/(?:(0|[1-9][0-9]*)/)?(0|[1-9][0-9]*)/(0|[1-9][0-9]*)")

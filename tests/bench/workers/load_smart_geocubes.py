@@ -1,8 +1,8 @@
-"""A worker process that loads with the peer, smart-geocubes, in process. Runs in the peer's environment.
+"""A worker process that loads with smart-geocubes in process. Runs in its environment.
 
-The peer's own class for ArcticDEM, with three things pointed at the stand-ins, none of which costs it time:
-the index of tiles is a GeoParquet file like the one it downloads (made by `make_index` from the stand-ins'
-list of tiles), the items' URLs are the stand-ins', and only the band `dem` is kept, as on our side.
+The package's own class for ArcticDEM, with three things pointed at the stand-ins, none of which
+costs it time: the index of tiles is a GeoParquet file like the one it downloads (made by `make_index` from
+the stand-ins' list of tiles), the items' URLs are the stand-ins', and only the band `dem` is kept, as on our side.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""A worker process that loads from Earth Engine with the peer, smart-geocubes, in the peer's environment.
+"""A worker process that loads from Earth Engine with smart-geocubes, in its environment.
 
-The peer's own classes, unmodified; `chunk` makes its patches smaller, where those it has would take hours.
+The package's own classes, unmodified; `chunk` makes their patches smaller, where the
+original ones would take hours.
 """
 
 from __future__ import annotations
