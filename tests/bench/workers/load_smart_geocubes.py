@@ -2,7 +2,8 @@
 
 The package's own class for ArcticDEM, with three things pointed at the stand-ins, none of which
 costs it time: the index of tiles is a GeoParquet file like the one it downloads (made by `make_index` from
-the stand-ins' list of tiles), the items' URLs are the stand-ins', and only the band `dem` is kept, as on our side.
+the stand-ins' list of tiles), the items' URLs are the stand-ins', and only the band `dem` is kept, as on
+our side.
 """
 
 from __future__ import annotations
