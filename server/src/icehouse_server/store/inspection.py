@@ -1,6 +1,5 @@
 """A look at what a repository holds, without the cache folder's lock: nothing is created or changed."""
 
-import asyncio
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import icechunk
 import zarr
 
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.store.layout import layout
 from icehouse_server.store.repository.index import Index
@@ -31,7 +31,7 @@ async def inspect_repository(spec: CollectionSpec, folder: Path, pool: Executor)
         return session, tuple(band for band in spec.bands if band not in lacking)
 
     with translate_errors(f"the repository of collection {spec.id!r} can't be read"):
-        found = await asyncio.get_running_loop().run_in_executor(pool, look)
+        found = await run_in(pool, look)
         if found is None:
             return Index(spec)
         session, bands = found

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.errors import IcehouseError
 from icehouse_server.core.limits import MaintenanceSettings
 from icehouse_server.store.disk_usage import folder_bytes
@@ -156,12 +157,11 @@ class Maintenance:
         return total
 
     async def _measure(self) -> None:
-        loop = asyncio.get_running_loop()
         self._room.measuring()
         total = 0
         for collection in self._collections.values():
             with translate_errors("the bytes of the cache folder can't be counted"):
-                size = await loop.run_in_executor(self._pool, folder_bytes, collection.folder)
+                size = await run_in(self._pool, folder_bytes, collection.folder)
             collection.head.bytes = size
             total += size
         self._room.measured(total)

@@ -4,7 +4,6 @@ Losing it costs some requests to sources, and the order of eviction. A file that
 aside.
 """
 
-import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -12,6 +11,8 @@ from pathlib import Path
 from threading import Lock
 
 import structlog
+
+from icehouse_server.aio.worker_pool import run_in
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +41,7 @@ class SidecarDb:
             otherwise: what to return when SQLite fails: nothing here is worth failing a request.
             what: for the log, such as "a document could not be remembered".
         """
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, work, otherwise, what)
+        return await run_in(self._pool, self._run, work, otherwise, what)
 
     def close(self) -> None:
         """Close the file. Safe to call twice."""

@@ -26,7 +26,7 @@ async def areas_of(order: JobSpec, store: Store, *, max_chunks: int, pool: Execu
         return {}
     levels = order.levels
     if levels is None:
-        levels = tuple(sorted({0, *store.collection(order.collection.id).index.levels}))
+        levels = tuple(sorted({0, *store.collection(order.collection.id).index.counts}))
     areas: dict[int, Area] = {}
     for level in levels:
         grid = order.collection.grids[level]

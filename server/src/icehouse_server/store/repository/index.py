@@ -67,11 +67,6 @@ class Index:
             found[level] += len(present)
         return dict(+found)
 
-    @property
-    def levels(self) -> tuple[int, ...]:
-        """The levels of which something is cached."""
-        return tuple(sorted({level for (level, *_), present in self._present.items() if len(present)}))
-
     def has(self, key: ChunkKey) -> bool:
         """Return whether a chunk is cached."""
         present = self._present.get((key.level, key.band, key.time))

@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import icechunk
@@ -12,6 +11,7 @@ from zarr.core.buffer import cpu
 
 from icehouse_server.core.errors import IcehouseError, ShuttingDownError, StoreError
 from icehouse_server.core.ports import FilledChunk
+from icehouse_server.store.repository.checked_changes import CheckedChanges, Resume
 from icehouse_server.store.repository.commit_figures import CommitFigures
 from icehouse_server.store.translate_errors import is_cancellation, translate_errors, translated_error
 
@@ -57,9 +57,6 @@ type Prepare = Callable[[icechunk.Session, tuple[EncodedChunk, ...]], Awaitable[
 type Publish = Callable[[str, tuple[EncodedChunk, ...]], Awaitable[None]]
 """Called in the writer's turn after a commit with the new snapshot and what is in it."""
 
-type Resume = Callable[[], Awaitable[None]]
-"""Called in the writer's turn after a failure, to find out what the repository holds: it may have landed."""
-
 
 class Writer:
     """Serialises the commits of one repository and groups what waits.
@@ -79,8 +76,7 @@ class Writer:
         self._repository = repository
         self._prepare = prepare
         self._publish = publish
-        self._resume = resume
-        self._in_doubt = False
+        self._changes = CheckedChanges(resume)
         self._timeout = timeout
         self._orders: deque[_Order | _Turn | _End] = deque()
         self._news = asyncio.Event()
@@ -192,7 +188,7 @@ class Writer:
         self._in_turn = True
         try:
             with translate_errors("the repository or its disk refused"):
-                await self._surely(turn.work)
+                await self._changes.make(turn.work)
             error = None
         except IcehouseError as found:
             error = found
@@ -269,27 +265,7 @@ class Writer:
         async def commit() -> None:
             await self._publish(await self._commit(chunks), chunks)
 
-        await self._surely(commit)
-
-    async def _surely(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Change the repository. Where that fails it may have landed all the same, so look before going on.
-
-        If looking fails as well, the next one who wants to change something looks first.
-        """
-        await self._look()
-        self._in_doubt = True
-        try:
-            await work()
-            self._in_doubt = False
-        finally:
-            with suppress(IcehouseError):
-                await self._look()
-
-    async def _look(self) -> None:
-        if self._in_doubt:
-            with translate_errors("what the repository holds can't be found out"):
-                await self._resume()
-            self._in_doubt = False
+        await self._changes.make(commit)
 
     async def _commit(self, chunks: tuple[EncodedChunk, ...]) -> str:
         latest = {entry.chunk.key: entry for entry in chunks}  # one that was fetched twice: what came last
