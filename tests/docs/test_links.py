@@ -64,3 +64,11 @@ def test_every_page_is_reached_from_the_index(page_of, pages):
     }
     lost = [str(page) for page in pages if str(page).startswith("docs/") and page.path not in linked]
     assert set(lost) <= {"docs/index.md"}
+
+
+def test_tests_that_the_guarantees_name_exist(page_of):
+    text = page_of("docs/explanation/guarantees.md").text
+    named = set(re.findall(r"`((?:unit|component|property|contract|integration|faults)/[\w*./]+\.py)`", text))
+    assert len(named) > 20
+    for name in named:
+        assert list((ROOT / "tests").glob(name)), name
