@@ -149,7 +149,7 @@ async def test_a_feed_rests_after_a_long_look_and_between_its_heartbeats(monkeyp
     view = View(
         collection=SPEC, level=0, bands=("dem",), times=(0,), areas=(Window(row=0, col=0, height=1, width=1),)
     )
-    told = SimpleNamespace(picture=picture, version=lambda _: (0, 0), each=lambda parts: parts)
+    told = SimpleNamespace(snapshot=picture, version=lambda _: (0, 0), each=lambda parts: parts)
     state = SimpleNamespace(inventory=told, streams=SimpleNamespace(rest=rest))
     feed = InventoryFeed(state, Asked(view=view, crs=LONLAT))
     assert (await feed.news(15.0)).name == "inventory"
@@ -248,12 +248,12 @@ async def test_a_change_of_everything_comes_in_parts():
     asked, held, looked = large()
     with ThreadPoolExecutor(2) as pool:
         inventory = Inventory(held, looked, timeout=60.0, pool=pool)
-        before = await inventory.picture(asked.view)
+        before = await inventory.snapshot(asked.view)
         index = held.collection("").index
         for row, col in product(range(1, SIDE), range(SIDE)):
             index.discard(asked.view.collection.key("dem", row, col))
         index.add(asked.view.collection.key("dem", 0, 0), void=True)
-        after = await inventory.picture(asked.view)
+        after = await inventory.snapshot(asked.view)
         parts = [
             part async for part in inventory.each(asked.change(after, changes(before, after, asked.view)))
         ]

@@ -234,7 +234,7 @@ async def test_many_failures_are_gone_through_in_the_pool():
     store = SimpleNamespace(index=Index(SPEC))
     with ThreadPoolExecutor(1) as pool:
         held = SimpleNamespace(collection=lambda _: store)
-        picture = await Inventory(held, downloads, timeout=60.0, pool=pool).picture(view)
+        picture = await Inventory(held, downloads, timeout=60.0, pool=pool).snapshot(view)
     assert list(picture.failed) == [(1, 2)]
     assert picture.counts[0][1, 2, ChunkState.FAILED] == 1
 

@@ -20,7 +20,7 @@ from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.tile_matrix_sets import Zooms, tile_at
 from icehouse_server.core.time import Period, TimeAxis
-from icehouse_server.service import TileAsk, TileService, TileSettings
+from icehouse_server.service import TileRequest, TileService, TileSettings
 from icehouse_server.service.tiles import _picture
 from icehouse_server.store import Index
 from icehouse_server.testing.fakes import tiny_spec
@@ -31,9 +31,9 @@ SPEC = tiny_spec()
 def planned(spec=SPEC, generation="a-0", **more):
     store = SimpleNamespace(index=Index(spec), generation=generation)
     held = SimpleNamespace(collection=lambda _: store)
-    place = tile_at("EPSG3413Quad", 10, 511, 511)
-    ask = TileAsk(spec=spec, place=place, style=spec.styles[0], time=None, format="png")
-    return TileService(held, None, TileSettings(), limits=Limits(), pool=None).plan(replace(ask, **more))
+    address = tile_at("EPSG3413Quad", 10, 511, 511)
+    request = TileRequest(spec=spec, address=address, style=spec.styles[0], time=None, format="png")
+    return TileService(held, None, TileSettings(), limits=Limits(), pool=None).plan(replace(request, **more))
 
 
 def tag(*args, **more):
@@ -57,7 +57,7 @@ def test_the_same_tile_has_the_same_tag():
         {"generation": "a-1"},
         {"style": replace(SPEC.styles[0], rescale=((0, 1),))},
         {"format": "webp"},
-        {"place": tile_at("EPSG3413Quad", 10, 511, 510)},
+        {"address": tile_at("EPSG3413Quad", 10, 511, 510)},
     ],
     ids=lambda other: next(iter(other)),
 )
@@ -68,14 +68,14 @@ def test_another_picture_has_another_tag(other):
 @pytest.mark.parametrize("row", [508, 509])
 def test_beside_the_grid_a_tile_is_transparent_also_where_bands_have_no_nodata(row):
     spec = tiny_spec(bands=(BandSpec(name="red", dtype=np.dtype("uint8"), nodata=None),))
-    place = tile_at("EPSG3413Quad", 10, row, 508)
-    plan = planned(spec, place=place)
+    address = tile_at("EPSG3413Quad", 10, row, 508)
+    plan = planned(spec, address=address)
     coverage = Coverage(
         region=plan.region, bands={"red": np.zeros(plan.region.shape, np.uint8)}, snapshot="any"
     )
     found = np.asarray(Image.open(io.BytesIO(_picture(plan, coverage))).convert("RGBA"))[..., 3]
     cols, rows = np.meshgrid(np.arange(256) + 0.5, np.arange(256) + 0.5)
-    x, y = ~spec.grid.geobox.affine * place.geobox().affine * (cols, rows)
+    x, y = ~spec.grid.geobox.affine * address.geobox().affine * (cols, rows)
     height, width = spec.grid.shape
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     np.testing.assert_array_equal(found == 255, inside)

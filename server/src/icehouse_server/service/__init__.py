@@ -28,7 +28,7 @@ from icehouse_server.service.monitors import CacheFolderProbe, LoopLagMonitor
 from icehouse_server.service.parts import ServiceParts
 from icehouse_server.service.planner import Planner
 from icehouse_server.service.throughput import ThroughputMonitor, Totals, resident_bytes
-from icehouse_server.service.tiles import Tile, TileAsk, TilePlan, TileService
+from icehouse_server.service.tiles import Tile, TilePlan, TileRequest, TileService
 from icehouse_server.service.trace import STAGES, Hits, Trace
 
 __all__ = [
@@ -64,8 +64,8 @@ __all__ = [
     "StoreEntry",
     "ThroughputMonitor",
     "Tile",
-    "TileAsk",
     "TilePlan",
+    "TileRequest",
     "TileService",
     "TileSettings",
     "Totals",

@@ -80,7 +80,7 @@ class CubeService:
         Args:
             spec: the collection.
             key: such as ``zarr.json`` or ``dem/c/120/7``.
-            client: who asks, for the budget of fetches.
+            client: whose budget of fetches is spent.
             trace: filled in on the way.
             only_if_cached: fetch nothing.
 

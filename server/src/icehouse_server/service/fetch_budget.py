@@ -17,7 +17,7 @@ class _Window:
 
 
 class FetchBudget:
-    """So many chunks in a window of time, which begins with a client's first fetch."""
+    """N chunks in a window of time, which begins with a client's first fetch."""
 
     def __init__(self, limit: int, window: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit

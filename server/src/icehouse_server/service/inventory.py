@@ -200,7 +200,7 @@ def changes(before: InventorySnapshot, after: InventorySnapshot, view: View) -> 
         squares = view.squares(area)
         other = np.argwhere((old != new).any(axis=2))
         found.append(np.add(other, (squares.row, squares.col)))
-    if view.cell == 1:  # how it failed is told of single chunks alone
+    if view.cell == 1:  # only single chunks show how they failed
         both = before.failed.keys() & after.failed.keys()
         why = [place for place in both if before.failed[place] != after.failed[place]]
         found.append(np.array(why, dtype=np.int64).reshape(-1, 2))
@@ -210,7 +210,7 @@ def changes(before: InventorySnapshot, after: InventorySnapshot, view: View) -> 
 class Inventory:
     """Tells the states of chunks. Runs on one event loop; what takes long is done in the pool.
 
-    It keeps nothing: whoever watches looks again when the version has grown.
+    It keeps nothing: a caller that watches asks again when the version has grown.
 
     Args:
         store: knows which chunks are cached.
@@ -231,7 +231,7 @@ class Inventory:
         loop = asyncio.get_running_loop()
         await self._turns.acquire()
         making = self._pool.submit(partial(function, *args, **named))
-        # The turn ends with the thread's work, which goes on where nobody waits for it any more.
+        # The turn ends with the thread's work, which goes on when its caller has left.
         making.add_done_callback(lambda _: loop.call_soon_threadsafe(self._turns.release))
         return await asyncio.wrap_future(making)
 
@@ -244,10 +244,10 @@ class Inventory:
         """Return numbers that differ from those of before where anything may have changed."""
         return self._store.collection(view.collection.id).index.version, self._downloads.version
 
-    async def picture(self, view: View) -> InventorySnapshot:
+    async def snapshot(self, view: View) -> InventorySnapshot:
         """Return the states of a view's chunks.
 
-        Of chunks from before the start of the daemon nobody knows at first whether they are void: they are
+        At first it is not known whether chunks from before the start of the daemon are void: they are
         looked at here, up to a bound of time and number. ``unsure`` says how many are left for next time.
 
         Raises:
@@ -255,9 +255,9 @@ class Inventory:
             DeadlineExceededError: it takes too long.
         """
         async with deadline(self._timeout):
-            return await self._picture(view)
+            return await self._snapshot(view)
 
-    async def _picture(self, view: View) -> InventorySnapshot:
+    async def _snapshot(self, view: View) -> InventorySnapshot:
         store = self._store.collection(view.collection.id)
         unsure, left = await self.work(_unsure, view, store.index)
         if unsure:
@@ -271,8 +271,8 @@ class Inventory:
         return InventorySnapshot(counts=counts, failed=failed, unsure=left)
 
 
-# These run in the pool, beside the loop that changes what they read. What they find may be a mixture of
-# before and after; then the version has grown, and whoever watches looks again.
+# These run in the pool, while the loop changes what they read. What they find may be a mixture of before
+# and after; then the version has grown, and a caller that watches asks again.
 
 
 def _failed(
@@ -323,7 +323,7 @@ def _counts(
 
 
 def _unsure(view: View, index: Index) -> tuple[list[ChunkKey], int]:
-    """Return chunks of a view that nobody has looked at, and how many there are beyond these. Blocking."""
+    """Return chunks of a view that may be void, and how many there are beyond these. Blocking."""
     found: list[ChunkKey] = []
     beyond = 0
     for band, time in view.band_steps:

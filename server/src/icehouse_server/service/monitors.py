@@ -1,4 +1,4 @@
-"""Watching what the daemon stands on: whether its event loop is in time, its folder takes files."""
+"""Monitors of what the daemon depends on: an event loop that is in time, a folder that takes files."""
 
 import asyncio
 import os

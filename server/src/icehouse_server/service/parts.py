@@ -17,7 +17,7 @@ from icehouse_server.store import Store
 class ServiceParts:
     """The parts that requests share.
 
-    For the composition root alone: whoever needs a part is given that part, and never all of them.
+    For the composition root alone: other objects are given the parts that they need, never all of them.
     """
 
     planner: Planner

@@ -27,15 +27,15 @@ _MOST_PIXELS = 2**24
 """Pixels of the chunks of a band that one tile is read from at most: 256 of 256 x 256."""
 
 _DRAWN_AS = "3"
-"""Raised when the same pixels give another picture than before."""
+"""Raised when the same pixels give a different picture than before."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TileAsk:
+class TileRequest:
     """A request for a tile."""
 
     spec: CollectionSpec
-    place: TileAddress
+    address: TileAddress
     style: Style
     time: int | None
     """Number of the time step; None where the collection has no time axis."""
@@ -48,7 +48,7 @@ class TileAsk:
 class TilePlan:
     """What a tile needs."""
 
-    ask: TileAsk
+    request: TileRequest
     region: Region
     plan: Plan | None
     """None where more chunks lie under the tile than one is read from."""
@@ -114,18 +114,18 @@ class TileService:
             self._zooms[spec.id, tms] = found
         return found
 
-    def plan(self, ask: TileAsk) -> TilePlan:
+    def plan(self, request: TileRequest) -> TilePlan:
         """Return what a tile needs; nothing is fetched."""
-        store = self._store.collection(ask.spec.id)
-        margin = _margin(ask.style)
-        resampling = ask.style.resampling
-        bands = ask.spec.select(ask.style.read)
+        store = self._store.collection(request.spec.id)
+        margin = _margin(request.style)
+        resampling = request.style.resampling
+        bands = request.spec.select(request.style.read)
         region = Region(
-            collection=ask.spec,
+            collection=request.spec,
             bands=bands,
-            target=ask.place.geobox(margin),
-            times=None if ask.time is None else (ask.time,),
-            level=best_level(ask.spec, ask.place.geobox()),
+            target=request.address.geobox(margin),
+            times=None if request.time is None else (request.time,),
+            level=best_level(request.spec, request.address.geobox()),
             resampling={} if resampling is None else {band.name: resampling for band in bands},
         )
         most = len(bands) * (_MOST_PIXELS // region.grid.chunk**2 or 1)
@@ -139,7 +139,11 @@ class TileService:
         absent = Counter(key.band for key in plan.absent) if plan is not None else Counter[str]()
         fetches = plan is not None and max(absent.values(), default=0) <= self.settings.max_tile_chunks
         return TilePlan(
-            ask=ask, region=region, plan=plan, fetches=fetches, tag=_tag(ask, region, store.generation)
+            request=request,
+            region=region,
+            plan=plan,
+            fetches=fetches,
+            tag=_tag(request, region, store.generation),
         )
 
     async def tile(self, planned: TilePlan, trace: Trace) -> Tile:
@@ -156,14 +160,14 @@ class TileService:
         plan = planned.plan
         if plan is None or (not planned.fetches and len(plan.absent) == len(plan.needed)):
             return await self._nothing(planned, trace)
-        ask = CoverageRequest(
+        request = CoverageRequest(
             region=planned.region,
-            only_if_cached=planned.ask.only_if_cached and planned.fetches,
+            only_if_cached=planned.request.only_if_cached and planned.fetches,
             fail_on_error=planned.fetches,
             leave_absent=not planned.fetches,
         )
         try:
-            answer = await self._coverages.coverage(ask, trace, plan)
+            answer = await self._coverages.coverage(request, trace, plan)
         except ChunksFailedError as error:
             error.hint = error.remedy
             raise
@@ -192,7 +196,7 @@ class TileService:
         trace.chunks += chunks
         trace.absent += chunks
         trace.left += chunks
-        snapshot = self._store.collection(planned.ask.spec.id).snapshot
+        snapshot = self._store.collection(planned.request.spec.id).snapshot
         return Tile(data=data, tag=None, snapshot=snapshot, not_shown=chunks)
 
 
@@ -201,33 +205,41 @@ def _margin(style: Style) -> int:
     return 1 if style.hillshade else 0
 
 
-def _tag(ask: TileAsk, region: Region, generation: str) -> str:
+def _tag(request: TileRequest, region: Region, generation: str) -> str:
     """Return the entity tag of a tile: what it shows, and how, also where the collection file says that."""
     methods = tuple(region.resampling_of(band) for band in region.bands)
-    shown = (ask.spec.id, ask.place, ask.style, ask.time, ask.format, region.level, methods)
+    shown = (
+        request.spec.id,
+        request.address,
+        request.style,
+        request.time,
+        request.format,
+        region.level,
+        methods,
+    )
     parts = repr((_DRAWN_AS, generation, *shown))
     return f'"{hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()}"'
 
 
 def _picture(planned: TilePlan, coverage: Coverage) -> bytes:
     """Draw and encode a tile. Blocking."""
-    ask, grid = planned.ask, planned.region.grid
-    picture = draw(Sheet(coverage=coverage, style=ask.style, margin=_margin(ask.style)))
+    request, grid = planned.request, planned.region.grid
+    picture = draw(Sheet(coverage=coverage, style=request.style, margin=_margin(request.style)))
     unmarked = _may_leave_unmarked(planned)
     if coverage.failed or unmarked:
-        numbers = chunk_numbers(grid, ask.place.geobox())
+        numbers = chunk_numbers(grid, request.address.geobox())
         if unmarked:
             picture = cut(picture, numbers >= 0)
-        keys = [ChunkKey.from_path(ask.spec.id, failure.chunk) for failure in coverage.failed]
+        keys = [ChunkKey.from_path(request.spec.id, failure.chunk) for failure in coverage.failed]
         if keys:
             picture = hatch(picture, pixels_in(grid, numbers, {(key.row, key.col) for key in keys}))
-    return encode_picture(picture, ask.format)
+    return encode_picture(picture, request.format)
 
 
 def _may_leave_unmarked(planned: TilePlan) -> bool:
     """Return whether pixels may lie outside of the grid and no band's nodata, nor a mask, says so."""
     region = planned.region
-    if planned.ask.style.mask is not None or any(band.nodata is not None for band in region.bands):
+    if planned.request.style.mask is not None or any(band.nodata is not None for band in region.bands):
         return False
     window, (rows, cols) = planned.plan.window if planned.plan else None, region.grid.shape
     if window is None:
@@ -237,9 +249,9 @@ def _may_leave_unmarked(planned: TilePlan) -> bool:
 
 def _all_hatched(planned: TilePlan) -> tuple[bytes, int] | None:
     """Draw a tile of hatch, and count chunks; None where none of it lies on the grid. Blocking."""
-    numbers = chunk_numbers(planned.region.grid, planned.ask.place.geobox())
+    numbers = chunk_numbers(planned.region.grid, planned.request.address.geobox())
     where = numbers >= 0
     if not where.any():
         return None
     chunks = len(np.unique(numbers[where])) * len(planned.region.bands)
-    return encode_picture(hatch(None, where), planned.ask.format), chunks
+    return encode_picture(hatch(None, where), planned.request.format), chunks

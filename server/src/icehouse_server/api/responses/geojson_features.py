@@ -44,8 +44,8 @@ class Asked:
         """The CRS as OGC writes it."""
         return CRS84_URI if self.crs == CRS("EPSG:4326") else crs_uri(self.crs)
 
-    def collection(self, picture: InventorySnapshot) -> Iterator[str]:
-        """Return a picture as a GeoJSON FeatureCollection, in parts.
+    def collection(self, snapshot: InventorySnapshot) -> Iterator[str]:
+        """Return a snapshot as a GeoJSON FeatureCollection, in parts.
 
         Each is made when it is asked for. Blocking.
         """
@@ -56,34 +56,34 @@ class Asked:
             "collection": self.view.collection.id,
             "level": self.view.level,
             "cell": self.view.cell,
-            "unsure": picture.unsure,
+            "unsure": snapshot.unsure,
         }
-        return _packed(self._collection(_json(document), picture))
+        return _packed(self._collection(_json(document), snapshot))
 
-    def change(self, picture: InventorySnapshot, places: _Places) -> Iterator[str]:
+    def change(self, snapshot: InventorySnapshot, places: _Places) -> Iterator[str]:
         """Return squares that have changed as JSON: features, and ids of those that are gone.
 
         In parts, as a collection. Blocking.
         """
-        return _packed(self._change(picture, places))
+        return _packed(self._change(snapshot, places))
 
-    def _collection(self, document: str, picture: InventorySnapshot) -> Iterator[str]:
+    def _collection(self, document: str, snapshot: InventorySnapshot) -> Iterator[str]:
         yield f'{document[:-1]},"features":['
-        yield from _listed(map(partial(self._features, picture), _batches(_there(self.view, picture))))
+        yield from _listed(map(partial(self._features, snapshot), _batches(_there(self.view, snapshot))))
         yield "]}"
 
-    def _change(self, picture: InventorySnapshot, places: _Places) -> Iterator[str]:
+    def _change(self, snapshot: InventorySnapshot, places: _Places) -> Iterator[str]:
         yield '{"features":['
-        yield from _listed(map(partial(self._features, picture), _batches(places)))
+        yield from _listed(map(partial(self._features, snapshot), _batches(places)))
         yield '],"gone":['
-        yield from _listed(map(partial(self._gone, picture), _batches(places)))
+        yield from _listed(map(partial(self._gone, snapshot), _batches(places)))
         yield "]}"
 
-    def _features(self, picture: InventorySnapshot, places: _Places) -> list[dict[str, Any]]:
+    def _features(self, snapshot: InventorySnapshot, places: _Places) -> list[dict[str, Any]]:
         """Return the features of those squares that hold something."""
         view = self.view
         side = (view.collection.grid.chunk * view.cell) << view.level
-        counted = _counted(view, picture, places)
+        counted = _counted(view, snapshot, places)
         there = [(place, counts) for place, counts in counted if any(counts[ChunkState.VOID :])]
         shapes = outlines(view.collection.grid, side, [place for place, _ in there], self.crs)
         return [
@@ -91,21 +91,21 @@ class Asked:
                 "type": "Feature",
                 "id": self._id(place),
                 "geometry": shape,
-                "properties": self._properties(picture, place, counts),
+                "properties": self._properties(snapshot, place, counts),
             }
             for (place, counts), shape in zip(there, shapes, strict=True)
         ]
 
-    def _gone(self, picture: InventorySnapshot, places: _Places) -> list[str]:
+    def _gone(self, snapshot: InventorySnapshot, places: _Places) -> list[str]:
         """Return the ids of those squares that hold nothing."""
-        counted = _counted(self.view, picture, places)
+        counted = _counted(self.view, snapshot, places)
         return [self._id(place) for place, counts in counted if not any(counts[ChunkState.VOID :])]
 
     def _id(self, place: tuple[int, int]) -> str:
         return f"{self.view.level}/{place[0] * self.view.cell}/{place[1] * self.view.cell}"
 
     def _properties(
-        self, picture: InventorySnapshot, place: tuple[int, int], counts: list[int]
+        self, snapshot: InventorySnapshot, place: tuple[int, int], counts: list[int]
     ) -> dict[str, Any]:
         view = self.view
         row, col = place[0] * view.cell, place[1] * view.cell
@@ -123,16 +123,16 @@ class Asked:
         if len(layers) == 1:
             band, step = layers[0]
             found["chunk"] = view.collection.key(band, row, col, step, view.level).path
-        failed = picture.failed.get(place)
+        failed = snapshot.failed.get(place)
         if failed is not None and counts[ChunkState.FAILED]:
             found.update(chunk=failed.chunk, kind=failed.kind, detail=failed.detail)
         return found
 
 
-def _there(view: View, picture: InventorySnapshot) -> _Places:
+def _there(view: View, snapshot: InventorySnapshot) -> _Places:
     """Return the squares that hold anything but absent chunks."""
     found = [np.empty((0, 2), dtype=np.int64)]
-    for area, counts in zip(view.areas, picture.counts, strict=True):
+    for area, counts in zip(view.areas, snapshot.counts, strict=True):
         squares = view.squares(area)
         there = np.argwhere(counts[..., ChunkState.VOID :].any(axis=2))
         found.append(np.add(there, (squares.row, squares.col)))
@@ -140,11 +140,11 @@ def _there(view: View, picture: InventorySnapshot) -> _Places:
 
 
 def _counted(
-    view: View, picture: InventorySnapshot, places: _Places
+    view: View, snapshot: InventorySnapshot, places: _Places
 ) -> Iterator[tuple[tuple[int, int], list[int]]]:
     """Return squares and their counts."""
     for row, col in places.tolist():
-        for area, counts in zip(view.areas, picture.counts, strict=True):
+        for area, counts in zip(view.areas, snapshot.counts, strict=True):
             squares = view.squares(area)
             if squares.row <= row < squares.stop_row and squares.col <= col < squares.stop_col:
                 yield (row, col), counts[row - squares.row, col - squares.col].tolist()

@@ -149,9 +149,9 @@ async def get_inventory(
 ) -> Response:
     """Which chunks are present, void, in flight or failed, as GeoJSON; what is absent is left out."""
     asked = query.asked(spec)
-    picture = await while_connected(request, state.inventory.picture(asked.view))
+    snapshot = await while_connected(request, state.inventory.snapshot(asked.view))
     headers = {"Cache-Control": "no-store", "Content-Crs": f"<{asked.crs_uri}>"}
-    parts = state.inventory.each(asked.collection(picture))
+    parts = state.inventory.each(asked.collection(snapshot))
     return StreamingResponse(parts, 200, headers, MEDIA_TYPE)
 
 
@@ -193,11 +193,11 @@ class _InventoryFeed:
         version = inventory.version(asked.view)  # before the look: the next finds what changes meanwhile
         if told is not None and version == self._version and not told.unsure:
             return None
-        picture = await inventory.picture(asked.view)
-        self._version, self._told = version, picture
+        snapshot = await inventory.snapshot(asked.view)
+        self._version, self._told = version, snapshot
         if told is None:
-            return event_streams.Event(name="inventory", data=inventory.each(asked.collection(picture)))
-        places = changes(told, picture, asked.view)
+            return event_streams.Event(name="inventory", data=inventory.each(asked.collection(snapshot)))
+        places = changes(told, snapshot, asked.view)
         if not len(places):
             return None
-        return event_streams.Event(name="change", data=inventory.each(asked.change(picture, places)))
+        return event_streams.Event(name="change", data=inventory.each(asked.change(snapshot, places)))

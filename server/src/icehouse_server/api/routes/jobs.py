@@ -149,8 +149,8 @@ async def post_seed(
     It needs a region, or `all`. People who load meanwhile go first. Chunks that fail are listed, and the rest
     goes on.
     """
-    order = await order_of(JobKind.SEED, spec, query, body)
-    return await _start(request, response, state, order)
+    job_spec = await order_of(JobKind.SEED, spec, query, body)
+    return await _start(request, response, state, job_spec)
 
 
 @router.post("/collections/{collection}/refresh", status_code=201, responses={**_ON_REGION, 413: {}})
@@ -163,8 +163,8 @@ async def post_refresh(
     body: JobBody | None = None,
 ) -> StatusInfo:
     """Fetch again what is cached of a region, or of the whole collection; what is absent stays absent."""
-    order = await order_of(JobKind.REFRESH, spec, query, body)
-    return await _start(request, response, state, order)
+    job_spec = await order_of(JobKind.REFRESH, spec, query, body)
+    return await _start(request, response, state, job_spec)
 
 
 @router.post("/collections/{collection}/truncate", status_code=201, responses={**_ON_REGION, 413: {}})
@@ -177,8 +177,8 @@ async def post_truncate(
     body: JobBody | None = None,
 ) -> StatusInfo:
     """Delete what is cached of a region, or of the whole collection; who asks for it later has it fetched."""
-    order = await order_of(JobKind.TRUNCATE, spec, query, body)
-    return await _start(request, response, state, order)
+    job_spec = await order_of(JobKind.TRUNCATE, spec, query, body)
+    return await _start(request, response, state, job_spec)
 
 
 @router.post("/gc", status_code=201, responses=_STARTED)
@@ -254,8 +254,8 @@ class _JobFeed:
 
 def status_info(job: Job, base: str) -> StatusInfo:
     """Return a job as a document."""
-    order, here = job.order, f"{base}/jobs/{job.id}"
-    collection = None if order.collection is None else order.collection.id
+    job_spec, here = job.spec, f"{base}/jobs/{job.id}"
+    collection = None if job_spec.collection is None else job_spec.collection.id
     links = [
         _link("self", here),
         _link("up", f"{base}/jobs"),
@@ -265,7 +265,7 @@ def status_info(job: Job, base: str) -> StatusInfo:
         links.append(_link("collection", f"{base}/collections/{collection}"))
     return StatusInfo(
         job_id=job.id,
-        process_id=order.kind,
+        process_id=job_spec.kind,
         status=job.state,
         message=job.message,
         progress=job.progress,
@@ -276,8 +276,8 @@ def status_info(job: Job, base: str) -> StatusInfo:
         kind=job.kind or None,
         hint=job.hint or None,
         collection=collection,
-        bands=[band.name for band in order.bands],
-        region=dict(order.asked),
+        bands=[band.name for band in job_spec.bands],
+        region=dict(job_spec.asked),
         chunks=JobChunks.model_validate(job.counts, from_attributes=True),
         estimated_source_bytes=job.estimated_bytes,
         fetched_bytes=job.fetched_bytes,
@@ -289,8 +289,8 @@ def status_info(job: Job, base: str) -> StatusInfo:
     )
 
 
-async def _start(request: Request, response: Response, state: ApiState, order: JobSpec) -> StatusInfo:
-    job, base = await state.jobs.start(order), base_url(request)
+async def _start(request: Request, response: Response, state: ApiState, job_spec: JobSpec) -> StatusInfo:
+    job, base = await state.jobs.start(job_spec), base_url(request)
     response.headers["Location"] = f"{base}/jobs/{job.id}"
     return status_info(job, base)
 

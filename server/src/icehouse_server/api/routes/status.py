@@ -303,11 +303,11 @@ def _failure(failure: Failure) -> FailureStatus:
 
 
 def _job(job: Job) -> JobStatus:
-    order = job.order
+    spec = job.spec
     return JobStatus(
         id=job.id,
-        kind=order.kind,
-        collection=None if order.collection is None else order.collection.id,
+        kind=spec.kind,
+        collection=None if spec.collection is None else spec.collection.id,
         status=job.state,
         progress=job.progress,
         chunks_done=job.counts.done,

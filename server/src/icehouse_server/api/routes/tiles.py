@@ -18,7 +18,7 @@ from icehouse_server.api.routes.tile_matrix_sets import MADE, Tms
 from icehouse_server.api.state import ApiState, Spec, State
 from icehouse_server.core.errors import BadParameterError
 from icehouse_server.core.tile_matrix_sets import TILE, tile_at
-from icehouse_server.service import TileAsk, Trace
+from icehouse_server.service import TileRequest, Trace
 
 router = APIRouter(tags=["tiles"], dependencies=[MADE])
 
@@ -74,16 +74,15 @@ async def get_tile(
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """A map tile (OGC API Tiles)."""
-    place = tile_at(tms, z, row, col)
-    ask = TileAsk(
+    wanted = TileRequest(
         spec=spec,
-        place=place,
+        address=tile_at(tms, z, row, col),
         style=query.wanted(spec),
         time=query.time(spec),
         format=choose_format(PICTURES, f, accept),
         only_if_cached=only_if_cached(request),
     )
-    return await _answer(request, state, ask, vary={"Vary": "Accept"})
+    return await _answer(request, state, wanted, vary={"Vary": "Accept"})
 
 
 @router.get(
@@ -111,28 +110,28 @@ async def get_xyz_tile(
     if found is None:
         raise BadParameterError("y", f"y: {y[:40]!r} is no row, such as 7 or 7@2x")
     size = TILE * _SCALES[found[2]]
-    ask = TileAsk(
+    wanted = TileRequest(
         spec=spec,
-        place=tile_at("WebMercatorQuad", z, int(found[1]), x, size=size, names=("y", "x")),
+        address=tile_at("WebMercatorQuad", z, int(found[1]), x, size=size, names=("y", "x")),
         style=query.wanted(spec),
         time=query.time(spec),
         format=choose_format(PICTURES, suffix, None, parameter="suffix"),
         only_if_cached=only_if_cached(request),
     )
-    return await _answer(request, state, ask, vary={})
+    return await _answer(request, state, wanted, vary={})
 
 
-async def _answer(request: Request, state: ApiState, ask: TileAsk, vary: dict[str, str]) -> Response:
+async def _answer(request: Request, state: ApiState, wanted: TileRequest, vary: dict[str, str]) -> Response:
     trace = Trace()
     with trace.stage("plan"):
-        planned = state.tiles.plan(ask)
+        planned = state.tiles.plan(wanted)
     if planned.at_hand and etag_known(request, planned.tag):
         return Response(status_code=304, headers={"ETag": planned.tag, "Cache-Control": "no-cache", **vary})
     note = context_of(request.scope)
     note.trace = trace
     tile = await while_connected(request, state.tiles.tile(planned, trace))
     incomplete = tile.tag is None
-    note.format, note.cache = ask.format, cache_word(trace, incomplete=incomplete)
+    note.format, note.cache = wanted.format, cache_word(trace, incomplete=incomplete)
     headers = {
         "Cache-Control": "no-store" if tile.tag is None else "no-cache",
         "Cache-Status": cache_status(trace, incomplete=incomplete),
@@ -144,4 +143,4 @@ async def _answer(request: Request, state: ApiState, ask: TileAsk, vary: dict[st
         headers["ETag"] = tile.tag
     if tile.not_shown:
         headers["Icehouse-Chunks-Not-Shown"] = str(tile.not_shown)
-    return Response(tile.data, 200, headers, output.PICTURES[ask.format])
+    return Response(tile.data, 200, headers, output.PICTURES[wanted.format])

@@ -9,11 +9,11 @@ from icehouse_server.service.jobs.job import JobKind, JobSpec
 from icehouse_server.store import Store
 
 
-async def areas_of(order: JobSpec, store: Store, *, max_chunks: int, pool: Executor) -> dict[int, Area]:
+async def areas_of(spec: JobSpec, store: Store, *, max_chunks: int, pool: Executor) -> dict[int, Area]:
     """Return the area of each level that a job is about.
 
     Args:
-        order: what the job is to do.
+        spec: what the job is to do.
         store: knows of which levels something is cached.
         max_chunks: what a seed is about at most, over all bands.
         pool: computes.
@@ -22,24 +22,24 @@ async def areas_of(order: JobSpec, store: Store, *, max_chunks: int, pool: Execu
         OutsideError: the job is about nothing.
         TooLargeError: it is about too many chunks.
     """
-    if order.collection is None:
+    if spec.collection is None:
         return {}
-    levels = order.levels
+    levels = spec.levels
     if levels is None:
-        levels = tuple(sorted({0, *store.collection(order.collection.id).index.counts}))
+        levels = tuple(sorted({0, *store.collection(spec.collection.id).index.counts}))
     areas: dict[int, Area] = {}
     for level in levels:
-        grid = order.collection.grids[level]
-        if order.target is None:
+        grid = spec.collection.grids[level]
+        if spec.target is None:
             areas[level] = whole(grid)
             continue
-        most = max_chunks // order.chunks_per_position
-        area = await run_in(pool, area_under, grid, order.target, most)
+        most = max_chunks // spec.chunks_per_position
+        area = await run_in(pool, area_under, grid, spec.target, most)
         if area is not None:
             areas[level] = area
     if not areas:
         raise OutsideError("the region lies outside the collection")
-    if order.kind is JobKind.SEED:
-        asked = sum(area.size for area in areas.values()) * order.chunks_per_position
+    if spec.kind is JobKind.SEED:
+        asked = sum(area.size for area in areas.values()) * spec.chunks_per_position
         check_area(asked, max_chunks)
     return areas

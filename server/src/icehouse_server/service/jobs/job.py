@@ -90,7 +90,7 @@ class Job:
 
     Attributes:
         id: opaque, and hard to guess.
-        order: what it is to do.
+        spec: what it is to do.
         message: how it is, for people.
         kind: stable kind of the error that it failed with.
         hint: what to do about that, for people; may be empty.
@@ -101,7 +101,7 @@ class Job:
     """
 
     id: str
-    order: JobSpec
+    spec: JobSpec
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
     started: datetime | None = None
     finished: datetime | None = None

@@ -49,7 +49,7 @@ class Jobs:
         found = Counter(job.state for job in self._jobs.values())
         return {state.value: found[state] for state in JobState}
 
-    async def start(self, order: JobSpec) -> Job:
+    async def start(self, spec: JobSpec) -> Job:
         """Accept a job; it runs when it has its turn.
 
         A request that waits for a region for which such a job is under way is given that job.
@@ -60,15 +60,15 @@ class Jobs:
             BusyError: as many jobs as are kept are under way.
             ShuttingDownError: the daemon is stopping.
         """
-        areas = await areas_of(order, self._store, max_chunks=self.settings.max_job_chunks, pool=self._pool)
+        areas = await areas_of(spec, self._store, max_chunks=self.settings.max_job_chunks, pool=self._pool)
         if self._closed:
             raise ShuttingDownError("the daemon is stopping and takes no jobs", retry_after=5)
-        if order.priority is Priority.INTERACTIVE and (found := self._same(order)) is not None:
+        if spec.priority is Priority.INTERACTIVE and (found := self._same(spec)) is not None:
             return found
         self._make_room()
-        job = Job(id=secrets.token_hex(16), order=order)
+        job = Job(id=secrets.token_hex(16), spec=spec)
         self._jobs[job.id] = job
-        task = asyncio.create_task(self._worker.run(job, areas), name=f"{order.kind} {job.id}")
+        task = asyncio.create_task(self._worker.run(job, areas), name=f"{spec.kind} {job.id}")
         self._tasks[job] = task
         task.add_done_callback(lambda _: self._tasks.pop(job))
         return job
@@ -119,8 +119,8 @@ class Jobs:
         job.end(JobState.DISMISSED, why)
         self._tasks[job].cancel()
 
-    def _same(self, order: JobSpec) -> Job | None:
-        return next((job for job in self._jobs.values() if not job.over and job.order == order), None)
+    def _same(self, spec: JobSpec) -> Job | None:
+        return next((job for job in self._jobs.values() if not job.over and job.spec == spec), None)
 
     def _make_room(self) -> None:
         """Forget the oldest job that is over where as many are kept as may be."""

@@ -115,7 +115,7 @@ class FetchRunner:
         failed = {failure.chunk for failure in ensured.failed}
         self._job.fail(ensured.failed)
         self._job.counts.fetched += len(keys) - len(failed)
-        bands = {band.name: self._chunks.bytes_of(band) for band in self._job.order.bands}
+        bands = {band.name: self._chunks.bytes_of(band) for band in self._job.spec.bands}
         self._job.fetched_bytes += sum(bands[key.band] for key in keys if key.path not in failed)
 
     async def _ensure(self, keys: Sequence[ChunkKey], *, again: bool) -> Ensured:
@@ -123,7 +123,7 @@ class FetchRunner:
         while True:
             try:
                 return await self._downloads.ensure(
-                    self._chunks.spec, keys, timeout=_PATIENCE, priority=self._job.order.priority, again=again
+                    self._chunks.spec, keys, timeout=_PATIENCE, priority=self._job.spec.priority, again=again
                 )
             except ShuttingDownError:
                 raise

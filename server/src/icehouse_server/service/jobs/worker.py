@@ -42,10 +42,10 @@ class JobWorker:
         self._upkeep = asyncio.Semaphore(1)
         self._awaited = asyncio.Semaphore(max_jobs)
 
-    def _lane(self, order: JobSpec) -> asyncio.Semaphore:
-        if order.kind in {JobKind.TRUNCATE, JobKind.GC}:
+    def _lane(self, spec: JobSpec) -> asyncio.Semaphore:
+        if spec.kind in {JobKind.TRUNCATE, JobKind.GC}:
             return self._upkeep
-        return self._slots if order.priority is Priority.PREFETCH else self._awaited
+        return self._slots if spec.priority is Priority.PREFETCH else self._awaited
 
     async def run(self, job: Job, areas: Mapping[int, Area]) -> None:
         """Wait for the job's turn, do its work, and note how it ended.
@@ -58,7 +58,7 @@ class JobWorker:
             asyncio.CancelledError: the job was dismissed.
         """
         try:
-            async with self._lane(job.order):
+            async with self._lane(job.spec):
                 job.begin()
                 message = await self._work(job, areas)
             failed, total = job.counts.failed, job.counts.total
@@ -76,7 +76,7 @@ class JobWorker:
         except IcehouseError as error:
             job.kind, job.hint = error.kind, error.hint
             job.end(JobState.FAILED, error.detail)
-        except Exception:  # the task's edge: whoever watches the job must learn that it ended
+        except Exception:  # the task's edge: those who watch the job must learn that it ended
             log.exception("a job failed in a way that it should not", job=job.id)
             job.kind = IcehouseError.kind
             job.end(JobState.FAILED, "internal error; the log of the daemon says more")
@@ -84,23 +84,23 @@ class JobWorker:
             log.info("job", **_line(job))
 
     async def _work(self, job: Job, areas: Mapping[int, Area]) -> str:
-        order = job.order
-        if order.collection is None:
+        spec = job.spec
+        if spec.collection is None:
             return await collect(self._store)
-        collection = self._store.collection(order.collection.id)
-        chunks = JobChunks(collection, areas, order.bands, order.times)
-        if order.kind is JobKind.TRUNCATE:
+        collection = self._store.collection(spec.collection.id)
+        chunks = JobChunks(collection, areas, spec.bands, spec.times)
+        if spec.kind is JobKind.TRUNCATE:
             return await truncate(job, chunks, collection)
         fetching = FetchRunner(job, chunks, self._downloads, self._disk)
-        return await (fetching.refresh() if order.kind is JobKind.REFRESH else fetching.seed())
+        return await (fetching.refresh() if spec.kind is JobKind.REFRESH else fetching.seed())
 
 
 def _line(job: Job) -> dict[str, object]:
-    """Return what stands in a job's line of the log."""
-    collection, counts = job.order.collection, job.counts
+    """Return the fields of a job's line in the log."""
+    collection, counts = job.spec.collection, job.counts
     return {
         "job": job.id,
-        "type": job.order.kind.value,
+        "type": job.spec.kind.value,
         **({} if collection is None else {"collection": collection.id}),
         "outcome": job.state.value,
         "chunks": counts.total,
