@@ -166,7 +166,7 @@ async def open_cache(
         ledgers: as ``make_ledgers`` returns them.
         pool: threads.
         decoded: bytes for decoded chunks.
-        unwanted: seconds for which a block goes on that nobody waits for.
+        unwanted: seconds for which a block goes on that no caller waits for.
     """
     options = StoreSettings(decoded_cache_bytes=decoded, write_timeout=_PATIENCE)
     limits = DownloadSettings(block_side=64, failure_ttl=0, unwanted=unwanted, retry=RetryPolicy(attempts=1))

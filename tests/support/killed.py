@@ -36,7 +36,7 @@ class Moment:
         """Read ``KIND:NUMBER:WHEN``."""
         kind, number, when = text.split(":")
         if kind not in KINDS or when not in {"before", "in", "after"}:
-            raise ValueError(f"{text!r} is no moment")
+            raise ValueError(f"{text!r} is not a moment")
         return cls(kind=kind, number=int(number), when=when)
 
     def fault(self) -> Failing:

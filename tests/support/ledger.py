@@ -189,7 +189,7 @@ async def stored_versions(
     spec = collection.spec
     session = await collection.head.repository.readonly_session_async("main")
     found: dict[ChunkKey, frozenset[int]] = {}
-    for key in (await Index.load(spec, session)).keys():  # noqa: SIM118 - it is no dictionary
+    for key in (await Index.load(spec, session)).keys():  # noqa: SIM118 - it is not a dictionary
         try:
             buffer = await session.store.get(key.path, default_buffer_prototype())
             assert buffer is not None
@@ -199,6 +199,6 @@ async def stored_versions(
             continue
         versions = range(truth.version((key.row, key.col)) + 1)
         fits = frozenset(v for v in versions if np.array_equal(values, truth.chunk(key, v)))
-        assert fits, f"{key.path} is stored, and is no version of it"
+        assert fits, f"{key.path} is stored, and is not a version of it"
         found[key] = fits
     return found

@@ -88,4 +88,4 @@ def spoil_notes(folder: Path, how: str) -> None:
         case "cut":
             notes.write_bytes(notes.read_bytes()[:5000])
         case "garbage":
-            notes.write_bytes(b"this is no file of SQLite's" * 500)
+            notes.write_bytes(b"this is not a file of SQLite's" * 500)

@@ -55,7 +55,7 @@ def test_what_is_no_period_is_answered_with_what_would_be_one(text):
 
 @pytest.mark.parametrize("text", ["P0D", "PT0S", "P0Y0M"])
 def test_a_period_takes_time(text):
-    with pytest.raises(ValueError, match="no time at all"):
+    with pytest.raises(ValueError, match="zero length"):
         Period.parse(text)
 
 

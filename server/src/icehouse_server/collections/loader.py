@@ -251,7 +251,7 @@ def _grid(table: _GridTable) -> Grid:
     try:
         crs = CRS(table.crs)
     except Exception:  # noqa: BLE001 - pyproj's errors have no common base worth naming here
-        raise ValueError(f"grid.crs: {table.crs!r} is no CRS; give a code such as EPSG:3413") from None
+        raise ValueError(f"grid.crs: {table.crs!r} is not a CRS; give a code such as EPSG:3413") from None
     west, south, east, north = table.bounds
     sizes = ((east - west) / table.resolution, (north - south) / table.resolution)
     if not all(math.isfinite(size) and size >= 1 - _GRID_TOLERANCE for size in sizes):

@@ -21,7 +21,7 @@ _LARGEST = 2**31
 """Pixels each way at most."""
 
 _NEARLY = 1e-6
-"""Share of a pixel by which an edge may lie beside the lattice without another pixel being added."""
+"""Share of a pixel by which an edge may lie off the lattice without another pixel being added."""
 
 
 class GridBounds(NamedTuple):
@@ -63,7 +63,7 @@ def parse_crs(parameter: str, text: str) -> CRS:
         return CRS(text)
     except Exception:  # noqa: BLE001 - pyproj's errors have no common base worth naming here
         raise BadParameterError(
-            parameter, f"{parameter}: {text!r} is no CRS", hint="give a code such as EPSG:32633"
+            parameter, f"{parameter}: {text!r} is not a CRS", hint="give a code such as EPSG:32633"
         ) from None
 
 
@@ -107,7 +107,7 @@ def snapped(bbox: GridBounds, bbox_crs: CRS, crs: CRS, resolution: float) -> Gri
     if not all(1 <= size <= _LARGEST for size in sizes):
         raise BadParameterError(
             "--bbox",
-            f"--bbox: {', '.join(map(str, bbox))} is no area of {crs}, or not one of pixels of {resolution}",
+            f"--bbox: {', '.join(map(str, bbox))} is outside {crs}, or not on pixels of {resolution}",
             hint="--bbox is in degrees of longitude and latitude unless --bbox-crs says otherwise",
         )
     return GridBounds(*(round(step * resolution, 10) for step in steps))

@@ -58,7 +58,8 @@ def area_under(grid: Grid, target: GeoBox, most: int) -> Area | None:
     Args:
         grid: the collection's grid.
         target: any geobox, of any size.
-        most: a target that does not lie on the grid may need so many positions; the others are a rectangle.
+        most: a target that does not lie on the grid may need a great many positions; the others are a
+            rectangle.
 
     Raises:
         TooLargeError: it needs more than that.

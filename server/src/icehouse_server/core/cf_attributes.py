@@ -1,4 +1,4 @@
-"""Attributes that the repository and the formats write alike: CF-1.10, and what xarray reads beside it."""
+"""Attributes that the repository and the formats write alike: CF-1.10, and what xarray reads in addition."""
 
 import base64
 import struct

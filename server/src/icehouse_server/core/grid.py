@@ -113,7 +113,7 @@ class ChunkKey:
         """
         found = _CHUNK_PATH.fullmatch(path)
         if found is None:
-            raise ValueError(f"{path!r} is no path of a chunk, such as dem/c/120/7")
+            raise ValueError(f"{path!r} is not a path of a chunk, such as dem/c/120/7")
         level, band, time, row, col = found.groups()
         return cls(
             collection=collection,

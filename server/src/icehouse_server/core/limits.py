@@ -122,7 +122,7 @@ class DownloadSettings:
     commit_timeout: float = 180.0
     """Seconds in which pixels that have arrived must be cut, encoded and committed."""
     unwanted: float = 30.0
-    """Seconds that a block which has begun may go on when nobody waits for it any more: much of it is paid
+    """Seconds that a block which has begun may go on when no caller waits for it any more: much of it is paid
     for, and who asked for it is likely to come back. Then its place is for others."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 

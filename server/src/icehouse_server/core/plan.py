@@ -109,7 +109,7 @@ class Plan:
         """Memory that the answer needs on its way: its pixels twice, and what its largest piece is made from.
 
         Twice, since they are also there encoded, or as the chunks that they are copied from. A piece that is
-        resampled is read as one array, beside the chunks that it is copied from.
+        resampled is read as one array, in addition to the chunks that it is copied from.
         """
         if self.footprint.aligned:
             return 2 * self.output_bytes

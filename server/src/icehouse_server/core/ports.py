@@ -39,7 +39,7 @@ class BlockRequest:
     step: TimeStep | None = None
     """Which interval of time; None where the collection has no time axis."""
     not_before: float = -math.inf
-    """Monotonic seconds: what the source remembers from before this moment is not believed.
+    """Monotonic seconds: what the source remembers from before this moment is not considered fresh.
 
     A refresh sets it; otherwise the source decides for how long it believes what it remembers."""
 
@@ -51,7 +51,7 @@ class BlockRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BandBlock:
-    """Pixels of one band, with their validity beside them."""
+    """Pixels of one band, together with their validity."""
 
     values: Pixels
     """(rows, columns) of the request's window, band's dtype. Says nothing where ``valid`` is False."""
@@ -116,7 +116,7 @@ class StoredDocument:
 
 
 class Documents(Protocol):
-    """What sources may remember beside the repositories. Losing it loses nothing that matters."""
+    """What sources may remember next to the repositories. Losing it loses nothing that matters."""
 
     async def get(self, key: str) -> StoredDocument | None:
         """Return what was stored under a key, or None."""

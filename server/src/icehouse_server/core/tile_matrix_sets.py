@@ -71,7 +71,7 @@ class TileAddress:
     """Its side in pixels: 512 for screens of high resolution."""
 
     def geobox(self, margin: int = 0) -> GeoBox:
-        """Return its pixels, with so many more around it."""
+        """Return its pixels, with N more around it."""
         left, top, cell = corner_of(self.tms, self.zoom)
         step = cell * TILE / self.size
         x = left + self.col * TILE * cell - margin * step

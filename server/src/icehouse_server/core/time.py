@@ -78,23 +78,23 @@ class Period:
         """Read an ISO 8601 duration such as P1Y, P16D or PT6H, or a word of ``PERIODS``.
 
         Raises:
-            ValueError: it is none, or no time at all.
+            ValueError: it is none, or of zero length.
         """
         found = _DURATION.fullmatch(PERIODS.get(text, text))
         if found is None:
             raise ValueError(
-                f"{text[:40]!r} is no period; write one of {', '.join(PERIODS)}, or an ISO 8601 duration "
+                f"{text[:40]!r} is not a period; write one of {', '.join(PERIODS)}, or an ISO 8601 duration "
                 "such as P16D"
             )
         number = {name: int(value or 0) for name, value in found.groupdict().items()}
         months = 12 * number.pop("years") + number.pop("months")
         period = cls(months=months, rest=timedelta(**number))
         if not period.months and not period.rest:
-            raise ValueError(f"{text[:40]!r} is no time at all")
+            raise ValueError(f"{text[:40]!r} is a period of zero length")
         return period
 
     def after(self, start: datetime, times: int) -> datetime:
-        """Return the moment that lies so many periods after another.
+        """Return the moment that lies N periods after another.
 
         Raises:
             OverflowError: it lies beyond the year 9999.
@@ -158,7 +158,7 @@ def _stretch(text: str) -> tuple[datetime, datetime]:
     found = _MOMENT.fullmatch(text.strip())
     if found is None:
         raise ValueError(
-            f"{text[:80]!r} is no time; write 2020, 2020-06, 2020-06-01 or 2020-06-01T12:00:00Z, "
+            f"{text[:80]!r} is not a time; write 2020, 2020-06, 2020-06-01 or 2020-06-01T12:00:00Z, "
             "or two of them with a slash between"
         )
     part = found.groupdict()
@@ -171,7 +171,7 @@ def _stretch(text: str) -> tuple[datetime, datetime]:
         if "hour" in number:
             return start, start
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"{text[:80]!r} is no time: {error}") from None
+        raise ValueError(f"{text[:80]!r} is not a time: {error}") from None
     length = (
         Period(rest=timedelta(days=1)) if "day" in number else Period(months=1 if "month" in number else 12)
     )

@@ -8,7 +8,7 @@ _LONGEST = 200
 
 
 class NotTomlError(Exception):
-    """A text that is no TOML."""
+    """A text that is not TOML."""
 
 
 def read_toml(text: str) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def _offset(range_header: str | None) -> int:
 
 
 def _instead(action: Status | Page | Redirect) -> Response:
-    """The answer that stands in for the application's."""
+    """The answer that replaces the application's."""
     match action:
         case Page():
             return HTMLResponse(action.text)

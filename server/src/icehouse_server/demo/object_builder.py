@@ -112,7 +112,7 @@ def mosaic_object(key: str) -> Write:
 
 
 def _build(path: Path, write: Write, variant: Variant) -> None:
-    """Write the file beside its place and put it there, so that a reader sees all of it or nothing."""
+    """Write the file next to its destination and move it there: a reader sees all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES):

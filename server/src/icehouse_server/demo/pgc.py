@@ -1,6 +1,6 @@
 """What the Polar Geospatial Center publishes, as data and arithmetic: domains, tile names, shapes, assets.
 
-Nothing here reads a file or a socket. The facts stand in PGC's own packaging programs and in published
+Nothing here reads a file or a socket. The facts are from PGC's own packaging programs and published
 items.
 """
 
@@ -214,7 +214,7 @@ def tile_of(domain: str, resolution: str, name: str) -> Tile:
     parts = [int(part) for part in name.split("_")]
     quartered = resolution == "2m"
     if resolution not in RESOLUTIONS or len(parts) != (4 if quartered else 2):
-        raise ValueError(f"{name!r} is no tile at {resolution}")
+        raise ValueError(f"{name!r} is not a tile at {resolution}")
     quarter = (parts[2], parts[3]) if quartered else None
     return Tile(
         domain=DOMAINS[domain],
@@ -233,7 +233,7 @@ def tile_of_item(item_id: str, domain: str) -> Tile:
     """
     match = _ITEM_ID.fullmatch(item_id)
     if match is None or match[3] != DOMAINS[domain].version:
-        raise ValueError(f"{item_id!r} is no item of {domain}")
+        raise ValueError(f"{item_id!r} is not an item of {domain}")
     return tile_of(domain, f"{match[2]}m", match[1])
 
 
@@ -250,4 +250,4 @@ def parse_key(key: str) -> tuple[Tile, str]:
             tile = tile_of_item(name.removesuffix(suffix), domain)
             if tile.key(asset) == key and (asset == "metadata" or asset in tile.domain.assets):
                 return tile, asset
-    raise ValueError(f"{key!r} is no published object")
+    raise ValueError(f"{key!r} is not a published object")

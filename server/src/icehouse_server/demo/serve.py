@@ -1,7 +1,7 @@
 """Runs one stand-in server in this process: `python -m icehouse_server.demo stac --port 0`.
 
-The servers need processes of their own: a Python HTTP server in a thread beside rasterio deadlocks with
-GDAL, which lists the folder of a file over HTTP while it holds the interpreter's lock.
+The servers need processes of their own: a Python HTTP server in a thread of the same process as rasterio
+deadlocks with GDAL, which lists the folder of a file over HTTP while it holds the interpreter's lock.
 """
 
 from __future__ import annotations

@@ -15,16 +15,16 @@ async def asked(request: Request) -> dict[str, Any]:
     """What a search by GET or POST asks for.
 
     Raises:
-        HTTPException: 400, the body is no JSON object.
+        HTTPException: 400, the body is not a JSON object.
     """
     if request.method != "POST":
         return asked_by_query(request)
     try:
         found = json.loads(await request.body())
     except ValueError as error:
-        raise HTTPException(400, f"The body is no JSON: {error}") from error
+        raise HTTPException(400, f"The body is not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise HTTPException(400, "The body is no JSON object.")
+        raise HTTPException(400, "The body is not a JSON object.")
     return found
 
 

@@ -66,7 +66,8 @@ CONTENT: Final[dict[str, tuple[Box, ...]]] = {
     ),
     "rema": ((-2_402_000, 1_348_000, -2_398_000, 1_352_000),),
 }
-"""Where 2 m tiles have pixels, beside the square in the middle of each; 10 m tiles have 10 km more around."""
+"""Where 2 m tiles have pixels, in addition to the square in the middle of each; 10 m tiles have 10 km more
+around."""
 
 _MIDDLE_M: Final = {2: 4_000, 10: 20_000}
 """Side of the square of content in the middle of every 2 m and 10 m tile."""

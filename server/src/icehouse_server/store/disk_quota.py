@@ -5,7 +5,8 @@ import asyncio
 from icehouse_server.core.errors import DiskFullError
 
 COMMIT_BYTES = 128 * 1024
-"""What a commit adds beside its chunks: snapshot, manifest, copies. Measured: 90 kB with a full manifest."""
+"""What a commit adds in addition to its chunks: snapshot, manifest, copies. Measured: 90 kB with a full
+manifest."""
 
 _HIGH = 0.95
 """Share of the limit at which making room begins."""
@@ -48,7 +49,7 @@ class DiskQuota:
         return needed - int(_LOW * self.limit) if needed > _HIGH * self.limit else 0
 
     async def admit(self, size: int, seconds: float) -> None:
-        """Wait until a commit of so many bytes fits, and count it. Call ``written`` when it has ended.
+        """Wait until a commit of a given size in bytes fits, and count it; ``written`` ends it.
 
         Raises:
             DiskFullError: there was no room within ``seconds``, or never can be.

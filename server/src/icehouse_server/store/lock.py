@@ -62,7 +62,8 @@ class FolderLock:
     def note(self, *, url: str | None) -> None:
         """Write down who holds the lock. Must be called while holding it.
 
-        A disk that does not take it, such as a full one, is no reason not to serve what is cached.
+        A disk that does not take it, such as a full one, does not keep the daemon from serving what is
+        cached.
         """
         text = json.dumps({"pid": os.getpid(), "url": url})
         draft = self._folder / f"{_OWNER}.new"

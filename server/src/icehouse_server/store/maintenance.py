@@ -25,7 +25,8 @@ _ROUNDS = 10
 
 _WORTH_BYTES = 8 * 1024**2
 _WORTH_SHARE = 0.05
-"""Garbage that is worth a look at every file: so many bytes, and such a share of what the cache takes."""
+"""Garbage that is worth a look at every file: at least this many bytes, and this share of what the cache
+takes."""
 
 _SAVE_EVERY = 5.0
 """Seconds between two savings of when chunks were used."""
@@ -49,7 +50,7 @@ class MaintenanceCounters:
 class Maintenance:
     """Looks after the repositories of one cache folder. Runs on one event loop.
 
-    Everything that changes a repository happens in its writer's turn; readers go on beside it.
+    Everything that changes a repository happens in its writer's turn; readers go on meanwhile.
     """
 
     def __init__(
@@ -185,7 +186,7 @@ class Maintenance:
                 return
 
     async def _evict(self, size: int) -> int:
-        """Delete the chunks that were used longest ago and take so many bytes together."""
+        """Delete the chunks that were used longest ago, up to a given sum of bytes."""
         oldest = await self._usage.oldest(size, self._collections)
         if not oldest:
             await self._adopt()

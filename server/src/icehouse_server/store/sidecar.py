@@ -1,4 +1,4 @@
-"""The one SQLite file beside the repositories: what is nice to have and not truth.
+"""The one SQLite file next to the repositories: what is nice to have and not truth.
 
 Losing it costs some requests to sources, and the order of eviction. A file that SQLite can't read is set
 aside.

@@ -70,7 +70,7 @@ class DaemonProcess:
     home: Path | None = None
     """Its home and working folder, in place of ours: no settings file of the user is found."""
     variables: Mapping[str, str] = field(default_factory=dict)
-    """Of its environment, beside those of `settings`."""
+    """Of its environment, in addition to those of `settings`."""
     command: Sequence[str] = ("icehouse_server", "serve")
     """What `python -m` runs; port and cache folder follow. `support.killed` is another."""
     tied: bool = True
@@ -155,7 +155,7 @@ class DaemonProcess:
         """Wait until nothing is fetched and no job runs: fetches outlive who asked for them.
 
         Raises:
-            TimeoutError: something still is after so many seconds.
+            TimeoutError: something still is after the given seconds.
         """
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=_SECONDS)
 

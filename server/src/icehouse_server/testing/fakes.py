@@ -98,7 +98,7 @@ class Truth:
 
 @dataclass(kw_only=True)
 class ScriptedSource:
-    """The port ``Source``: serves a truth, remembers what it was asked, and fails as told."""
+    """The port ``Source``: serves a truth, remembers what it was asked, and fails as scripted."""
 
     truth: Truth
     faults: list[Fault] = field(default_factory=list)
@@ -197,7 +197,7 @@ class MemorySink:
         return key in self.chunks
 
     async def commit(self, chunks: tuple[FilledChunk, ...]) -> None:
-        """Take chunks, or fail as told."""
+        """Take chunks, or fail as scripted."""
         await asyncio.sleep(0)
         for fault in self.faults:
             error = fault(chunks)

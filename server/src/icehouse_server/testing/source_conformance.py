@@ -203,7 +203,7 @@ class SourceConformance:
             await source.read(case.request(case.void))
 
     async def test_close_ends_reads_under_way(self, case: SourceCase) -> None:
-        """Nobody waits for ever on a source that is going away."""
+        """No caller waits for ever on a source that is being closed."""
         source = case.make()
         reading = asyncio.create_task(source.read(case.request(case.area)))
         await asyncio.sleep(0)

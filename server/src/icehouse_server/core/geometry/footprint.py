@@ -48,7 +48,7 @@ followed.
 
 
 MOST_TURNS = 4
-"""Longitudes are followed so many times around the earth, each way."""
+"""How many times longitudes are followed around the earth, each way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ def footprint(
         target: any geobox: other CRS, scale, rotation.
         resamplings: the resampling methods in use, by GDAL's names; the widest kernel counts.
         max_chunks: a footprint of more chunks is refused before they are listed.
-        around: False for a grid that lies where it lies, and not 360 degrees beside it.
+        around: False for a grid that lies where it lies, and not 360 degrees to its side.
 
     Raises:
         TooLargeError: it touches more chunks than that.
@@ -255,7 +255,7 @@ def _cells(
 
 
 def _window(rows: Bounds, cols: Bounds, pad: tuple[int, int]) -> Window:
-    """Return the pixels between places, with so many more rows and columns on each side."""
+    """Return the pixels between places, with N more rows and columns on each side."""
     limit = float(2**40)  # far outside every grid, and safe for int()
     row, stop_row = (
         int(place) for place in np.floor(np.clip([rows[0] - pad[0], rows[1] + pad[0]], -limit, limit))

@@ -45,7 +45,7 @@ def _lonlat(geobox: GeoBox, col: NDArray[np.float64], row: NDArray[np.float64]) 
 
 
 def _along_rows(known: Spacing, size: int) -> Spacing:
-    """Return (size, columns): what lies between nodes at the rows' edges, at the centres of so many pixels.
+    """Return (size, columns): what lies between nodes at the rows' edges, at the centres of N pixels.
 
     Not as a product of matrices: BLAS would share so small a one among threads, and they wait for each other.
     """

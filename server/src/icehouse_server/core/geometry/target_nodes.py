@@ -84,7 +84,7 @@ def extents_of(nodes: Nodes, turn: float | None) -> tuple[float, float]:
         return 1.0, 1.0
     known = nodes.grid_cols[finite]
     width = float(np.ptp(known))
-    if turn is not None and width > turn / 2:  # the jump between 180 and -180 is no way
+    if turn is not None and width > turn / 2:  # the jump between 180 and -180 is not a distance
         width = min(width, float(np.ptp(_nearest(known, known[known.size // 2], turn))))
     return float(np.ptp(nodes.grid_rows[finite])) / nodes.rows[-1], width / nodes.cols[-1]
 

@@ -190,7 +190,7 @@ class SmartGeocube:
 def _group(folder: Path) -> tuple[icechunk.Session, zarr.Group]:
     storage = icechunk.local_filesystem_storage(str(folder))
     if not folder.is_dir() or not icechunk.Repository.exists(storage):
-        raise RepositoryForeignError(f"{folder} is no Icechunk repository", hint=_HINT)
+        raise RepositoryForeignError(f"{folder} is not an Icechunk repository", hint=_HINT)
     session = icechunk.Repository.open(storage).readonly_session("main")
     try:
         return session, zarr.open_group(session.store, mode="r")

@@ -63,7 +63,7 @@ class Takeover:
     ignored: tuple[str, ...]
     """Bands of the cube that the collection does not have."""
     invented: bool
-    """Whether smart-geocubes wrote made-up values where the source has none, which can't be told apart."""
+    """Whether smart-geocubes wrote made-up values where the source has none, which can't be distinguished."""
 
     @property
     def taken(self) -> int:

@@ -40,7 +40,7 @@ class AxisChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cube:
-    """The store of one collection, with so many time steps."""
+    """The store of one collection, with N time steps."""
 
     spec: CollectionSpec
     steps: int

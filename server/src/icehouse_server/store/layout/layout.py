@@ -74,7 +74,7 @@ def identity(spec: CollectionSpec) -> dict[str, Any]:
 
 
 def create(spec: CollectionSpec, store: ZarrStore, steps: int) -> None:
-    """Write the empty cube, with so many steps of its time axis if there is one. Blocking."""
+    """Write the empty cube, with N steps of its time axis if there is one. Blocking."""
     attributes = {**dataset_attributes(spec), "icehouse": identity(spec)}
     root = {DOCUMENT: dumped(group_document(attributes))}
     _put(store, root | describe(spec, 0, steps) | axis_chunks(spec.grid))

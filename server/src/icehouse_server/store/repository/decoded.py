@@ -7,7 +7,7 @@ from icehouse_server.core.grid import ChunkKey
 from icehouse_server.core.ports import Pixels
 
 _ENTRY_BYTES = 512
-"""What an entry costs beside its pixels: key, array object, place in the dictionary."""
+"""What an entry costs in addition to its pixels: key, array object, place in the dictionary."""
 
 
 def held_bytes(values: Pixels) -> int:

@@ -33,7 +33,7 @@ class Index:
         self._present: defaultdict[_Layer, ChunkSet] = defaultdict(ChunkSet)
         self._void: defaultdict[_Layer, ChunkSet] = defaultdict(ChunkSet)
         self._unsure: defaultdict[_Layer, ChunkSet] = defaultdict(ChunkSet)
-        """Cached chunks of which nobody knows yet whether they are void: those from before the start."""
+        """Cached chunks not yet known to be void or not: those from before the start."""
         self.version = 0
 
     @classmethod
@@ -78,12 +78,12 @@ class Index:
         return present.within(chunks)
 
     def is_void(self, key: ChunkKey) -> bool:
-        """Return whether a chunk is known to be void; False also where nobody has looked."""
+        """Return whether a chunk is known to be void; False also where it is not yet known."""
         void = self._void.get((key.level, key.band, key.time))
         return void is not None and (key.row, key.col) in void
 
     def is_unsure(self, key: ChunkKey) -> bool:
-        """Return whether a chunk is cached and nobody knows whether it is void."""
+        """Return whether a chunk is cached and not yet known to be void or not."""
         unsure = self._unsure.get((key.level, key.band, key.time))
         return unsure is not None and (key.row, key.col) in unsure
 
@@ -92,11 +92,11 @@ class Index:
         return self._void.get((level, band, time), _NONE).within(chunks)
 
     def unsure_listed(self, band: str, time: int | None, chunks: Window, level: int = 0) -> NDArray[np.int64]:
-        """Return the chunks (row, col) in a rectangle of which nobody knows whether they are void: (n, 2)."""
+        """Return the chunks (row, col) in a rectangle not yet known to be void or not: (n, 2)."""
         return self._unsure.get((level, band, time), _NONE).listed(chunks)
 
     def settle(self, key: ChunkKey) -> None:
-        """Note that somebody has looked whether a chunk is void."""
+        """Note that a chunk was examined for being void."""
         unsure = self._unsure.get((key.level, key.band, key.time))
         if unsure is not None:
             unsure.discard(key.row, key.col)

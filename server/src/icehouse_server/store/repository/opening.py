@@ -25,7 +25,7 @@ def open_repository(spec: CollectionSpec, folder: Path) -> icechunk.Repository:
     storage = icechunk.local_filesystem_storage(str(folder))
     if not icechunk.Repository.exists(storage):
         raise RepositoryForeignError(
-            f"the folder {folder.name!r} in the cache folder is no repository; it is left untouched",
+            f"the folder {folder.name!r} in the cache folder is not a repository; it is left untouched",
             hint="move it out of the cache folder, or point cache_dir elsewhere",
         )
     repository = icechunk.Repository.open(storage, config=layout.repository_config())
@@ -34,7 +34,7 @@ def open_repository(spec: CollectionSpec, folder: Path) -> icechunk.Repository:
 
 
 def _create_repository(spec: CollectionSpec, folder: Path) -> None:
-    """Make the empty cube beside its place and move it there: a kill leaves no half of one in its place."""
+    """Make the empty cube next to its destination and move it there: a kill leaves no half of one."""
     draft = folder.with_name(f".{folder.name}.creating")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

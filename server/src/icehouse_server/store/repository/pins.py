@@ -8,7 +8,7 @@ PINNED = 600.0
 """Seconds after the last request for a file for which what was pinned is kept."""
 
 _LONGEST = 3600.0
-"""Seconds after which a pin ends whatever happens: nobody may keep the cache from giving up its past."""
+"""Seconds after which a pin ends whatever happens: no reader may keep the cache from dropping its past."""
 
 _MOST = 32
 """Pins at once; beyond, the one that was named longest ago goes."""

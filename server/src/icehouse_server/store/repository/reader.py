@@ -82,7 +82,8 @@ class Reader:
             read = await self.decode(lease, band, missing)
             damaged = tuple(key for key in missing if key not in read)
             if damaged:
-                self.damaged += sum(map(self._index.has, damaged))  # what was evicted meanwhile is no damage
+                # What was evicted meanwhile is not damaged.
+                self.damaged += sum(map(self._index.has, damaged))
                 raise DamagedChunksError(damaged)
             found.update(read)
         return found

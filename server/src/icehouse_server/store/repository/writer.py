@@ -41,7 +41,7 @@ class _Order:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Turn:
-    """Other work on the repository, beside which nothing is written."""
+    """Other work on the repository, during which nothing is written."""
 
     work: Callable[[], Awaitable[None]]
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -98,7 +98,7 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """Orders that nobody has taken yet."""
+        """Orders that were not taken yet."""
         return len(self._orders)
 
     async def commit(self, chunks: tuple[EncodedChunk, ...]) -> None:
@@ -166,7 +166,7 @@ class Writer:
                         await self._take(turn)
                     case _End():
                         return
-        finally:  # whatever ends the writer, nobody waits for ever
+        finally:  # whatever ends the writer, no caller waits for ever
             for entry in self._orders:
                 if not isinstance(entry, _End):
                     _settle(entry, StoreError("the writer was stopped before it came to this"))
@@ -216,7 +216,7 @@ class Writer:
                 alone = await self._try([order])
                 if alone is not None:
                     _settle(order, alone)
-        finally:  # whatever happens, nobody waits for ever
+        finally:  # whatever happens, no caller waits for ever
             for order in group:
                 _settle(order, StoreError("the writer was stopped before it came to this"))
 
@@ -224,7 +224,8 @@ class Writer:
         """Commit a group; the error is returned, since it is the callers' and not the writer's.
 
         A commit that takes too long is not cancelled: it may land all the same (measured: 31 of 288 did), and
-        a second one beside it is how commits get lost. Its callers are told, and it is waited for.
+        a second one at the same time is how commits get lost. Its callers get the error, and it is waited
+        for.
         """
         chunks = tuple(chunk for order in group for chunk in order.chunks)
         self.figures.begin()
