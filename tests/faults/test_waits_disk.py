@@ -17,7 +17,8 @@ from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
 from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
 from icehouse_server.service import CoverageRequest, ServiceParts, ServiceSettings, disk_guard
-from icehouse_server.store import CollectionStore, Store, StoreSettings
+from icehouse_server.store import Store, StoreSettings
+from icehouse_server.store.repository.reader import Reader
 from icehouse_server.store.repository.writer import Writer
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec
 from support.stores import open_store
@@ -93,9 +94,7 @@ def hang(monkeypatch, owner, name, *, of="sick"):
     gate, waits, true = asyncio.Event(), [], getattr(owner, name)
 
     async def method(self, *arguments):
-        collection = (
-            self.spec.id if isinstance(self, CollectionStore) else arguments[0][0].chunk.key.collection
-        )
+        collection = self._spec.id if isinstance(self, Reader) else arguments[0][0].chunk.key.collection
         if collection == of:
             waits.append(1)
             await gate.wait()
@@ -145,7 +144,7 @@ async def test_a_read_that_hangs(tmp_path, pool, monkeypatch):
         await b.load(SICK)
         await b.well(CORNER)
         b.store.decoded.drop(tuple(SICK.key("dem", row, col) for row in range(2) for col in range(2)))
-        gate, waits = hang(monkeypatch, CollectionStore, "_bytes_of")
+        gate, waits = hang(monkeypatch, Reader, "_bytes_of")
         asks = [b.begin(SICK) for _ in range(8)]
         await until(lambda: waits)
         await b.well(CORNER)
@@ -159,11 +158,11 @@ async def test_a_read_that_hangs(tmp_path, pool, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(Writer, "_commit"), (CollectionStore, "_bytes_of")], ids=["committing", "reading"]
+    ("owner", "name"), [(Writer, "_commit"), (Reader, "_bytes_of")], ids=["committing", "reading"]
 )
 async def test_who_leaves_while_the_disk_hangs_leaves_nothing(tmp_path, pool, monkeypatch, owner, name):
     async with bench(tmp_path, pool) as b:
-        if owner is CollectionStore:
+        if owner is Reader:
             await b.load(SICK)
             keys = tuple(SICK.key("dem", row, col) for row in range(2) for col in range(2))
             b.store.decoded.drop(keys)

@@ -159,7 +159,8 @@ async def _answer(request: Request, state: ApiState, ask: CoverageRequest, forma
         return later
     note = context_of(request.scope)
     note.trace = trace
-    plan = plan.renewed(state.store.collection(ask.region.collection.id).index)  # a job may have filled it
+    if plan.absent:  # the job that was waited for may have brought them
+        plan = plan.renewed(state.store.collection(ask.region.collection.id).index)
     work = state.coverages.answer(ask, encoder_of(format_name), trace=trace, plan=plan)
     answer = await while_connected(request, work)
     encoded, incomplete = answer.encoded, bool(answer.coverage.failed)
