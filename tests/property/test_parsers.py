@@ -19,10 +19,19 @@ from odc.geo.geobox import GeoBox
 from pydantic import ValidationError
 
 from icehouse_server import output
-from icehouse_server.api.openapi import schemas
-from icehouse_server.api.parameters import parsers, polygons
+from icehouse_server.api.parameters import polygons
+from icehouse_server.api.parameters.bands import SCHEMA as BANDS
+from icehouse_server.api.parameters.bands import parse_bands, parse_resampling
+from icehouse_server.api.parameters.bbox import SCHEMA as BBOX
+from icehouse_server.api.parameters.bbox import parse_bbox
 from icehouse_server.api.parameters.coverage import CoverageBody, CoverageQuery
+from icehouse_server.api.parameters.crs import SCHEMA as CRS
+from icehouse_server.api.parameters.crs import parse_crs
 from icehouse_server.api.parameters.formats import COVERAGES, choose_format
+from icehouse_server.api.parameters.numbers import parse_numbers
+from icehouse_server.api.parameters.size import CELLS, RESOLUTION, parse_cells, parse_resolution
+from icehouse_server.api.parameters.snapshot import SCHEMA as SNAPSHOT
+from icehouse_server.api.parameters.snapshot import parse_snapshot
 from icehouse_server.api.responses.streaming import PartsResponse
 from icehouse_server.api.routes.coverage import crs_uri
 from icehouse_server.api.routes.points import PointsBody
@@ -98,28 +107,28 @@ NUMBERS = ("1", "-1.5", "+.5", "1e3", "0.1,2", "150,65,151,65.5", " 1 , 2 , 3 , 
 @example("1e400,0,0,0")
 @example("\uff19,1,2,3")
 def test_numbers(text):
-    numbers = attempt(lambda: parsers.parse_numbers(text, "bbox", (1, 2, 4)), "bbox")
+    numbers = attempt(lambda: parse_numbers(text, "bbox", (1, 2, 4)), "bbox")
     if numbers is None:
         return
     assert len(numbers) in {1, 2, 4}
     assert all(map(math.isfinite, numbers))
-    assert parsers.parse_numbers(",".join(map(repr, numbers)), "bbox", (len(numbers),)) == numbers
-    assert len(numbers) != 4 or matches(schemas.BBOX, text)
-    assert len(numbers) == 4 or matches(schemas.RESOLUTION, text)
+    assert parse_numbers(",".join(map(repr, numbers)), "bbox", (len(numbers),)) == numbers
+    assert len(numbers) != 4 or matches(BBOX, text)
+    assert len(numbers) == 4 or matches(RESOLUTION, text)
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=4, max_size=4))
 def test_every_finite_number_is_read_as_it_is(numbers):
     text = ",".join(map(repr, numbers))
-    assert parsers.parse_numbers(text, "bbox", (4,)) == numbers
-    assert matches(schemas.BBOX, text)
+    assert parse_numbers(text, "bbox", (4,)) == numbers
+    assert matches(BBOX, text)
 
 
 @pytest.mark.parametrize("code", ["EPSG:4326", "EPSG:3413"])
 @given(text=wounded(*NUMBERS[-3:], "179,70,-179,71", "-180,-90,180,90"))
 def test_bbox(code, text):
-    crs = parsers.parse_crs(code, "crs")
-    bounds = attempt(lambda: parsers.parse_bbox(text, crs), "bbox")
+    crs = parse_crs(code, "crs")
+    bounds = attempt(lambda: parse_bbox(text, crs), "bbox")
     if bounds is None:
         return
     assert bounds.south < bounds.north
@@ -130,7 +139,7 @@ def test_bbox(code, text):
         assert bounds.north <= 90
         assert bounds.east - bounds.west <= 360
     east = bounds.east - 360 if crs.geographic and bounds.east > 180 else bounds.east
-    again = parsers.parse_bbox(f"{bounds.west!r},{bounds.south!r},{east!r},{bounds.north!r}", crs)
+    again = parse_bbox(f"{bounds.west!r},{bounds.south!r},{east!r},{bounds.north!r}", crs)
     assert (again.west, again.south, again.north) == (bounds.west, bounds.south, bounds.north)
     assert again.east == pytest.approx(bounds.east, abs=1e-9)
 
@@ -145,7 +154,7 @@ CODES = (
 
 @given(wounded(*CODES))
 def test_crs(text):
-    crs = attempt(lambda: parsers.parse_crs(text, "crs"), "crs")
+    crs = attempt(lambda: parse_crs(text, "crs"), "crs")
     if crs is None:
         return
     authority, code = crs.authority
@@ -155,51 +164,49 @@ def test_crs(text):
         f"[{authority}:{code}]",
         f"urn:ogc:def:crs:{authority}::{code}",
     ):
-        assert parsers.parse_crs(other, "crs") == crs
-        assert matches(schemas.CRS, other)
-    assert matches(schemas.CRS, text) or text.lower().startswith("urn:")
+        assert parse_crs(other, "crs") == crs
+        assert matches(CRS, other)
+    assert matches(CRS, text) or text.lower().startswith("urn:")
 
 
 @given(wounded("1", "256", "1000000", "0001", "0", "1000001"))
 def test_cells(text):
-    cells = attempt(lambda: parsers.parse_cells(text, "width"), "width")
+    cells = attempt(lambda: parse_cells(text, "width"), "width")
     if cells is not None:
-        assert schemas.CELLS["minimum"] <= cells <= schemas.CELLS["maximum"]
-        assert parsers.parse_cells(str(cells), "width") == cells
+        assert CELLS["minimum"] <= cells <= CELLS["maximum"]
+        assert parse_cells(str(cells), "width") == cells
 
 
 @given(wounded("1", "32", "1,2", "1e-300", "0", "-1", "0.5, 2"))
 def test_resolution(text):
-    sizes = attempt(lambda: parsers.parse_resolution(text), "resolution")
+    sizes = attempt(lambda: parse_resolution(text), "resolution")
     if sizes is not None:
         assert min(sizes) > 0
-        assert parsers.parse_resolution(f"{sizes[0]!r},{sizes[1]!r}") == sizes
-        assert matches(schemas.RESOLUTION, text)
+        assert parse_resolution(f"{sizes[0]!r},{sizes[1]!r}") == sizes
+        assert matches(RESOLUTION, text)
 
 
 @given(text=wounded("dem", "dem,mad", " dem , count ", "DEM", "nope"))
 def test_bands(spec, text):
-    names = attempt(lambda: parsers.parse_bands(text, "properties"), "properties")
+    names = attempt(lambda: parse_bands(text, "properties"), "properties")
     if names is None:
         return
-    assert parsers.parse_bands(",".join(names), "properties") == names
+    assert parse_bands(",".join(names), "properties") == names
     bands = attempt(lambda: spec.select(names), errors=UnknownBandError)
     assert bands is None or [band.name for band in bands] == names
-    assert bands is None or matches(schemas.BANDS, text)
+    assert bands is None or matches(BANDS, text)
 
 
 @given(text=wounded(*RESAMPLINGS[:4], "Nearest"))
 def test_resampling(spec, text):
-    table = attempt(lambda: parsers.parse_resampling(text, spec), "resampling")
+    table = attempt(lambda: parse_resampling(text, spec), "resampling")
     assert table is None or set(table.values()) == {text} <= set(RESAMPLINGS)
 
 
 @given(wounded("main", "1CECHNKREP0F1RSTCMT0", "a.b-c_d", "../etc"))
 def test_snapshot(text):
-    assert attempt(lambda: parsers.parse_snapshot(text), "snapshot") in {None, text}
-    assert (attempt(lambda: parsers.parse_snapshot(text), "snapshot") == text) == matches(
-        schemas.SNAPSHOT, text
-    )
+    assert attempt(lambda: parse_snapshot(text), "snapshot") in {None, text}
+    assert (attempt(lambda: parse_snapshot(text), "snapshot") == text) == matches(SNAPSHOT, text)
 
 
 ACCEPTS = ("*/*", "image/tiff", "image/png;q=0.5, */*;q=0.1", "application/x-netcdf;q=0", "text/html")
@@ -322,13 +329,13 @@ def test_geometry(document):
 
 @given(wounded_json(*GEOMETRIES), st.sampled_from(["EPSG:3413", "EPSG:4326", "EPSG:3031", "EPSG:3857"]))
 def test_a_geometry_has_a_place_or_none(document, code):
-    crs = parsers.parse_crs(code, "crs")
+    crs = parse_crs(code, "crs")
     both = (BadBodyError, TooLargeError)
     polygon = attempt(lambda: polygons.project(polygons.parse(document), crs), "geometry", errors=both)
     assert polygon is None or all(map(math.isfinite, polygon.bounds))
 
 
-WKT = parsers.parse_crs("EPSG:3413", "crs").to_wkt()
+WKT = parse_crs("EPSG:3413", "crs").to_wkt()
 BODIES = (
     {"proj:code": "EPSG:3413", "proj:transform": [32, 0, -712064, 0, -32, 2650080], "proj:shape": [96, 96]},
     {

@@ -24,7 +24,7 @@ _DURATION = re.compile(
     re.ASCII,
 )
 
-_MOMENT = re.compile(
+MOMENT = re.compile(
     r"(?P<year>\d{4})(?:-(?P<month>\d\d)(?:-(?P<day>\d\d)"
     r"(?:[Tt ](?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>[0-5]\d|60)(?:\.(?P<fraction>\d{1,9}))?)?"
     r"(?P<zone>[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)?)?)?)?",
@@ -155,7 +155,7 @@ def parse_moment(text: str) -> datetime:
 
 def _stretch(text: str) -> tuple[datetime, datetime]:
     """Return the first and the last microsecond that a text stands for."""
-    found = _MOMENT.fullmatch(text.strip())
+    found = MOMENT.fullmatch(text.strip())
     if found is None:
         raise ValueError(
             f"{text[:80]!r} is not a time; write 2020, 2020-06, 2020-06-01 or 2020-06-01T12:00:00Z, "

@@ -1,8 +1,13 @@
 """Which format a caller asks for: by ``f``, by a suffix or by ``Accept``."""
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+from fastapi import Path, Query
+from pydantic import WithJsonSchema
 
 from icehouse_server import output
+from icehouse_server.api.openapi.schemas import Schema
 from icehouse_server.core.errors import BadParameterError, NotAcceptableError
 
 COVERAGES: Mapping[str, Sequence[str]] = {name: media.accepted for name, media in output.FORMATS.items()}
@@ -10,6 +15,22 @@ COVERAGES: Mapping[str, Sequence[str]] = {name: media.accepted for name, media i
 
 PICTURES: Mapping[str, Sequence[str]] = {name: (media,) for name, media in output.PICTURES.items()}
 """The same of a picture."""
+
+_FORMAT: Schema = {"type": "string", "enum": list(COVERAGES), "examples": ["netcdf"]}
+_SUFFIX: Schema = {
+    "type": "string",
+    "enum": [media.suffix.removeprefix(".") for media in output.FORMATS.values()],
+    "examples": ["nc"],
+}
+_PICTURE: Schema = {"type": "string", "enum": list(PICTURES), "examples": ["png"]}
+
+_F = Query(alias="f", description="Format; overrides Accept.")
+_OF_THE_FORMAT = Path(description="Of the format.")
+
+Format = Annotated[str | None, _F, WithJsonSchema(_FORMAT)]
+Suffix = Annotated[str, _OF_THE_FORMAT, WithJsonSchema(_SUFFIX)]
+PictureFormat = Annotated[str | None, _F, WithJsonSchema(_PICTURE)]
+PictureSuffix = Annotated[str, _OF_THE_FORMAT, WithJsonSchema(_PICTURE)]
 
 
 def choose_format(

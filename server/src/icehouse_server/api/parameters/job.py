@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import Field, WithJsonSchema
+from pydantic import Field
 
-from icehouse_server.api.openapi import schemas
-from icehouse_server.api.openapi.schemas import nullable
-from icehouse_server.api.parameters import parsers, queries
-from icehouse_server.api.parameters.coverage import CoverageBody, CoverageQuery, RegionBody, Whole, in_body
+from icehouse_server.api.parameters.bands import Bands, SomeBands, check_bands, read_bands
+from icehouse_server.api.parameters.bbox import BboxCrs, BboxList, JobBbox
+from icehouse_server.api.parameters.coverage import CoverageBody, CoverageQuery, RegionBody, in_body
+from icehouse_server.api.parameters.crs import CrsCode
+from icehouse_server.api.parameters.level import LevelNumber, LevelText, parse_level
+from icehouse_server.api.parameters.time_steps import Datetime, parse_datetime
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import BadBodyError, BadParameterError
 from icehouse_server.core.plan import Region
@@ -21,37 +23,19 @@ from icehouse_server.service import CoverageRequest, JobKind, JobSpec, Priority
 _LONGEST_GEOMETRY = 2000
 """Characters of a polygon that are kept to show it: a job lives long, and a polygon may be a megabyte."""
 
-_BOX: schemas.Schema = {
-    "type": "array",
-    "items": {"type": "number"},
-    "minItems": 4,
-    "maxItems": 4,
-    "description": "minx, miny, maxx, maxy; lon/lat by default; the first above the third crosses 180.",
-    "examples": [[150, 65, 151, 65.5]],
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQuery:
     """Query parameters, as text."""
 
-    bbox: Annotated[
-        str | None,
-        Query(description="minx,miny,maxx,maxy; lon/lat by default; the first above the third crosses 180."),
-        WithJsonSchema(schemas.BBOX),
-    ] = None
-    bbox_crs: queries.BboxCrs = None
-    properties: Annotated[
-        str | None, Query(description="Bands, between commas."), WithJsonSchema(schemas.BANDS)
-    ] = None
-    bands: queries.Bands = None
-
-    datetime: queries.Datetime = None
-
+    bbox: JobBbox = None
+    bbox_crs: BboxCrs = None
+    properties: SomeBands = None
+    bands: Bands = None
+    datetime: Datetime = None
     level: Annotated[
-        str | None,
+        LevelText,
         Query(description="Level; left out: a seed is of the one that a load reads, others of all cached."),
-        WithJsonSchema(schemas.LEVEL),
     ] = None
 
     @property
@@ -73,11 +57,7 @@ class JobQuery:
 
     def names(self) -> list[str] | None:
         """Return the bands that are named."""
-        if self.properties is None:
-            return parsers.parse_bands(self.bands, "bands")
-        if self.bands is not None:
-            raise BadParameterError("bands", "bands: it means the same as properties; give one of them")
-        return parsers.parse_bands(self.properties, "properties")
+        return read_bands(self.properties, self.bands)
 
     def ask(self, spec: CollectionSpec) -> CoverageRequest | None:
         """Return the region, or None where none is given."""
@@ -102,13 +82,9 @@ class SeedQuery(JobQuery):
 class JobBody(RegionBody):
     """A region by JSON body: a bbox, an exact geobox, or a GeoJSON polygon, of which the bbox counts."""
 
-    bbox: Annotated[
-        list[Annotated[float, Field(allow_inf_nan=False)]] | None,
-        Field(min_length=4, max_length=4),
-        nullable(_BOX),
-    ] = None
-    bbox_crs: Annotated[str | None, Field(alias="bbox-crs"), nullable(schemas.CRS)] = None
-    level: Annotated[Whole | None, nullable(schemas.LEVEL)] = None
+    bbox: BboxList = None
+    bbox_crs: Annotated[CrsCode, Field(alias="bbox-crs")] = None
+    level: LevelNumber = None
 
     @property
     def everything(self) -> bool:
@@ -122,7 +98,7 @@ class JobBody(RegionBody):
     def names(self) -> list[str] | None:
         """Return the bands that are named."""
         with in_body():
-            return None if self.bands is None else parsers.check_bands(self.bands)
+            return None if self.bands is None else check_bands(self.bands)
 
     async def ask(self, spec: CollectionSpec) -> CoverageRequest | None:
         """Return the region, or None where none is given."""
@@ -165,8 +141,8 @@ async def order_of(kind: JobKind, spec: CollectionSpec, query: JobQuery, body: J
         asked = body.given()
     names = query.names() if body is None else body.names()
     with nullcontext() if body is None else in_body():
-        times = parsers.parse_datetime((body or query).datetime, spec)
-        level = parsers.parse_level((body or query).level, spec)
+        times = parse_datetime((body or query).datetime, spec)
+        level = parse_level((body or query).level, spec)
     ask = query.ask(spec) if body is None else await body.ask(spec)
     everything = query.everything or (body is not None and body.everything)
     if ask is None and kind is JobKind.SEED and not everything:

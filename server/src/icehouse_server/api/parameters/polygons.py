@@ -9,10 +9,51 @@ from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from shapely.geometry.base import BaseGeometry
 
+from icehouse_server.api.openapi.schemas import Schema
 from icehouse_server.core.errors import BadBodyError, TooLargeError
 from icehouse_server.core.geometry.transformers import transformer
 
 _LONLAT = CRS("EPSG:4326")
+_POSITION: Schema = {
+    "type": "array",
+    "prefixItems": [
+        {"type": "number", "minimum": -180, "maximum": 180},
+        {"type": "number", "minimum": -90, "maximum": 90},
+    ],
+    "items": {"type": "number"},
+    "minItems": 2,
+}
+_RING: Schema = {"type": "array", "items": _POSITION, "minItems": 4}
+_RINGS: Schema = {"type": "array", "items": _RING, "minItems": 1}
+_POLYGON: Schema = {
+    "type": "object",
+    "required": ["type", "coordinates"],
+    "properties": {"type": {"const": "Polygon"}, "coordinates": _RINGS},
+}
+_POLYGONS: Schema = {
+    "type": "object",
+    "required": ["type", "coordinates"],
+    "properties": {
+        "type": {"const": "MultiPolygon"},
+        "coordinates": {"type": "array", "items": _RINGS, "minItems": 1},
+    },
+}
+_FEATURE: Schema = {
+    "type": "object",
+    "required": ["type", "geometry"],
+    "properties": {"type": {"const": "Feature"}, "geometry": {"oneOf": [_POLYGON, _POLYGONS]}},
+}
+SCHEMA: Schema = {
+    "oneOf": [_POLYGON, _POLYGONS, _FEATURE],
+    "description": "GeoJSON Polygon or MultiPolygon, lon/lat (RFC 7946); a Feature is opened.",
+    "examples": [
+        {
+            "type": "Polygon",
+            "coordinates": [[[150.0, 65.0], [150.06, 65.005], [150.03, 65.03], [150.0, 65.0]]],
+        }
+    ],
+}
+
 _OUTLINE_STEPS = 128
 """Pieces that a polygon's extent is cut into before it is projected, so that its edges bend as they must."""
 

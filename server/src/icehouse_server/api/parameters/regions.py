@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
-from icehouse_server.api.parameters.parsers import Bounds, Size
+from icehouse_server.api.parameters.bbox import Bounds
+from icehouse_server.api.parameters.size import Size
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError, OutsideError
 from icehouse_server.core.geometry.footprint import turn_pixels

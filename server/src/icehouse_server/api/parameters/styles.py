@@ -7,15 +7,35 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import WithJsonSchema
 
-from icehouse_server.api.openapi import schemas
-from icehouse_server.api.parameters import parsers, queries
+from icehouse_server.api.openapi.schemas import Schema
+from icehouse_server.api.parameters.bands import (
+    Bands,
+    BandsText,
+    ResamplingText,
+    parse_resampling,
+    read_bands,
+)
+from icehouse_server.api.parameters.numbers import parse_numbers
+from icehouse_server.api.parameters.patterns import SPACED_NUMBER, described
+from icehouse_server.api.parameters.time_steps import DatetimeText, parse_datetime
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.colormaps import COLORMAP_NAMES
 from icehouse_server.core.errors import BadParameterError
-from icehouse_server.core.style import Interval, Style, ranges_of
+from icehouse_server.core.style import STYLE_PATTERN, Interval, Style, ranges_of
 
 _PAIRS = (2, 6)
 """Numbers that one ``rescale`` may hold: for one band, or for all three."""
+
+_STYLE: Schema = {"type": "string", "format": "style", "pattern": described(STYLE_PATTERN.pattern)}
+_PAIR = f"{SPACED_NUMBER},{SPACED_NUMBER}"
+_RESCALE: Schema = {
+    "type": "array",
+    "items": {"type": "string", "format": "rescale", "pattern": f"^{_PAIR}(,{_PAIR},{_PAIR})?$"},
+    "minItems": 1,
+    "maxItems": 3,
+    "examples": [["0,1000"]],
+}
+_COLORMAP: Schema = {"type": "string", "format": "colormap", "pattern": "^[a-z0-9_]{1,40}$"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,23 +45,21 @@ class StyleQuery:
     style: Annotated[
         str | None,
         Query(description="One of the collection's styles, its `renders`; the first when left out."),
-        WithJsonSchema(schemas.STYLE),
+        WithJsonSchema(_STYLE),
     ] = None
     properties: Annotated[
-        str | None,
-        Query(description="One band, or three as red, green and blue, between commas."),
-        WithJsonSchema(schemas.BANDS),
+        BandsText, Query(description="One band, or three as red, green and blue, between commas.")
     ] = None
-    bands: queries.Bands = None
+    bands: Bands = None
     rescale: Annotated[
         list[str] | None,
         Query(description="low,high of the stored values; repeated, or all in one, for three bands."),
-        WithJsonSchema(schemas.RESCALE),
+        WithJsonSchema(_RESCALE),
     ] = None
     colormap_name: Annotated[
         str | None,
         Query(description="One of rio-tiler's colour tables, for one band."),
-        WithJsonSchema(schemas.COLORMAP),
+        WithJsonSchema(_COLORMAP),
     ] = None
     hillshade: Annotated[
         Literal["true", "false"] | None,
@@ -49,15 +67,9 @@ class StyleQuery:
         WithJsonSchema({"type": "string", "enum": ["true", "false"]}),
     ] = None
     resampling: Annotated[
-        str | None,
-        Query(description="GDAL resampling; each band's own by default."),
-        WithJsonSchema(schemas.RESAMPLING),
+        ResamplingText, Query(description="GDAL resampling; each band's own by default.")
     ] = None
-    datetime: Annotated[
-        str | None,
-        Query(description="One time step; the newest when left out."),
-        WithJsonSchema(schemas.DATETIME),
-    ] = None
+    datetime: Annotated[DatetimeText, Query(description="One time step; the newest when left out.")] = None
 
     def wanted(self, spec: CollectionSpec) -> Style:
         """Return the style that is asked for.
@@ -72,7 +84,7 @@ class StyleQuery:
         """
         names = self._bands()
         rescale = None if self.rescale is None else _pairs(self.rescale)
-        parsers.parse_resampling(self.resampling, spec)
+        parse_resampling(self.resampling, spec)
         base = self._base(spec, names)
         changes = {
             "bands": names,
@@ -99,7 +111,7 @@ class StyleQuery:
         """
         if spec.time is not None and self.datetime is None and (count := spec.time.count(datetime.now(UTC))):
             return count - 1
-        times = parsers.parse_datetime(self.datetime, spec)
+        times = parse_datetime(self.datetime, spec)
         if times is None:
             return None
         if len(times) != 1:
@@ -109,10 +121,7 @@ class StyleQuery:
         return times[0]
 
     def _bands(self) -> tuple[str, ...] | None:
-        if self.properties is not None and self.bands is not None:
-            raise BadParameterError("bands", "bands: it means the same as properties; give one of them")
-        name, text = ("bands", self.bands) if self.properties is None else ("properties", self.properties)
-        names = parsers.parse_bands(text, name)
+        names = read_bands(self.properties, self.bands)
         return None if names is None else tuple(names)
 
     def _base(self, spec: CollectionSpec, names: tuple[str, ...] | None) -> Style:
@@ -135,7 +144,7 @@ class StyleQuery:
 
 
 def _pairs(given: list[str]) -> tuple[Interval, ...]:
-    numbers = [number for text in given for number in parsers.parse_numbers(text, "rescale", _PAIRS)]
+    numbers = [number for text in given for number in parse_numbers(text, "rescale", _PAIRS)]
     return tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
 

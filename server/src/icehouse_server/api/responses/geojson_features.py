@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.crs import CRS
 
-from icehouse_server.api.parameters.parsers import CRS84_URI, crs_uri
+from icehouse_server.api.parameters.crs import CRS84_URI, crs_uri
 from icehouse_server.api.responses.outlines import outlines
 from icehouse_server.service import ChunkState, InventorySnapshot, View
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from odc.geo.crs import CRS
 
-from icehouse_server.api.parameters.parsers import Bounds
+from icehouse_server.api.parameters.bbox import Bounds
 from icehouse_server.api.parameters.regions import project
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError

@@ -8,7 +8,7 @@ from odc.geo.crs import CRS
 
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import json_answer, link
-from icehouse_server.api.parameters.parsers import CRS84_URI, crs_uri
+from icehouse_server.api.parameters.crs import CRS84_URI, crs_uri
 from icehouse_server.api.parameters.styles import known_rescale
 from icehouse_server.api.state import Spec, State, base_url
 from icehouse_server.core.collection import BandSpec, CollectionSpec

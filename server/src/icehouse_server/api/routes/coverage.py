@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from pydantic import WithJsonSchema
+from fastapi import APIRouter, Depends, Header, Request, Response
 
 from icehouse_server import output
 from icehouse_server.api.middleware.tokens import reads_only
@@ -15,9 +14,9 @@ from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import link
 from icehouse_server.api.parameters.conditional import etag_known, only_if_cached
 from icehouse_server.api.parameters.coverage import CoverageBody, CoverageQuery
-from icehouse_server.api.parameters.formats import COVERAGES, choose_format
+from icehouse_server.api.parameters.crs import crs_uri
+from icehouse_server.api.parameters.formats import COVERAGES, Format, Suffix, choose_format
 from icehouse_server.api.parameters.job import awaited
-from icehouse_server.api.parameters.parsers import crs_uri
 from icehouse_server.api.parameters.prefer import parse_prefer
 from icehouse_server.api.responses.cache_status import cache_status, cache_word, server_timing
 from icehouse_server.api.responses.disconnect import while_connected
@@ -81,9 +80,6 @@ _GET_STATUSES: dict[int | str, dict[str, object]] = {
 
 _REVALIDATE = {"Cache-Control": "no-cache", "Vary": "Accept"}
 
-Format = Annotated[
-    str | None, Query(alias="f", description="Format; overrides Accept."), WithJsonSchema(schemas.FORMAT)
-]
 Accept = Annotated[str | None, Header(include_in_schema=False)]
 
 
@@ -115,7 +111,7 @@ async def get_coverage_as(
     request: Request,
     state: State,
     spec: Spec,
-    suffix: Annotated[str, Path(description="Of the format."), WithJsonSchema(schemas.SUFFIX)],
+    suffix: Suffix,
     query: Annotated[CoverageQuery, Depends()],
 ) -> Response:
     """A region as a file."""

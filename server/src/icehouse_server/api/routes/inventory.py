@@ -11,7 +11,13 @@ from fastapi.responses import StreamingResponse
 from pydantic import WithJsonSchema
 
 from icehouse_server.api.openapi import schemas
-from icehouse_server.api.parameters import parsers, queries, regions
+from icehouse_server.api.parameters import regions
+from icehouse_server.api.parameters.bands import Properties, parse_bands
+from icehouse_server.api.parameters.bbox import Bbox, BboxCrs, read_bbox
+from icehouse_server.api.parameters.crs import CrsText, parse_crs
+from icehouse_server.api.parameters.level import LevelText, parse_level
+from icehouse_server.api.parameters.size import Size
+from icehouse_server.api.parameters.time_steps import Datetime, parse_datetime
 from icehouse_server.api.responses import event_streams
 from icehouse_server.api.responses.disconnect import while_connected
 from icehouse_server.api.responses.geojson_features import Asked
@@ -42,20 +48,16 @@ _LONGEST_REST = 30.0
 class InventoryQuery:
     """Query parameters, as text: every refusal names the parameter."""
 
-    bbox: queries.Bbox = None
-    bbox_crs: queries.BboxCrs = None
+    bbox: Bbox = None
+    bbox_crs: BboxCrs = None
     crs: Annotated[
-        str | None,
-        Query(description="CRS of the coordinates in the answer; CRS84 (lon, lat) by default."),
-        WithJsonSchema(schemas.CRS),
+        CrsText, Query(description="CRS of the coordinates in the answer; CRS84 (lon, lat) by default.")
     ] = None
     level: Annotated[
-        str | None,
-        Query(description="Level of the chunks; 0, the full resolution, by default."),
-        WithJsonSchema(schemas.LEVEL),
+        LevelText, Query(description="Level of the chunks; 0, the full resolution, by default.")
     ] = None
-    properties: queries.Properties = None
-    datetime: queries.Datetime = None
+    properties: Properties = None
+    datetime: Datetime = None
     cell: Annotated[
         str | None,
         Query(description="Side of a square in chunks, whose chunks are counted; 1 by default."),
@@ -69,17 +71,14 @@ class InventoryQuery:
             BadParameterError: a parameter can't be used.
             TooLargeError: it is about too much.
         """
-        times = parsers.parse_datetime(self.datetime, spec)
-        level = parsers.parse_level(self.level, spec) or 0
-        if self.bbox is None and self.bbox_crs is not None:
-            raise BadParameterError("bbox-crs", "bbox-crs: it is given, but no bbox")
-        bbox_crs = parsers.parse_crs("CRS84" if self.bbox_crs is None else self.bbox_crs, "bbox-crs")
-        bounds = None if self.bbox is None else parsers.parse_bbox(self.bbox, bbox_crs)
-        crs = parsers.parse_crs("CRS84" if self.crs is None else self.crs, "crs")
-        bands = spec.select(parsers.parse_bands(self.properties, "properties"))
+        times = parse_datetime(self.datetime, spec)
+        level = parse_level(self.level, spec) or 0
+        bounds, bbox_crs = read_bbox(self.bbox, self.bbox_crs)
+        crs = parse_crs("CRS84" if self.crs is None else self.crs, "crs")
+        bands = spec.select(parse_bands(self.properties, "properties"))
         cell = self._cell()
         try:
-            box = regions.geobox_for(spec, bounds, bbox_crs, spec.grid.crs, parsers.Size())
+            box = regions.geobox_for(spec, bounds, bbox_crs, spec.grid.crs, Size())
             under = aligned_windows(spec.grid, box) or []
         except OutsideError:
             under = []

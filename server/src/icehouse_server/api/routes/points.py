@@ -12,9 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.api.middleware.tokens import reads_only
 from icehouse_server.api.openapi import schemas
-from icehouse_server.api.openapi.schemas import nullable
-from icehouse_server.api.parameters import parsers, regions
+from icehouse_server.api.parameters import crs as crs_codes
+from icehouse_server.api.parameters import regions
+from icehouse_server.api.parameters.bands import BandList, SomeBands, check_bands, parse_bands
+from icehouse_server.api.parameters.bbox import Coordinate, Latitude, Longitude, parse_lonlat
 from icehouse_server.api.parameters.coverage import in_body
+from icehouse_server.api.parameters.numbers import parse_number
+from icehouse_server.api.parameters.time_steps import Datetime, DatetimeList, parse_datetime
 from icehouse_server.api.parameters.unknown_parameters import Body
 from icehouse_server.api.responses.disconnect import while_connected
 from icehouse_server.api.state import ApiState, Spec, State
@@ -54,9 +58,9 @@ class PointsBody(Body):
         list[Annotated[tuple[_Number, _Number], WithJsonSchema(schemas.POINT)]],
         Field(min_length=1, max_length=MAX_POINTS),
     ]
-    crs: Annotated[str, WithJsonSchema(schemas.CRS)] = "CRS84"
-    bands: Annotated[list[str] | None, nullable(schemas.BAND_LIST)] = None
-    datetime: Annotated[str | list[str] | None, nullable(schemas.DATETIMES)] = None
+    crs: Annotated[str, WithJsonSchema(crs_codes.SCHEMA)] = "CRS84"
+    bands: BandList = None
+    datetime: DatetimeList = None
 
 
 class PointsDocument(BaseModel):
@@ -76,35 +80,19 @@ async def get_point(
     request: Request,
     state: State,
     spec: Spec,
-    lon: Annotated[
-        str | None, Query(description="Longitude in degrees."), WithJsonSchema(schemas.LONGITUDE)
-    ] = None,
-    lat: Annotated[
-        str | None, Query(description="Latitude in degrees."), WithJsonSchema(schemas.LATITUDE)
-    ] = None,
-    x: Annotated[
-        str | None, Query(description="x in crs, instead of lon."), WithJsonSchema(schemas.COORDINATE)
-    ] = None,
-    y: Annotated[
-        str | None, Query(description="y in crs, instead of lat."), WithJsonSchema(schemas.COORDINATE)
-    ] = None,
+    lon: Longitude = None,
+    lat: Latitude = None,
+    x: Annotated[Coordinate, Query(description="x in crs, instead of lon.")] = None,
+    y: Annotated[Coordinate, Query(description="y in crs, instead of lat.")] = None,
     crs: Annotated[
-        str | None,
-        Query(description="CRS of x and y; the collection's by default."),
-        WithJsonSchema(schemas.CRS),
+        crs_codes.CrsText, Query(description="CRS of x and y; the collection's by default.")
     ] = None,
-    bands: Annotated[
-        str | None, Query(description="Bands, between commas."), WithJsonSchema(schemas.BANDS)
-    ] = None,
-    datetime: Annotated[
-        str | None,
-        Query(description=schemas.DATETIME_SAID),
-        WithJsonSchema(schemas.DATETIME),
-    ] = None,
+    bands: SomeBands = None,
+    datetime: Datetime = None,
 ) -> PointDocument:
     """Values of the pixel that holds a point."""
     place, place_crs = _place(spec, (lon, lat), (x, y), crs)
-    layers = parsers.parse_bands(bands), parsers.parse_datetime(datetime, spec)
+    layers = parse_bands(bands), parse_datetime(datetime, spec)
     work = _value(state, spec, place, place_crs, *layers)
     found = await while_connected(request, work)
     if found.values is None:
@@ -117,11 +105,11 @@ async def get_point(
 async def post_points(request: Request, state: State, spec: Spec, body: PointsBody) -> PointsDocument:
     """Values at many points."""
     with in_body():
-        crs = parsers.parse_crs(body.crs, "crs")
-        bands = None if body.bands is None else parsers.check_bands(body.bands)
-        times = parsers.parse_datetime(body.datetime, spec)
+        crs = crs_codes.parse_crs(body.crs, "crs")
+        bands = None if body.bands is None else check_bands(body.bands)
+        times = parse_datetime(body.datetime, spec)
         for point in body.points if crs.geographic else ():
-            parsers.parse_lonlat(*point, ("points", "points"))
+            parse_lonlat(*point, ("points", "points"))
     values = (_value(state, spec, point, crs, bands, times) for point in body.points)
     return PointsDocument(points=await while_connected(request, gather_or_cancel(values)))
 
@@ -141,10 +129,10 @@ def _place(
     for name in names:
         if given[name] is None:
             raise BadParameterError(name, f"{name}: it is missing; give lon and lat, or x and y (with crs)")
-    first, second = (parsers.parse_number(given[name] or "", name) for name in names)
+    first, second = (parse_number(given[name] or "", name) for name in names)
     if names == ("lon", "lat"):
-        return parsers.parse_lonlat(first, second), parsers.parse_crs("CRS84", "crs")
-    return (first, second), spec.grid.crs if crs is None else parsers.parse_crs(crs, "crs")
+        return parse_lonlat(first, second), crs_codes.parse_crs("CRS84", "crs")
+    return (first, second), spec.grid.crs if crs is None else crs_codes.parse_crs(crs, "crs")
 
 
 async def _value(

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import json_answer
 from icehouse_server.api.state import base_url
-from icehouse_server.core.tile_matrix_sets import tile_matrix_set, tile_matrix_sets
+from icehouse_server.core.tile_matrix_sets import CRS_OF, tile_matrix_set, tile_matrix_sets
 
 
 async def _made() -> None:
@@ -23,7 +23,9 @@ MADE = Depends(_made)
 
 router = APIRouter(tags=["tiles"], dependencies=[MADE])
 
-Tms = Annotated[str, Path(description="Name of a tile matrix set."), WithJsonSchema(schemas.TMS)]
+_NAMES: schemas.Schema = {"type": "string", "enum": list(CRS_OF), "examples": ["WebMercatorQuad"]}
+
+Tms = Annotated[str, Path(description="Name of a tile matrix set."), WithJsonSchema(_NAMES)]
 
 
 @router.get("/tileMatrixSets", responses={200: json_answer(schemas.TILE_MATRIX_SETS)})

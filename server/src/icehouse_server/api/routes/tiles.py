@@ -3,14 +3,15 @@
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import WithJsonSchema
 
 from icehouse_server import output
 from icehouse_server.api.observability.request_context import context_of
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.parameters.conditional import etag_known, only_if_cached
-from icehouse_server.api.parameters.formats import PICTURES, choose_format
+from icehouse_server.api.parameters.formats import PICTURES, PictureFormat, PictureSuffix, choose_format
+from icehouse_server.api.parameters.patterns import described
 from icehouse_server.api.parameters.styles import StyleQuery
 from icehouse_server.api.responses.cache_status import cache_status, cache_word, server_timing
 from icehouse_server.api.responses.disconnect import while_connected
@@ -45,14 +46,11 @@ _STATUSES: dict[int | str, dict[str, object]] = {
     **{status: {} for status in schemas.FILLING},
 }
 
-_ROW = re.compile(r"(\d{1,8})(@2x)?", re.ASCII)
+_ROW = re.compile("([0-9]{1,8})(@2x)?")
 _SCALES = {None: 1, "@2x": 2}
 
 Zoom = Annotated[int, Path(ge=0, le=40, description="Zoom: the tile matrix.", examples=[0])]
 Place = Annotated[int, Path(ge=0, le=2**40, description="Of the tile, from the upper left.", examples=[0])]
-Picture = Annotated[
-    str | None, Query(alias="f", description="Format; overrides Accept."), WithJsonSchema(schemas.PICTURE)
-]
 
 
 @router.get(
@@ -70,7 +68,7 @@ async def get_tile(
     row: Place,
     col: Place,
     query: Annotated[StyleQuery, Depends()],
-    f: Picture = None,
+    f: PictureFormat = None,
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """A map tile (OGC API Tiles)."""
@@ -100,9 +98,9 @@ async def get_xyz_tile(
     y: Annotated[
         str,
         Path(description="Row from the top, with @2x for twice the pixels."),
-        WithJsonSchema(schemas.TILE_ROW),
+        WithJsonSchema({"type": "string", "pattern": described(_ROW.pattern), "examples": ["0"]}),
     ],
-    suffix: Annotated[str, Path(description="Of the format."), WithJsonSchema(schemas.PICTURE)],
+    suffix: PictureSuffix,
     query: Annotated[StyleQuery, Depends()],
 ) -> Response:
     """A map tile, as most map libraries ask for it."""

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse
 from icehouse_server import output
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import json_answer
-from icehouse_server.api.parameters.parsers import crs_uri
+from icehouse_server.api.parameters.crs import crs_uri
 from icehouse_server.api.parameters.styles import StyleQuery
 from icehouse_server.api.responses.tile_ranges import offered, tile_ranges
 from icehouse_server.api.routes.tile_matrix_sets import MADE, Tms
