@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -50,6 +51,13 @@ def one_tls_context() -> Iterator[None]:
     cached = functools.cache(httpx.create_ssl_context)
     with mock.patch("httpx._transports.default.create_ssl_context", cached):
         yield
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads for what blocks, as many as a daemon on a small machine has."""
+    with ThreadPoolExecutor(2) as threads:
+        yield threads
 
 
 @pytest.fixture(scope="session")

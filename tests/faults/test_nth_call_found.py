@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -22,12 +21,6 @@ SPEC = tiny_spec(rows=64, cols=64, chunk=32)
 TRUTH = Truth(spec=SPEC)
 DEM = SPEC.band("dem")
 ONE, TWO = SPEC.key("dem", 0, 0), SPEC.key("dem", 1, 1)
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(2) as threads:
-        yield threads
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -79,12 +78,6 @@ async def check(store):
         got = await collection.read(lease, SPEC.band("dem"), window, [KEY])
     np.testing.assert_array_equal(got, TRUTH.pixels(SPEC.band("dem"), window))
     await collection.commit((filled(SPEC.key("mask", 0, 0)),))
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(2) as threads:
-        yield threads
 
 
 @pytest.fixture

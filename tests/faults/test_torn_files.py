@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -23,11 +22,11 @@ import structlog
 from icehouse_server.core.errors import ConfigurationError, IcehouseError, StoreError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
-from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
+from icehouse_server.downloads import DownloadSettings, RetryPolicy
 from icehouse_server.service import CoverageRequest, ServiceParts, ServiceSettings
 from icehouse_server.store import FolderLock, Store, StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec
-from support.stores import open_store
+from support.services import open_services
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 SECONDS = 60
@@ -69,31 +68,15 @@ async def daemon(folder, pool):
     lock.acquire()
     try:
         kept = StoreSettings(decoded_cache_bytes=0, write_timeout=SECONDS)
-        async with open_store(folder, SPECS.values(), kept, pool=pool) as store:
-            sources = {name: ScriptedSource(truth=TRUTHS[name]) for name in SPECS}
-            supplies = {
-                name: CollectionPipeline(source=sources[name], presence=collection.index, sink=collection)
-                for name, collection in store.collections.items()
-            }
-            settings = DownloadSettings(block_side=32, failure_ttl=0, retry=RetryPolicy(attempts=1))
-            downloads = Downloads(supplies, settings, pool=pool)
-            chosen = ServiceSettings(request_timeout=SECONDS, disk_floor=0)
-            try:
-                yield Daemon(
-                    service=ServiceParts.assemble(store, downloads, chosen, pool=pool),
-                    store=store,
-                    sources=sources,
-                )
-            finally:
-                await downloads.close()
+        settings = DownloadSettings(block_side=32, failure_ttl=0, retry=RetryPolicy(attempts=1))
+        chosen = ServiceSettings(request_timeout=SECONDS, disk_floor=0)
+        sources = {name: ScriptedSource(truth=TRUTHS[name]) for name in SPECS}
+        async with open_services(
+            folder, SPECS.values(), sources, pool=pool, store=kept, downloads=settings, service=chosen
+        ) as made:
+            yield Daemon(service=made.service, store=made.store, sources=sources)
     finally:
         lock.release()
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(2) as threads:
-        yield threads
 
 
 @pytest.fixture(scope="module")

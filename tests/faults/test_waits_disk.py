@@ -15,13 +15,13 @@ import pytest
 from icehouse_server.core.errors import ChunksFailedError, DeadlineExceededError, StoreError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
-from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
+from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy
 from icehouse_server.service import CoverageRequest, ServiceParts, ServiceSettings, disk_guard
 from icehouse_server.store import Store, StoreSettings
 from icehouse_server.store.repository.reader import Reader
 from icehouse_server.store.repository.writer import Writer
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec
-from support.stores import open_store
+from support.services import open_services
 
 SICK, WELL = tiny_spec("sick", chunk=32), tiny_spec("well", chunk=32)
 CORNER = Window(row=0, col=0, height=64, width=64)
@@ -30,6 +30,7 @@ OTHER_CORNER = Window(row=64, col=64, height=64, width=64)
 
 @pytest.fixture
 def pool():
+    """One per test: what hangs in one must not hold the threads of the next."""
     with ThreadPoolExecutor(2) as threads:
         yield threads
 
@@ -71,22 +72,15 @@ class Bench:
 async def bench(folder, pool, *, write_timeout=20.0, **options):
     specs = (SICK, WELL)
     kept = StoreSettings(decoded_cache_bytes=10**6, write_timeout=write_timeout)
-    async with open_store(folder, specs, kept, pool=pool) as store:
-        sources = {spec.id: ScriptedSource(truth=Truth(spec=spec)) for spec in specs}
-        supplies = {
-            name: CollectionPipeline(source=sources[name], presence=found.index, sink=found)
-            for name, found in store.collections.items()
-        }
-        settings = DownloadSettings(
-            block_side=32, failure_ttl=0.0, unwanted=0.1, retry=RetryPolicy(attempts=1), **options
-        )
-        downloads = Downloads(supplies, settings, pool=pool)
-        chosen = ServiceSettings(request_timeout=4.0, disk_floor=0)
-        try:
-            parts = ServiceParts.assemble(store, downloads, chosen, pool=pool)
-            yield Bench(parts, store, downloads, sources)
-        finally:
-            await downloads.close()
+    sources = {spec.id: ScriptedSource(truth=Truth(spec=spec)) for spec in specs}
+    settings = DownloadSettings(
+        block_side=32, failure_ttl=0.0, unwanted=0.1, retry=RetryPolicy(attempts=1), **options
+    )
+    chosen = ServiceSettings(request_timeout=4.0, disk_floor=0)
+    async with open_services(
+        folder, specs, sources, pool=pool, store=kept, downloads=settings, service=chosen
+    ) as made:
+        yield Bench(made.service, made.store, made.downloads, sources)
 
 
 def hang(monkeypatch, owner, name, *, of="sick"):

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.plan import Region
-from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
+from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy
 from icehouse_server.service import CoverageRequest, ServiceParts, ServiceSettings
 from icehouse_server.store import CollectionStore, Store, StoreSettings
 from icehouse_server.store.disk_usage import folder_bytes
 from icehouse_server.testing.fakes import tiny_spec
 from support.changing import ChangingSource, ChangingTruth
 from support.ledger import Ledger, stored_versions
-from support.stores import open_store
+from support.services import open_services
 
 SPECS = {
     "tiny": tiny_spec(rows=70, cols=90, chunk=32),
@@ -170,19 +170,12 @@ async def open_cache(
     """
     options = StoreSettings(decoded_cache_bytes=decoded, write_timeout=_PATIENCE)
     limits = DownloadSettings(block_side=64, failure_ttl=0, unwanted=unwanted, retry=RetryPolicy(attempts=1))
-    async with open_store(folder, SPECS.values(), options, pool=pool) as store:
-        supplies = {
-            name: CollectionPipeline(source=ledgers[name].source, presence=collection.index, sink=collection)
-            for name, collection in store.collections.items()
-        }
-        downloads = Downloads(supplies, limits, pool=pool)
-        service = ServiceParts.assemble(
-            store, downloads, ServiceSettings(request_timeout=_PATIENCE, disk_floor=0), pool=pool
-        )
-        try:
-            yield Cache(store=store, downloads=downloads, service=service, ledgers=ledgers)
-        finally:
-            await downloads.close()
+    sources = {name: ledger.source for name, ledger in ledgers.items()}
+    chosen = ServiceSettings(request_timeout=_PATIENCE, disk_floor=0)
+    async with open_services(
+        folder, SPECS.values(), sources, pool=pool, store=options, downloads=limits, service=chosen
+    ) as made:
+        yield Cache(store=made.store, downloads=made.downloads, service=made.service, ledgers=ledgers)
 
 
 async def _nothing() -> None:

@@ -6,103 +6,58 @@ import asyncio
 import errno
 import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from icehouse_server.api import ApiState, Metrics, Observed, Streams
 from icehouse_server.api.routes.health import CODES, readiness
 from icehouse_server.core.errors import SourceRefusedError
-from icehouse_server.core.limits import Limits
 from icehouse_server.core.ports import FilledChunk
-from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
+from icehouse_server.downloads import DownloadSettings, RetryPolicy
 from icehouse_server.service import (
-    CacheFolderProbe,
-    CubeService,
-    CubeSettings,
-    Inventory,
     LoopLagMonitor,
-    ServiceParts,
     ServiceSettings,
-    ThroughputMonitor,
-    TileService,
-    TileSettings,
-    Totals,
     monitors,
 )
 from icehouse_server.store import StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
-from support.stores import open_store
+from support.api_state import make_state
+from support.services import open_services
 
 SPEC = tiny_spec()
 TRUTH = Truth(spec=SPEC)
 
 
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(2) as threads:
-        yield threads
-
-
 @asynccontextmanager
 async def daemon(folder, pool, *, disk_floor=0, write_timeout=20.0, **limits):
     """The state of a daemon, with its source and its folder."""
-    async with open_store(
-        folder, [SPEC], StoreSettings(decoded_cache_bytes=10**6, write_timeout=write_timeout), pool=pool
-    ) as store:
-        collection, source = store.collections["tiny"], ScriptedSource(truth=TRUTH)
-        supply = CollectionPipeline(source=source, presence=collection.index, sink=collection)
-        chosen = DownloadSettings(
-            **{"block_side": SPEC.grid.chunk, "failure_ttl": 0.0, "retry": RetryPolicy(attempts=1), **limits}
-        )
-        downloads = Downloads({"tiny": supply}, chosen, pool=pool)
-        allowed = ServiceSettings(disk_floor=disk_floor)
-        service = ServiceParts.assemble(store, downloads, allowed, pool=pool)
-        loop, folder_watch = LoopLagMonitor(), CacheFolderProbe(folder)
-        jobs = SimpleNamespace(by_state={})
-        metrics = Metrics(
-            Observed(
-                store=store,
-                downloads=downloads,
-                budget=service.admission.budget,
-                disk_floor=allowed.disk_floor,
-                jobs=jobs,
-                traffic=dict,
-                loop=loop,
-                folder=folder_watch,
-                pools={"compute": pool},
-            )
-        )
-        state = ApiState(
-            settings=allowed,
-            store=store,
-            downloads=downloads,
-            budget=service.admission.budget,
-            planner=service.planner,
-            coverages=service.coverages,
-            cubes=CubeService(
-                store, service.fetcher, service.admission, CubeSettings(), timeout=300.0, pool=pool
-            ),
-            jobs=jobs,
-            metrics=metrics,
-            tiles=TileService(store, service.coverages, TileSettings(), limits=Limits(), pool=pool),
-            inventory=Inventory(store, downloads, timeout=300.0, pool=pool),
-            streams=Streams(9),
-            pulse=ThroughputMonitor(lambda: Totals(blocks=0, bytes=0)),
-            loop=loop,
-            folder=folder_watch,
-            version="0",
-        )
+    source = ScriptedSource(truth=TRUTH)
+    allowed = ServiceSettings(disk_floor=disk_floor)
+    limited = {"block_side": SPEC.grid.chunk, "failure_ttl": 0.0, "retry": RetryPolicy(attempts=1), **limits}
+    async with open_services(
+        folder,
+        [SPEC],
+        {"tiny": source},
+        pool=pool,
+        store=StoreSettings(decoded_cache_bytes=10**6, write_timeout=write_timeout),
+        downloads=DownloadSettings(**limited),
+        service=allowed,
+    ) as made:
+        state = make_state(folder, made, allowed, pool=pool)
         try:
-            yield SimpleNamespace(state=state, source=source, downloads=downloads, collection=collection)
+            yield SimpleNamespace(
+                state=state,
+                source=source,
+                downloads=made.downloads,
+                collection=made.store.collections["tiny"],
+            )
         finally:
             if source.gate is not None:
                 source.gate.set()
-            await downloads.close()
-            folder_watch.close()
+            await made.downloads.close()
+            state.folder.close()
 
 
 async def codes(d):

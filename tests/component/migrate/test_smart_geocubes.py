@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import icechunk
 import numpy as np
@@ -117,12 +116,6 @@ def tiled():
 @pytest.fixture
 def cells():
     return parse_collection(CELLS, "trend.toml")
-
-
-@pytest.fixture
-def pool():
-    with ThreadPoolExecutor(2) as made:
-        yield made
 
 
 class Cube:

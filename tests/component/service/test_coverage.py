@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import namedtuple
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -30,22 +29,16 @@ from icehouse_server.core.errors import (
 from icehouse_server.core.grid import Window
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.plan import Region
-from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
+from icehouse_server.downloads import DownloadSettings, RetryPolicy
 from icehouse_server.service import CoverageRequest, ServiceParts, ServiceSettings
 from icehouse_server.store import Store, StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
-from support.stores import open_store
+from support.services import open_services
 
 SPEC = tiny_spec(chunk=32)  # 5 x 7 chunks, too long to be stored inline
 VOID = frozenset({(4, 6)})
 WHOLE = SPEC.grid.window
 TRUTH = Truth(spec=SPEC, void=VOID)
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(2) as threads:
-        yield threads
 
 
 @dataclass
@@ -65,19 +58,16 @@ class Daemon:
 async def daemon(folder, pool, *, decoded=10**8, ttl=0.0, **options):
     chosen = ServiceSettings(**{"request_timeout": 20.0, "disk_floor": 0, **options})
     kept = StoreSettings(decoded_cache_bytes=decoded, write_timeout=20)
-    async with open_store(folder, [SPEC], kept, pool=pool) as store:
-        collection, source = store.collections["tiny"], ScriptedSource(truth=TRUTH)
-        downloads = Downloads(
-            {"tiny": CollectionPipeline(source=source, presence=collection.index, sink=collection)},
-            DownloadSettings(block_side=2 * SPEC.grid.chunk, failure_ttl=ttl, retry=RetryPolicy(attempts=1)),
-            pool=pool,
-        )
+    limits = DownloadSettings(block_side=2 * SPEC.grid.chunk, failure_ttl=ttl, retry=RetryPolicy(attempts=1))
+    source = ScriptedSource(truth=TRUTH)
+    async with open_services(
+        folder, [SPEC], {"tiny": source}, pool=pool, store=kept, downloads=limits, service=chosen
+    ) as made:
         try:
-            yield Daemon(ServiceParts.assemble(store, downloads, chosen, pool=pool), source, store)
+            yield Daemon(made.service, source, made.store)
         finally:
             if source.gate is not None:
                 source.gate.set()
-            await downloads.close()
 
 
 def truth(window, band="dem"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,7 +25,7 @@ from icehouse_server.core.errors import (
 from icehouse_server.core.geometry.footprint import footprint
 from icehouse_server.core.grid import Window
 from icehouse_server.core.plan import Region
-from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, Priority, RetryPolicy
+from icehouse_server.downloads import Downloads, DownloadSettings, Priority, RetryPolicy
 from icehouse_server.service import (
     CoverageRequest,
     JobKind,
@@ -39,7 +38,7 @@ from icehouse_server.service import (
 )
 from icehouse_server.store import Store, StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
-from support.stores import open_store
+from support.services import open_services
 
 if TYPE_CHECKING:
     from icehouse_server.core.collection import CollectionSpec
@@ -48,12 +47,6 @@ SPEC = tiny_spec(chunk=32)  # 5 x 7 chunks, two bands
 GRID = SPEC.grid
 DEM = SPEC.select(["dem"])
 WIDE = tiny_spec(rows=400, cols=400, chunk=16)  # 25 x 25 chunks
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(2) as threads:
-        yield threads
 
 
 @dataclass
@@ -92,28 +85,25 @@ class Daemon:
 @asynccontextmanager
 async def daemon(folder, pool, *, spec=SPEC, limits=None, downloads=None, **service):
     chosen = ServiceSettings(**{"request_timeout": 20.0, "disk_floor": 0, **service})
-    async with open_store(folder, [spec], StoreSettings(decoded_cache_bytes=10**7), pool=pool) as store:
-        collection, source = store.collections[spec.id], ScriptedSource(truth=Truth(spec=spec))
-        fetching = Downloads(
-            {spec.id: CollectionPipeline(source=source, presence=collection.index, sink=collection)},
-            DownloadSettings(
-                **{
-                    "block_side": 2 * spec.grid.chunk,
-                    "failure_ttl": 0,
-                    "retry": RetryPolicy(attempts=1),
-                    **(downloads or {}),
-                }
-            ),
-            pool=pool,
-        )
-        made = ServiceParts.assemble(store, fetching, chosen, pool=pool)
-        jobs = Jobs(store, fetching, made.disk_guard, JobSettings(**(limits or {})), pool=pool)
+    fetching = {"block_side": 2 * spec.grid.chunk, "failure_ttl": 0, "retry": RetryPolicy(attempts=1)}
+    source = ScriptedSource(truth=Truth(spec=spec))
+    async with open_services(
+        folder,
+        [spec],
+        {spec.id: source},
+        pool=pool,
+        store=StoreSettings(decoded_cache_bytes=10**7),
+        downloads=DownloadSettings(**{**fetching, **(downloads or {})}),
+        service=chosen,
+    ) as made:
+        guard = made.service.disk_guard
+        jobs = Jobs(made.store, made.downloads, guard, JobSettings(**(limits or {})), pool=pool)
         try:
-            yield Daemon(jobs, made, store, fetching, source, spec)
+            yield Daemon(jobs, made.service, made.store, made.downloads, source, spec)
         finally:
             await asyncio.wait_for(jobs.close(), 10)
-            await asyncio.wait_for(fetching.close(), 10)
-            assert fetching.flights == 0
+            await asyncio.wait_for(made.downloads.close(), 10)
+            assert made.downloads.flights == 0
 
 
 async def until(condition, seconds=10.0):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -30,7 +29,7 @@ from icehouse_server.core.grid import Window
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.plan import Region
 from icehouse_server.core.time import Period, TimeAxis, TimeStep
-from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
+from icehouse_server.downloads import Downloads, DownloadSettings, RetryPolicy
 from icehouse_server.output import encode
 from icehouse_server.service import (
     CoverageRequest,
@@ -44,6 +43,7 @@ from icehouse_server.service import (
 from icehouse_server.store import Store, StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, keys_of, tiny_spec
 from support.coverages import joined
+from support.services import open_services
 from support.stores import open_store
 
 
@@ -59,12 +59,6 @@ YEARS = TimeAxis(
 SPEC = tiny_spec(chunk=32, time=YEARS)
 TRUTH = Truth(spec=SPEC)
 WINDOW = Window(row=20, col=40, height=50, width=60)  # 3 x 3 chunks
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(2) as threads:
-        yield threads
 
 
 @dataclass
@@ -100,20 +94,14 @@ class Daemon:
 @asynccontextmanager
 async def daemon(folder, pool, spec=SPEC, **limits):
     kept = StoreSettings(decoded_cache_bytes=10**7, write_timeout=20)
-    async with open_store(folder, [spec], kept, pool=pool) as store:
-        assert not store.set_aside, store.set_aside
-        collection, source = store.collections[spec.id], ScriptedSource(truth=Truth(spec=spec))
-        downloads = Downloads(
-            {spec.id: CollectionPipeline(source=source, presence=collection.index, sink=collection)},
-            DownloadSettings(block_side=2 * spec.grid.chunk, failure_ttl=0, retry=RetryPolicy(attempts=1)),
-            pool=pool,
-        )
-        chosen = ServiceSettings(request_timeout=20, disk_floor=0, limits=Limits(**limits))
-        try:
-            parts = ServiceParts.assemble(store, downloads, chosen, pool=pool)
-            yield Daemon(parts, store, downloads, source, spec)
-        finally:
-            await downloads.close()
+    fetching = DownloadSettings(block_side=2 * spec.grid.chunk, failure_ttl=0, retry=RetryPolicy(attempts=1))
+    chosen = ServiceSettings(request_timeout=20, disk_floor=0, limits=Limits(**limits))
+    source = ScriptedSource(truth=Truth(spec=spec))
+    async with open_services(
+        folder, [spec], {spec.id: source}, pool=pool, store=kept, downloads=fetching, service=chosen
+    ) as made:
+        assert not made.store.set_aside, made.store.set_aside
+        yield Daemon(made.service, made.store, made.downloads, source, spec)
 
 
 @pytest.mark.parametrize("times", [(0,), (2,), (0, 1, 2, 3), (1, 3)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -24,12 +23,6 @@ SPEC = tiny_spec(rows=640, cols=640, chunk=64)
 DEM = SPEC.band("dem")
 CHUNK_BYTES = 64 * 64 * 4
 EVERYWHERE = [(row, col) for row in range(10) for col in range(10)]
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(2) as threads:
-        yield threads
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -24,12 +23,6 @@ from support.stores import open_store
 SPEC = tiny_spec(chunk=32)
 DEM = SPEC.band("dem")
 LOST = storage_error(5)
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(2) as threads:
-        yield threads
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import hashlib
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -41,12 +40,6 @@ from support.stores import open_store
 SPEC = tiny_spec(chunk=32)  # noise of 32 x 32 float32 is too long to be stored inline
 DEM, MASK = SPEC.bands
 WHOLE = SPEC.grid.window
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(2) as threads:
-        yield threads
 
 
 @asynccontextmanager

@@ -23,25 +23,15 @@ from zarr.core.buffer.cpu import Buffer
 from zarr.storage import MemoryStore
 from zarr.testing.store import StoreTests
 
-from icehouse_server.api import ApiState, Metrics, Observed, Streams, create_api
+from icehouse_server.api import create_api
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import FetchBudgetError, SourceTimeoutError, SourceUnavailableError
 from icehouse_server.core.grid import Window
-from icehouse_server.core.limits import Limits
 from icehouse_server.core.time import TimeAxis, TimeStep
-from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings, RetryPolicy
+from icehouse_server.downloads import DownloadSettings, RetryPolicy
 from icehouse_server.service import (
-    CacheFolderProbe,
-    CubeService,
     CubeSettings,
-    Inventory,
-    LoopLagMonitor,
-    ServiceParts,
     ServiceSettings,
-    ThroughputMonitor,
-    TileService,
-    TileSettings,
-    Totals,
 )
 from icehouse_server.service.fetch_budget import FetchBudget
 from icehouse_server.store import StoreSettings, make_cube
@@ -49,7 +39,8 @@ from icehouse_server.store.layout import layout
 from icehouse_server.store.layout.codec import decode, encode
 from icehouse_server.store.repository.pins import PINNED, Pins
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
-from support.stores import open_store
+from support.api_state import make_state
+from support.services import open_services
 
 SPEC = tiny_spec()
 YEARS = TimeAxis(
@@ -76,56 +67,21 @@ SPECS = {
 async def served(folder, spec=SPEC, *, fetches=4096, void=()):
     """An application in front of a scripted source; `get(key)` asks its cube."""
     source = ScriptedSource(truth=Truth(spec=spec, void=frozenset(void)))
+    allowed = ServiceSettings(disk_floor=0)
     with ThreadPoolExecutor(2) as pool:
-        async with open_store(
-            folder, [spec], StoreSettings(decoded_cache_bytes=10**6, write_timeout=30), pool=pool
-        ) as store:
-            held = store.collections[spec.id]
-            supply = CollectionPipeline(source=source, presence=held.index, sink=held)
-            limits = DownloadSettings(block_side=32, failure_ttl=0.0, retry=RetryPolicy(attempts=1))
-            downloads = Downloads({spec.id: supply}, limits, pool=pool)
-            allowed = ServiceSettings(disk_floor=0)
-            service = ServiceParts.assemble(store, downloads, allowed, pool=pool)
-            loop, watch = LoopLagMonitor(), CacheFolderProbe(folder)
-            jobs = SimpleNamespace(by_state={})
+        async with open_services(
+            folder,
+            [spec],
+            {spec.id: source},
+            pool=pool,
+            store=StoreSettings(decoded_cache_bytes=10**6, write_timeout=30),
+            downloads=DownloadSettings(block_side=32, failure_ttl=0.0, retry=RetryPolicy(attempts=1)),
+            service=allowed,
+        ) as made:
+            held = made.store.collections[spec.id]
             app = create_api(version="0", max_body_bytes=10**6, allowed_hosts=["cube"], lifespan=None)
-            app.state.icehouse = ApiState(
-                settings=allowed,
-                store=store,
-                downloads=downloads,
-                budget=service.admission.budget,
-                planner=service.planner,
-                coverages=service.coverages,
-                cubes=CubeService(
-                    store,
-                    service.fetcher,
-                    service.admission,
-                    CubeSettings(fetches=fetches),
-                    timeout=300.0,
-                    pool=pool,
-                ),
-                jobs=jobs,
-                metrics=Metrics(
-                    Observed(
-                        store=store,
-                        downloads=downloads,
-                        budget=service.admission.budget,
-                        disk_floor=allowed.disk_floor,
-                        jobs=jobs,
-                        traffic=dict,
-                        loop=loop,
-                        folder=watch,
-                        pools={"compute": pool},
-                    )
-                ),
-                tiles=TileService(store, service.coverages, TileSettings(), limits=Limits(), pool=pool),
-                inventory=Inventory(store, downloads, timeout=300.0, pool=pool),
-                streams=Streams(9),
-                pulse=ThroughputMonitor(lambda: Totals(blocks=0, bytes=0)),
-                loop=loop,
-                folder=watch,
-                version="0",
-            )
+            state = make_state(folder, made, allowed, pool=pool, cubes=CubeSettings(fetches=fetches))
+            app.state.icehouse = state
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://cube") as http:
 
@@ -138,14 +94,14 @@ async def served(folder, spec=SPEC, *, fetches=4096, void=()):
                     get=get,
                     source=source,
                     held=held,
-                    service=service,
-                    downloads=downloads,
+                    service=made.service,
+                    downloads=made.downloads,
                     spec=spec,
                     folder=held.folder,
                 )
-            await downloads.close()
-            watch.close()
-            assert service.admission.budget.held == 0
+            await made.downloads.close()
+            state.folder.close()
+            assert made.service.admission.budget.held == 0
             assert held.leases == 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -46,12 +45,6 @@ class Bench:
 
     def begin(self, keys, **options):
         return asyncio.ensure_future(self.ensure(keys, **options))
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(2) as threads:
-        yield threads
 
 
 @asynccontextmanager

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from icehouse_server.store import SidecarDb, SqliteDocuments
-
-
-@pytest.fixture
-def pool():
-    with ThreadPoolExecutor(4) as threads:
-        yield threads
 
 
 async def test_documents_and_their_absence_are_remembered_with_their_age(tmp_path, pool):
