@@ -170,7 +170,7 @@ def test_the_keyboard_alone_does(open_page, daemon, at_rest):
     page.locator("[data-figure='needed']").wait_for()
 
 
-def test_style_and_projection_change_and_the_back_button_takes_it_back(open_page, at_rest, pixels):
+def test_back_button_undoes_a_change_of_style_and_projection(open_page, at_rest, pixels):
     page = open_page(PLACE)
     at_rest(page)
     heights = pixels(page)

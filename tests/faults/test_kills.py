@@ -105,7 +105,7 @@ def moment_of(chance, number, moments):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600 if LONG else 300)
-def test_a_cache_that_is_killed_again_and_again_keeps_what_it_acknowledged(tmp_path, record_property):
+def test_repeatedly_killed_cache_keeps_what_it_acknowledged(tmp_path, record_property):
     chance, ledgers, kills = random.Random(SEED), make_ledgers(), 0
     folder = tmp_path / "0"
     with ThreadPoolExecutor(2) as pool:

@@ -435,7 +435,7 @@ async def test_a_search_that_finds_what_is_no_item(scene):
 
 
 @pytest.mark.parametrize("tiled", [True, False], ids=["tiling", "search"])
-async def test_a_remembered_document_that_led_to_an_error_is_not_believed_again(scene, tiled, monkeypatch):
+async def test_remembered_document_that_led_to_an_error_is_not_reused(scene, tiled, monkeypatch):
     """Documents are believed for a week; the API has mended this one since."""
     wrong = scene.document(LIAR)
     place(moved(1))(wrong)

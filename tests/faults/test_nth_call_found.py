@@ -56,7 +56,7 @@ def once(kind, error, first=1):
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_a_write_that_ends_in_a_cancellation_of_its_own_was_reported_as_kept(store, calls, late):
+async def test_write_that_cancels_itself_was_reported_as_kept(store, calls, late):
     """A task group passes over a child that is cancelled, so the commit went on without the chunk."""
     tiny = store.collections["tiny"]
     calls.fault = Failing(kind="set", first=1, error=asyncio.CancelledError, late=late)
@@ -68,7 +68,7 @@ async def test_a_write_that_ends_in_a_cancellation_of_its_own_was_reported_as_ke
 
 
 @pytest.mark.parametrize("kind", ["session", "set", "commit", "delete", "expire", "collect"])
-async def test_a_call_that_ends_in_a_cancellation_of_its_own_ended_the_writer(store, calls, kind):
+async def test_call_that_cancels_itself_ended_the_writer(store, calls, kind):
     tiny = store.collections["tiny"]
     calls.fault = once(kind, asyncio.CancelledError)
     with pytest.raises(StoreError):
@@ -95,7 +95,7 @@ async def test_a_disk_error_was_told_as_an_unknown_snapshot(store, calls, error)
 @pytest.mark.parametrize(
     "error", [Panic, asyncio.CancelledError, TimeoutError, partial(disk_error, errno.EIO)]
 )
-async def test_what_a_read_raised_beside_errors_of_icechunk_went_to_the_caller(store, calls, error):
+async def test_read_errors_other_than_icechunks_went_to_the_caller(store, calls, error):
     """It is a chunk that can't be read back, as any other."""
     tiny = store.collections["tiny"]
     calls.fault = once("get", error)
@@ -105,7 +105,7 @@ async def test_what_a_read_raised_beside_errors_of_icechunk_went_to_the_caller(s
     assert tiny.leases == 0
 
 
-async def test_an_error_of_a_lookup_went_to_the_caller_as_icechunk_words_it(store, calls):
+async def test_lookup_error_went_to_the_caller_in_icechunks_words(store, calls):
     tiny = store.collections["tiny"]
     past = tiny.snapshot
     await tiny.commit((filled(TWO),))
@@ -142,7 +142,7 @@ async def test_a_disk_error_left_maintenance_without_a_name(store, calls, call, 
     await read(tiny, TWO)
 
 
-async def test_a_full_disk_kept_a_daemon_from_starting_and_its_lock_from_being_freed(tmp_path):
+async def test_full_disk_prevented_start_and_release_of_the_lock(tmp_path):
     lock = FolderLock(tmp_path)
     with Calls(tmp_path) as calls:
         calls.fault = Failing(kind="rename", first=1, forever=True, error=partial(disk_error, errno.ENOSPC))

@@ -227,7 +227,7 @@ def filled_edge(key):
     return FilledChunk(key=key, values=values, void=False, provenance=())
 
 
-async def test_a_thread_that_the_system_does_not_give_ends_a_start_with_a_named_error(root):
+async def test_start_without_a_new_thread_ends_with_a_named_error(root):
     """Never a request later: the threads of the pools are all started at the start."""
     settings = Settings(cache_dir=root / "cache", collections=("arcticdem-32m",), worker_threads=2)
     with Calls(root) as calls:

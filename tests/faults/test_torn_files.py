@@ -171,7 +171,7 @@ def files_of(folder, kind):
 
 @pytest.mark.parametrize("when", ["while the daemon is down", "while it runs"])
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_a_torn_chunk_is_noticed_dropped_logged_and_fetched_again(folder, pool, damage, when):
+async def test_torn_chunk_is_detected_dropped_logged_and_fetched_again(folder, pool, damage, when):
     files = files_of(folder, "chunks")
     data = {file: file.read_bytes() for file in files}
 
@@ -204,7 +204,7 @@ async def test_a_torn_chunk_is_noticed_dropped_logged_and_fetched_again(folder, 
 
 @pytest.mark.timeout(3600 if LONG else 180)
 @pytest.mark.parametrize("kind", METADATA)
-async def test_torn_metadata_is_a_named_error_and_harms_no_other_collection(template, tmp_path, pool, kind):
+async def test_torn_metadata_is_a_named_error_in_its_collection_only(template, tmp_path, pool, kind):
     """Or it goes unnoticed, because the file is not needed for the latest snapshot; or costs chunks."""
     noticed = 0
     for number in range(len(files_of(template, kind))):
@@ -254,7 +254,7 @@ async def test_a_torn_repository_that_is_moved_away_is_fetched_again(folder, poo
 
 
 @pytest.mark.parametrize("name", ["notes.sqlite", "notes.sqlite-wal", "icehouse.lock", "daemon.json"])
-async def test_what_lies_beside_the_repositories_costs_nobody_an_answer(template, tmp_path, pool, name):
+async def test_damage_next_to_the_repositories_fails_no_request(template, tmp_path, pool, name):
     for what, damage in DAMAGES.items():
         folder = tmp_path / what
         shutil.copytree(template, folder)

@@ -143,7 +143,7 @@ def test_a_gap_in_the_source_is_void_and_said_to_be(life):
     assert void == needed > 0
 
 
-def test_the_repository_opens_with_xarray_when_the_daemon_has_stopped(repository, asked, truth):
+def test_repository_opens_with_xarray_after_the_daemon_stopped(repository, asked, truth):
     geobox = asked["coast"][0]
     store = repository.readonly_session("main").store
     with xr.open_zarr(store, consolidated=False, chunks=None, decode_coords="all") as cube:

@@ -124,9 +124,7 @@ def wait_until_fetching(server):
     until(lambda: server.ready()["downloads"]["running"])
 
 
-def test_sigterm_ends_a_stuck_load_by_the_deadline_and_keeps_what_is_committed(
-    daemon, fresh_standins, chunk_window
-):
+def test_sigterm_ends_a_stuck_load_in_time_and_keeps_commits(daemon, fresh_standins, chunk_window):
     server = daemon(shutdown_timeout=SHUTDOWN_SECONDS)
     committed = server.client().load(chunk_window(0, 0))
     fresh_standins.faults([Fault(action=Stall(seconds=600), path="*_dem.tif", times=None)])
@@ -159,9 +157,7 @@ def test_sigterm_lets_a_load_that_is_under_way_finish(daemon, fresh_standins, ch
     np.testing.assert_array_equal(found.dem.values, truth("32m", chunk_window(1, 1)))
 
 
-def test_a_second_sigint_ends_the_daemon_at_once_and_what_is_committed_stays(
-    daemon, fresh_standins, chunk_window
-):
+def test_second_sigint_ends_the_daemon_at_once_and_keeps_commits(daemon, fresh_standins, chunk_window):
     server = daemon(shutdown_timeout=120)
     committed = server.client().load(chunk_window(0, 0))
     fresh_standins.faults([Fault(action=Stall(seconds=120), path="*_dem.tif", times=None)])
@@ -206,7 +202,7 @@ def test_of_two_daemons_that_race_for_a_folder_one_gets_it(daemon, tmp_path, chu
         assert winner.stop() == 0
 
 
-def test_a_second_daemon_on_the_folder_is_refused_and_a_killed_one_leaves_it_free(daemon, chunk_window):
+def test_folder_refuses_a_second_daemon_and_is_free_after_a_kill(daemon, chunk_window):
     first = daemon()
     first.client().load(chunk_window(0, 0))
     second = daemon(first.cache, ready=False)

@@ -69,7 +69,7 @@ def wait_until_tidy(cache):
 @pytest.mark.slow
 @pytest.mark.timeout(3600 if LONG else 600)
 @pytest.mark.parametrize("number", range(ROUNDS))
-def test_a_daemon_killed_at_each_moment_leaves_a_folder_that_the_next_goes_on_with(
+def test_daemon_killed_at_any_moment_leaves_a_usable_folder(
     daemon, fresh_standins, chunk_window, truth, tmp_path, number, record_property
 ):
     chance = random.Random(SEED + number)

@@ -24,7 +24,7 @@ def refusal(run):
     return run.stderr
 
 
-def test_a_ready_daemon_prints_one_line_with_the_url_at_which_it_answers(shared):
+def test_ready_daemon_prints_one_line_with_its_url(shared):
     assert re.fullmatch(r"Icehouse is ready at http://127\.0\.0\.1:\d+", shared.line)
     assert httpx.get(f"{shared.url}/healthz").json() == {"status": "ok"}
 
@@ -38,7 +38,7 @@ def test_a_port_that_is_taken_is_named_with_a_remedy(launcher, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_an_unknown_key_in_the_settings_file_is_named_with_the_nearest_known_one(launcher, tmp_path):
+def test_unknown_settings_key_is_named_with_the_nearest_known(launcher, tmp_path):
     file = tmp_path / "icehouse.toml"
     file.write_text('cache_dirr = "/nowhere"\n')
     said = refusal(launcher.command("serve", "--config", file))
@@ -53,7 +53,7 @@ def test_an_unknown_variable_is_named_with_the_nearest_known_one(launcher):
     assert "did you mean 'ICEHOUSE_CACHE_DIR'?" in said
 
 
-def test_an_impossible_value_is_named_with_its_place_and_what_the_key_means(launcher, tmp_path):
+def test_invalid_value_is_named_with_its_key_and_the_meaning(launcher, tmp_path):
     said = refusal(launcher.command("serve", "--cache-dir", tmp_path, worker_threads="0"))
     assert "worker_threads = '0'" in said
     assert "ICEHOUSE_WORKER_THREADS" in said
@@ -82,7 +82,7 @@ def test_a_broken_collection_file_is_named_with_its_key(launcher, tmp_path):
     assert "'colour'" in said or "'grid'" in said
 
 
-def test_an_unknown_collection_to_serve_is_named_with_the_nearest_known_one(launcher, tmp_path):
+def test_unknown_collection_is_named_with_the_nearest_known_one(launcher, tmp_path):
     said = refusal(
         launcher.command("serve", "--port", 0, "--cache-dir", tmp_path, collections="arcticdem-23m")
     )

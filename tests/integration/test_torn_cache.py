@@ -24,7 +24,7 @@ def test_flipped_chunks_are_fetched_again_while_the_daemon_runs(daemon, chunk_wi
     assert server.ready()["ready"]
 
 
-def test_a_torn_repository_is_set_aside_and_the_other_collection_is_served(daemon, chunk_window, truth):
+def test_torn_repository_is_set_aside_and_the_other_served(daemon, chunk_window, truth):
     two = {"collections": "arcticdem-32m,arcticdem-10m"}
     first = daemon(**two)
     assert first.stop() == 0
@@ -50,7 +50,7 @@ def test_a_torn_repository_is_set_aside_and_the_other_collection_is_served(daemo
     assert daemon(first.cache, **two).ready()["ready"]
 
 
-def test_a_torn_repository_of_the_only_collection_ends_the_start_with_a_remedy(daemon, launcher):
+def test_torn_repository_of_the_only_collection_names_a_remedy(daemon, launcher):
     first = daemon()
     assert first.stop() == 0
     (first.cache / "collections" / "arcticdem-32m" / "repo").write_bytes(b"")

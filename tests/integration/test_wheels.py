@@ -142,14 +142,14 @@ def test_what_is_in_the_wheels(wheels):
         assert not [name for name in names if "test_" in name or "__pycache__" in name]
 
 
-def test_the_wheel_of_the_server_demands_the_client_of_its_version(wheels):
+def test_wheel_of_the_server_requires_the_client_of_its_version(wheels):
     assert {path.name.split("-")[1] for path in wheels.values()} == {icehouse.__version__}
     with zipfile.ZipFile(wheels["icehouse_server"]) as wheel:
         metadata = wheel.read(f"icehouse_server-{icehouse.__version__}.dist-info/METADATA").decode()
     assert f"Requires-Dist: icehouse=={icehouse.__version__}" in metadata.splitlines()
 
 
-def test_the_server_with_its_client_serves_collections_from_a_clean_environment(wheels, install, tmp_path):
+def test_server_and_client_serve_from_a_clean_environment(wheels, install, tmp_path):
     command = install(*wheels.values()) / "icehouse"
     assert "serve" in run(command, "--help", cwd=tmp_path)
     words = (command, "serve", "--port", "0", "--cache-dir", tmp_path / "cache")

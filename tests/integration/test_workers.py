@@ -59,9 +59,7 @@ def run_at_once(workers, client, geobox, bands):
 
 @pytest.mark.slow
 @forks
-def test_32_processes_that_ask_for_one_cold_region_fetch_each_byte_once(
-    daemon, fresh_standins, workers, chunk_window
-):
+def test_32_processes_on_one_cold_region_fetch_each_byte_once(daemon, fresh_standins, workers, chunk_window):
     geobox, bands = chunk_window(-1, -1, 2, 3), ["dem", "count"]
     client = daemon().client()
     client.status()  # forked children inherit a connection that is in use
@@ -78,7 +76,7 @@ def test_32_processes_that_ask_for_one_cold_region_fetch_each_byte_once(
 
 
 @pytest.mark.slow
-def test_a_storm_of_240_distinct_patches_by_8_processes_loses_none(daemon, workers, chunk_window, truth):
+def test_240_distinct_patches_by_8_processes_are_all_kept(daemon, workers, chunk_window, truth):
     """Each patch is one band of one chunk, so 240 chunks come to one writer while 8 processes ask."""
     client, context = daemon().client(), multiprocessing.get_context("spawn")
     gate, results = context.Barrier(8), context.SimpleQueue()

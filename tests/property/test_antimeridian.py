@@ -157,7 +157,7 @@ def around_180(crs):
 @example(
     case=(GeoBox.from_bbox((179.5, 67.5, 180.5, 67.8), "EPSG:4326", resolution=0.013), 180), method="cubic"
 )
-def test_pixels_on_both_sides_are_those_of_a_raster_that_is_not_cut(case, method):
+def test_pixels_on_both_sides_are_those_of_an_uncut_raster(case, method):
     target, middle = case
     got, under = ours(EVEN, target, method)
     wanted = oracle(EVEN, target, method, middle=middle)
@@ -182,7 +182,7 @@ def test_pixels_on_both_sides_are_those_of_a_raster_that_is_not_cut(case, method
 
 @settings(max_examples=few())
 @given(case=targets(), method=st.sampled_from(["nearest", "bilinear"]))
-def test_a_grid_that_sticks_out_has_no_hole_and_values_of_the_place(case, method):
+def test_overhanging_grid_has_no_hole_and_the_right_values(case, method):
     target, _ = case
     got, _ = ours(ODD, target, method)
     lon, lat = lonlat(target)

@@ -152,7 +152,7 @@ async def test_what_is_fetched_ahead_of_time_has_its_turn_too():
     assert 16 * 256 <= await turn_of(0, 1, 1) <= 16 * 257
 
 
-async def test_the_first_blocks_of_small_requests_go_before_the_tenth_of_a_large_one():
+async def test_first_blocks_of_small_requests_precede_tenth_of_large():
     rig = Rig(1, 1)
     rig.put(0, 1, 0)
     large, ahead, small = rig.put(0, 10, 0), rig.put(0, 2, 1), rig.put(0, 2, 0)

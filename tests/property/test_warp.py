@@ -175,7 +175,7 @@ OTHERS = [
     st.sampled_from([name for name in RESAMPLINGS if name != "sum"]),
     st.sampled_from([0.7, 1.0, 2.0, 7.0]),
 )
-def test_a_target_in_another_crs_within_one_piece_equals_one_reproject(where, kind, method, scale):
+def test_target_in_another_crs_in_one_piece_equals_one_reproject(where, kind, method, scale):
     name, crs = where
     band = band_of(*kind)
     grid = Grid(geobox=GRIDS[name], chunk=64)
@@ -196,9 +196,7 @@ def ramp(shape):
 @pytest.mark.parametrize(
     ("name", "crs"), [("polar", "EPSG:4326"), ("utm", "EPSG:3035"), ("degrees", "EPSG:3857")]
 )
-def test_a_target_of_several_pieces_strays_by_a_quarter_of_a_pixel_at_most(
-    monkeypatch, name, crs, scale, method
-):
+def test_target_of_several_pieces_is_off_a_quarter_pixel_at_most(monkeypatch, name, crs, scale, method):
     monkeypatch.setattr(core_footprint, "WARP_TILE", 256)
     grid = Grid(geobox=GRIDS[name], chunk=64)
     band = band_of("float32", float("nan"))
@@ -271,7 +269,7 @@ def test_nodata_that_float32_does_not_hold_exactly_stays_nodata():
     assert set(np.unique(got)) == {np.float32(0.1), np.float32(5)}
 
 
-def test_a_valid_average_that_equals_nodata_is_moved_beside_it_by_gdal():
+def test_valid_average_equal_to_nodata_is_moved_off_it_by_gdal():
     band = band_of("int16", 0)
     grid = Grid(geobox=GRIDS["utm"], chunk=64)
     values = np.where(np.mgrid[:ROWS, :COLS].sum(axis=0) % 2, 10, -10).astype(np.int16)
@@ -324,7 +322,7 @@ HARD = [
 
 
 @pytest.mark.parametrize(("geobox", "target"), HARD)
-def test_the_footprint_holds_every_pixel_under_a_target_at_poles_and_antimeridian(geobox, target):
+def test_footprint_holds_every_pixel_at_poles_and_antimeridian(geobox, target):
     grid = Grid(geobox=geobox, chunk=64)
     under = footprint(grid, target, ["nearest"], max_chunks=10**6)
     many = max(1, min(9, 600 // max(target.shape)))  # points in a pixel, each way
@@ -346,7 +344,7 @@ def test_the_footprint_holds_every_pixel_under_a_target_at_poles_and_antimeridia
 
 
 @pytest.mark.parametrize(("geobox", "target"), HARD[4:])
-def test_pixels_at_poles_and_antimeridian_are_those_under_their_centres(geobox, target):
+def test_pixels_at_poles_and_antimeridian_match_their_centres(geobox, target):
     grid = Grid(geobox=geobox, chunk=64)
     band = band_of("float32", float("nan"))
     height, width = geobox.shape

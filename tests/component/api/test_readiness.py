@@ -226,7 +226,7 @@ async def test_shutting_down(tmp_path, pool):
         assert await codes(d) == [("shutting-down", None)]
 
 
-async def test_a_source_that_refuses_degrades_its_collection_until_it_gives_something(tmp_path, pool):
+async def test_refusing_source_degrades_its_collection_until_it_gives(tmp_path, pool):
     async with daemon(tmp_path / "c", pool) as d:
         d.source.faults.append(touches(0, 0, lambda: SourceRefusedError("the source asks for credentials")))
         await d.downloads.ensure(SPEC, keys(1), timeout=10)

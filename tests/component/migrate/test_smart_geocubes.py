@@ -300,7 +300,7 @@ async def test_what_is_sure_is_taken_and_equals_the_source(tmp_path, tiled, pool
     assert left.total() == len(touched) - len(wanted)
 
 
-async def test_a_second_run_takes_nothing_and_a_chunk_that_is_there_is_left(tmp_path, tiled, pool):
+async def test_second_run_imports_nothing_and_keeps_existing_chunks(tmp_path, tiled, pool):
     await asyncio.to_thread(make_heights, tmp_path / "cube", [(3, 1)])
     first = await run(tmp_path / "cube", tiled, tmp_path / "cache", pool)
     again = await run(tmp_path / "cube", tiled, tmp_path / "cache", pool)
@@ -309,9 +309,7 @@ async def test_a_second_run_takes_nothing_and_a_chunk_that_is_there_is_left(tmp_
     assert again.bands["dem"].left[SkipReason.CACHED] == first.bands["dem"].taken
 
 
-async def test_a_run_that_is_ended_keeps_what_it_committed_and_the_next_goes_on(
-    tmp_path, tiled, pool, monkeypatch
-):
+async def test_interrupted_run_keeps_its_commits_and_the_next_goes_on(tmp_path, tiled, pool, monkeypatch):
     monkeypatch.setattr("icehouse_server.migrate.smart_geocubes.importer._GROUP_CHUNKS", 2)
     await asyncio.to_thread(make_heights, tmp_path / "cube", [(3, 1), (1, 3)])
 
@@ -356,7 +354,7 @@ async def test_of_a_patch_that_is_marked_but_lost_nothing_is_taken(tmp_path, til
     assert set(found["datamask"]) == chunks_of(3, 1) | chunks_of(1, 3)
 
 
-async def test_a_band_whose_write_failed_although_the_patch_is_marked_is_left(tmp_path, tiled, pool):
+async def test_band_with_failed_write_of_a_marked_patch_is_skipped(tmp_path, tiled, pool):
     """Of smart-geocubes before 0.1.6: chunks exist through the neighbour, and hold what was never written."""
     cube = await asyncio.to_thread(make_heights, tmp_path / "cube", [(3, 1)])
     window = tile_window(2, 1)
@@ -422,7 +420,7 @@ async def test_cells_of_the_cube_that_lie_together_are_one_patch(tmp_path, cells
         np.testing.assert_array_equal(pixels, slopes(shifted))
 
 
-async def test_of_a_cell_that_was_written_in_part_what_was_never_written_is_left(tmp_path, cells, pool):
+async def test_unwritten_part_of_a_partly_written_cell_is_skipped(tmp_path, cells, pool):
     cube = make_trend(tmp_path / "cube", "TCTrend2019")
     part = Window(row=40, col=40, height=40, width=30)  # chunk (2, 3) reaches beyond it
     cube.write("1-1", part, {"slope": slopes(part).astype("uint8")})

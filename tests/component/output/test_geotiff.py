@@ -71,7 +71,7 @@ def test_what_it_says_of_itself(opened):
 
 @pytest.mark.parametrize("side", [100, 512, 513, 1000, 2100])
 @pytest.mark.parametrize("resampling", ["nearest", "bilinear"])
-def test_it_is_cloud_optimised_and_has_overviews_down_to_one_tile(opened, side, resampling):
+def test_is_cloud_optimised_with_overviews_down_to_one_tile(opened, side, resampling):
     geobox = GeoBox((side, side), Affine(32, 0, 0, 0, -32, 0), "EPSG:3413")
     values = np.arange(side * side, dtype="f4").reshape(side, side)
     band = make_band("float32", float("nan"), resampling=resampling)

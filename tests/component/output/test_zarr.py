@@ -108,7 +108,7 @@ def test_attributes(opened):
         }
 
 
-def test_metadata_is_strict_json_and_the_arrays_own_metadata_agree():
+def test_metadata_is_strict_json_and_agrees_with_that_of_arrays():
     content = joined(encode(make_coverage([make_band("float32", float("nan"))]), "zarr"))
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = archive.namelist()
@@ -159,7 +159,7 @@ def test_zip64_by_lower_limits(monkeypatch, limit):
         assert [(name, archive.read(name)) for name in archive.namelist()] == files
 
 
-def test_big_endian_and_strided_pixels_are_written_as_little_endian(opened):
+def test_big_endian_and_strided_pixels_become_little_endian(opened):
     band = make_band("float32", -9999.0)
     values = np.arange(37 * 53, dtype=">f4").reshape(37, 53)
     with opened(make_coverage([band], arrays={"dem": values})) as dataset:

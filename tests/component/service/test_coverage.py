@@ -84,7 +84,7 @@ def corrupt(row, col):
     return touches(row, col, lambda: SourceCorruptError("it does not decode", item="scene"))
 
 
-async def test_cold_and_warm_answers_are_the_truth_and_warm_ones_ask_nobody(tmp_path, pool):
+async def test_cold_and_warm_results_are_exact_and_warm_fetch_none(tmp_path, pool):
     async with daemon(tmp_path, pool) as d:
         for window in (
             WHOLE,
@@ -117,7 +117,7 @@ async def test_many_who_ask_the_same_cause_one_fetch(tmp_path, pool):
         assert sum(answer.trace.started for answer in answers) == 35
 
 
-async def test_the_geobox_asked_for_is_the_geobox_returned_also_beyond_the_edge(tmp_path, pool):
+async def test_requested_geobox_is_returned_also_beyond_the_edge(tmp_path, pool):
     window = Window(row=-10, col=190, height=60, width=40)
     async with daemon(tmp_path, pool) as d:
         answer = await d.load(window)
@@ -299,9 +299,7 @@ async def test_a_source_that_never_answers_ends_by_the_deadline(tmp_path, pool):
         assert d.service.admission.budget.held == 0
 
 
-async def test_below_the_disk_floor_nothing_is_fetched_but_what_is_there_is_served(
-    tmp_path, pool, monkeypatch
-):
+async def test_below_the_disk_floor_only_cached_chunks_are_served(tmp_path, pool, monkeypatch):
     corner = Window(row=0, col=0, height=32, width=32)
     async with daemon(tmp_path, pool, disk_floor=1000) as d:
         await d.load(corner)
@@ -327,7 +325,7 @@ async def test_a_plan_fetches_nothing_and_voids_are_counted(tmp_path, pool):
         )
 
 
-async def test_large_answers_take_turns_and_one_that_hangs_holds_up_nobody(tmp_path, pool, monkeypatch):
+async def test_large_results_take_turns_and_a_hung_one_blocks_no_other(tmp_path, pool, monkeypatch):
     monkeypatch.setattr("icehouse_server.service.admission._LARGE_BYTES", 0)
     monkeypatch.setattr("icehouse_server.service.admission._LARGE_PATIENCE", 0.2)
     async with daemon(tmp_path, pool) as d:

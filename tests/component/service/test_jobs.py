@@ -140,7 +140,7 @@ SHIFTED = GeoBox((8, 8), GRID.geobox.affine * Affine.translation(36.4, 36.4), "E
 
 
 @pytest.mark.parametrize("target", [TURNED, SHIFTED], ids=["turned", "shifted"])
-def test_an_area_off_the_grid_holds_what_a_load_needs_with_any_resampling(target):
+def test_area_off_the_grid_covers_a_load_with_any_resampling(target):
     area = area_under(GRID, target, 100)
     needed = {
         method: set(footprint(GRID, target, [method], max_chunks=1000).chunks)
@@ -151,7 +151,7 @@ def test_an_area_off_the_grid_holds_what_a_load_needs_with_any_resampling(target
     assert target is TURNED or needed["nearest"] < needed["lanczos"]
 
 
-def test_a_target_of_more_pixels_than_can_be_looked_at_is_looked_at_coarsely():
+def test_target_with_too_many_pixels_is_examined_coarsely():
     west, south, east, north = GRID.geobox.boundingbox.bbox
     step = (east - west) / 3_000_000
     fine = GeoBox(
@@ -190,7 +190,7 @@ async def test_a_seed_fetches_what_is_absent_and_only_that(tmp_path, pool):
         assert not d.source.requests
 
 
-async def test_a_seed_of_an_unaligned_geobox_leaves_nothing_to_fetch_for_its_load(tmp_path, pool):
+async def test_load_after_a_seed_of_an_unaligned_geobox_fetches_none(tmp_path, pool):
     target = GeoBox(
         (70, 60), GRID.geobox.affine * Affine.translation(30.4, 20.7) * Affine.rotation(20), "EPSG:3413"
     )
@@ -202,7 +202,7 @@ async def test_a_seed_of_an_unaligned_geobox_leaves_nothing_to_fetch_for_its_loa
             assert not (await d.service.planner.plan(region)).absent
 
 
-async def test_two_seeds_over_each_other_and_a_load_fetch_each_chunk_once(tmp_path, pool):
+async def test_overlapping_seeds_and_a_load_fetch_each_chunk_once(tmp_path, pool):
     async with daemon(tmp_path, pool) as d:
         d.source.gate = asyncio.Event()
         first = await d.start(window=Window(row=0, col=0, height=96, width=200))
@@ -218,7 +218,7 @@ async def test_two_seeds_over_each_other_and_a_load_fetch_each_chunk_once(tmp_pa
         assert first.counts.total == first.counts.present + first.counts.fetched
 
 
-async def test_a_bad_item_fails_its_chunks_alone_and_the_job_says_which(tmp_path, pool):
+async def test_bad_item_fails_only_its_chunks_and_the_job_names_them(tmp_path, pool):
     async with daemon(tmp_path, pool) as d:
         d.source.faults.append(corrupt(1, 1))
         job = await d.done(window=GRID.window)
@@ -292,9 +292,7 @@ async def test_limits_are_refused_with_their_names(tmp_path, pool):
 # Refresh, truncate, collect
 
 
-async def test_a_refresh_fetches_again_what_is_cached_and_readers_from_before_keep_their_pixels(
-    tmp_path, pool
-):
+async def test_refresh_fetches_again_and_leases_keep_their_pixels(tmp_path, pool):
     part = Window(row=0, col=0, height=64, width=200)
     async with daemon(tmp_path, pool) as d:
         await d.done(window=part)
@@ -323,7 +321,7 @@ async def test_a_refresh_that_fails_leaves_what_was_cached(tmp_path, pool):
         assert d.index.has(SPEC.key("dem", 0, 0))
 
 
-async def test_truncate_deletes_what_is_cached_of_a_region_and_it_is_fetched_anew(tmp_path, pool):
+async def test_truncated_region_is_deleted_and_fetched_again(tmp_path, pool):
     async with daemon(tmp_path, pool) as d:
         await d.done(window=GRID.window, bands=("dem", "mask"))
         job = await d.done("truncate", window=Window(row=0, col=0, height=32, width=64))
@@ -350,7 +348,7 @@ async def test_gc_runs_maintenance(tmp_path, pool):
 # Their life
 
 
-async def test_a_job_that_is_dismissed_ends_at_once_and_keeps_what_it_has(tmp_path, pool):
+async def test_dismissed_job_ends_at_once_and_keeps_what_it_fetched(tmp_path, pool):
     async with daemon(tmp_path, pool, spec=WIDE, downloads={"unwanted": 0}) as d:
         job = await d.start(window=WIDE.grid.window)
         await until(lambda: job.counts.fetched)
@@ -399,7 +397,7 @@ async def test_who_waits_for_the_same_region_shares_a_job(tmp_path, pool):
         assert await d.start(**options) is not first
 
 
-async def test_the_oldest_that_is_over_makes_room_and_where_none_is_a_further_one_is_refused(tmp_path, pool):
+async def test_oldest_ended_job_makes_room_or_the_next_is_refused(tmp_path, pool):
     async with daemon(tmp_path, pool, limits={"max_jobs": 2}) as d:
         over = await d.done("truncate")
         d.source.gate = asyncio.Event()
@@ -432,7 +430,7 @@ async def test_the_end_of_the_daemon_dismisses_all(tmp_path, pool):
         await until(lambda: d.downloads.flights == 0)
 
 
-async def test_downloads_that_stop_first_dismiss_a_job_and_do_not_fail_it(tmp_path, pool):
+async def test_job_is_dismissed_not_failed_when_downloads_stop_first(tmp_path, pool):
     async with daemon(tmp_path, pool) as d:
         d.source.gate = asyncio.Event()
         job = await d.start(window=GRID.window)

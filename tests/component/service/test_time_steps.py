@@ -163,7 +163,7 @@ async def test_the_repository_reads_as_a_cube_with_time(tmp_path, pool):
             assert (fill == SPEC.band("dem").fill).all()
 
 
-async def test_a_rolling_end_grows_while_the_daemon_runs_and_nothing_is_written_anew(tmp_path, pool):
+async def test_rolling_end_grows_at_runtime_and_nothing_is_rewritten(tmp_path, pool):
     now = datetime.now(UTC)
     second = Period(rest=timedelta(seconds=1))
     axis = TimeAxis(start=now.replace(microsecond=0) - timedelta(seconds=5), period=second)
@@ -193,7 +193,7 @@ async def test_a_rolling_end_grows_while_the_daemon_runs_and_nothing_is_written_
         assert not d.source.requests
 
 
-async def test_more_steps_in_the_file_lengthen_the_repository_at_the_next_start(tmp_path, pool):
+async def test_steps_added_to_the_file_extend_the_repository_at_start(tmp_path, pool):
     async with daemon(tmp_path, pool) as d:
         await d.load((3,))
     longer = replace(SPEC, time=replace(YEARS, end=datetime(2025, 1, 1, tzinfo=UTC)))

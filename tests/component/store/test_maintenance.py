@@ -117,7 +117,7 @@ async def test_what_was_replaced_and_dropped_is_freed(opened):
         assert store.maintenance.counters.bytes_freed > 200 * CHUNK_BYTES * 0.8
 
 
-async def test_a_snapshot_stays_readable_for_as_long_as_is_set_and_is_unknown_afterwards(opened):
+async def test_snapshot_is_readable_for_the_set_time_and_unknown_after(opened):
     async with opened(keep=3600) as store:
         tiny = store.collections["tiny"]
         await commit(store, [(0, 0)])
@@ -167,7 +167,7 @@ async def test_a_little_garbage_is_not_looked_for(opened, monkeypatch):
         assert await dead_share(tiny) <= 0.1
 
 
-async def test_garbage_that_a_lease_needs_is_not_looked_for_again_and_again(opened, monkeypatch):
+async def test_garbage_that_a_lease_needs_is_searched_for_once(opened, monkeypatch):
     monkeypatch.setattr("icehouse_server.store.maintenance._WORTH_BYTES", 1)
     monkeypatch.setattr("icehouse_server.store.maintenance._WORTH_SHARE", 0)
     async with opened(keep=0) as store:
@@ -279,7 +279,7 @@ async def test_a_commit_that_landed_though_it_was_reported_as_failed(opened):
             await read(tiny, 0, 0)
 
 
-async def test_a_repository_that_fails_does_not_keep_the_others_from_theirs(opened, monkeypatch):
+async def test_failing_repository_does_not_block_the_others(opened, monkeypatch):
     other = tiny_spec("other", rows=640, cols=640, chunk=64)
     async with opened(keep=0, specs=(SPEC, other)) as store:
         for version in range(2):
@@ -384,7 +384,7 @@ async def test_a_lost_file_of_notes_costs_the_order_only(opened, tmp_path):
         assert on_disk(store) < 30 * CHUNK_BYTES
 
 
-async def test_notes_of_a_collection_that_is_not_served_are_no_obstacle(opened):
+async def test_notes_of_an_unserved_collection_are_harmless(opened):
     other = tiny_spec("other", rows=640, cols=640, chunk=64)
     async with opened(specs=(SPEC, other)) as store:
         await commit(store, EVERYWHERE[:40], spec=other)
@@ -441,7 +441,7 @@ async def test_what_is_committed_while_the_folder_is_measured_counts():
     assert room.bytes == 70_000 + 500 + 128 * 1024
 
 
-async def test_what_was_let_in_and_is_not_yet_written_when_the_folder_is_measured_counts():
+async def test_admitted_unwritten_bytes_count_at_a_measurement():
     room = DiskQuota(10**9)
     await room.admit(1000, 1)
     room.measuring()

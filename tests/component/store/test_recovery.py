@@ -52,7 +52,7 @@ async def value_of(tiny, row, col, *, decoded=True):
     return pixels[0, 0]
 
 
-async def test_a_refresh_that_landed_but_was_reported_as_failed_is_what_everybody_reads(store, calls):
+async def test_refresh_that_landed_but_reported_failure_is_read_by_all(store, calls):
     tiny = store.collections["tiny"]
     await tiny.commit((chunk(0, 0, 1), chunk(0, 1, 1, void=True)))
     calls.reset(Failing(kind="commit", first=1, late=True, error=lambda: LOST))
@@ -66,7 +66,7 @@ async def test_a_refresh_that_landed_but_was_reported_as_failed_is_what_everybod
     assert await value_of(tiny, 0, 1) == 2
 
 
-async def test_a_chunk_that_landed_but_was_reported_as_failed_counts_as_cached(store, calls):
+async def test_chunk_that_landed_but_reported_failure_counts_as_cached(store, calls):
     tiny = store.collections["tiny"]
     calls.reset(Failing(kind="session", first=2, error=lambda: LOST))  # after the commit, before it is shown
     with pytest.raises(StoreError):
@@ -75,7 +75,7 @@ async def test_a_chunk_that_landed_but_was_reported_as_failed_counts_as_cached(s
     assert await value_of(tiny, 0, 0) == 1
 
 
-async def test_a_drop_that_landed_but_was_reported_as_failed_leaves_nothing_behind(store, calls):
+async def test_drop_that_landed_but_reported_failure_leaves_nothing(store, calls):
     tiny = store.collections["tiny"]
     await tiny.commit((chunk(0, 0, 1), chunk(0, 1, 1)))
     calls.reset(Failing(kind="commit", first=1, late=True, error=lambda: LOST))
@@ -85,7 +85,7 @@ async def test_a_drop_that_landed_but_was_reported_as_failed_leaves_nothing_behi
     assert await value_of(tiny, 0, 1) == 1
 
 
-async def test_chunks_that_are_dropped_while_their_use_is_saved_are_not_remembered(tmp_path, pool):
+async def test_chunks_dropped_while_their_use_is_saved_are_forgotten(tmp_path, pool):
     notes = SidecarDb(tmp_path / "notes.sqlite", pool)
     usage = Usage(notes)
     keys = [SPEC.key("dem", 0, col) for col in range(3)]
@@ -98,9 +98,7 @@ async def test_chunks_that_are_dropped_while_their_use_is_saved_are_not_remember
     notes.close()
 
 
-async def test_a_chunk_that_was_evicted_and_fetched_again_during_a_read_stays_cached(
-    store, pool, monkeypatch
-):
+async def test_chunk_evicted_and_refetched_during_a_read_stays_cached(store, pool, monkeypatch):
     """The read finds it missing in what it has pinned, which says nothing of what is there by now."""
     store.decoded._max_bytes = 0
     tiny, truth = store.collections["tiny"], Truth(spec=SPEC)

@@ -172,7 +172,7 @@ async def test_the_index_is_what_the_repository_says(tmp_path_factory, pool, mem
         assert {c.key for c in chunks if store.index.is_void(c.key)} == {c.key for c in chunks if c.void}
 
 
-async def test_void_chunks_make_no_file_and_are_known_again_after_a_restart(tmp_path, pool):
+async def test_void_chunks_make_no_file_and_are_known_after_a_restart(tmp_path, pool):
     voids = [filled(row, col, band, void=True) for row in range(5) for col in range(7) for band in SPEC.bands]
     keys = [chunk.key for chunk in voids]
     async with opened(tmp_path / "a", pool) as store:
@@ -319,7 +319,7 @@ async def test_forgotten_chunks_leave_the_cache_of_decoded_ones(tmp_path, pool):
         assert len(decoded) == 1
 
 
-async def test_a_read_that_began_before_a_chunk_was_forgotten_does_not_bring_it_back(tmp_path, pool):
+async def test_read_begun_before_a_chunk_was_dropped_restores_nothing(tmp_path, pool):
     void = filled(0, 0, void=True)
     async with opened(tmp_path / "a", pool) as store:
         await store.commit((void,))
@@ -493,7 +493,7 @@ async def test_several_collections_open_and_close_together(tmp_path, pool):
     assert not any(c.writer.alive for c in store.collections.values())
 
 
-async def test_one_that_can_not_be_opened_is_set_aside_and_the_others_are_served(tmp_path, pool):
+async def test_unreadable_repository_is_set_aside_and_the_rest_served(tmp_path, pool):
     (tmp_path / "collections" / "two").mkdir(parents=True)
     (tmp_path / "collections" / "two" / "x").touch()
     async with open_store(

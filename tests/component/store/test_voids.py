@@ -101,7 +101,7 @@ async def test_who_may_not_wait_does_not_wait_for_another_who_looks(tmp_path):
             assert not collection.void_scan._turn.locked()
 
 
-async def test_small_chunks_that_are_not_void_are_decoded_a_few_at_a_time(tmp_path, monkeypatch):
+async def test_small_chunks_with_pixels_are_decoded_a_few_at_a_time(tmp_path, monkeypatch):
     band = BandSpec(name="dem", dtype=np.dtype("float32"), nodata=-9999.0)
     spec = tiny_spec(rows=512, cols=512, chunk=16, bands=(band,))
     flat = np.zeros((16, 16), dtype="float32")

@@ -141,7 +141,7 @@ def test_a_region_equals_the_coverage_cold_and_warm(daemon, place, read):
     np.testing.assert_array_equal(read(store_of(daemon, "cached.zarr"), "dem", *slices(place)), expected)
 
 
-def test_a_source_that_fails_is_an_error_in_every_reader_and_never_fill(daemon, place, read, fresh_standins):
+def test_failing_source_is_an_error_in_every_reader_never_fill(daemon, place, read, fresh_standins):
     fresh_standins.faults([Fault(action=Status(status=500), times=None)])
     with pytest.raises(Exception, match=r"502|504|Read failed") as error:
         read(store_of(daemon), "dem", *slices(place))

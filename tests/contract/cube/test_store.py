@@ -131,7 +131,7 @@ def stored_layout(spec, steps):
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_the_store_is_the_repository_complete_but_for_the_checksum(name):
+def test_store_is_the_whole_repository_except_the_checksum(name):
     spec = SPECS[name]
     steps = 0 if spec.time is None else 3
     cube, stored = make_cube(spec, steps), zarr.open_group(stored_layout(spec, steps), mode="r")
@@ -214,7 +214,7 @@ async def test_what_is_no_key_is_404_and_costs_nothing(tmp_path, key):
     ("make", "status"),
     [(lambda: SourceUnavailableError("it is down"), 502), (lambda: SourceTimeoutError("it is slow"), 504)],
 )
-async def test_a_failed_fetch_is_an_error_and_for_gdal_what_it_cannot_decode(tmp_path, make, status):
+async def test_failed_fetch_is_an_error_and_undecodable_for_gdal(tmp_path, make, status):
     async with served(tmp_path) as cube:
         cube.source.faults.append(touches(2, 3, make))
         for method in ("GET", "HEAD"):
@@ -386,7 +386,7 @@ async def test_no_path_leads_out_of_the_repository(tmp_path, path):
             assert (await cube.get(asked, store="icechunk")).status_code == 404
 
 
-async def test_garbage_collection_spares_what_a_reader_of_files_has_opened(tmp_path):
+async def test_garbage_collection_spares_files_that_a_reader_opened(tmp_path):
     async with served(tmp_path) as cube:
         await cube.get("dem/c/0/0")
         held = cube.held

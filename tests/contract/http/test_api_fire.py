@@ -466,7 +466,7 @@ def test_the_description_is_openapi(target):
     assert document["components"]["schemas"].keys() & {"HTTPValidationError", "ValidationError"} == set()
 
 
-def test_the_description_names_the_collections_and_what_needs_the_token(target):
+def test_description_names_collections_and_what_needs_the_token(target):
     document = target.http.get("/openapi.json").json()
     (parameter,) = document["paths"]["/collections/{collection}"]["get"]["parameters"]
     assert parameter["schema"]["enum"] == ["timed", "tiny"]

@@ -531,7 +531,7 @@ def check_token(daemon):
     assert daemon.http.delete(job, headers=TOKEN).status_code == 200
 
 
-def test_the_end_of_a_daemon_with_a_token_ends_jobs_and_their_streams_at_once(start_daemon, fresh_standins):
+def test_stopping_a_daemon_with_token_ends_jobs_and_streams(start_daemon, fresh_standins):
     settings = {"ICEHOUSE_TOKEN": TOKEN["Authorization"][7:], "ICEHOUSE_COLLECTIONS": "arcticdem-32m"}
     with start_daemon(settings) as daemon:
         check_token(daemon)

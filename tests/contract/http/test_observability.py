@@ -118,7 +118,7 @@ def test_a_warm_load_in_the_log(daemon, place):
     assert figure(daemon, "icehouse_answers_total", format="zarr", cache="hit") == before + 1
 
 
-def test_who_waits_for_the_same_chunk_stands_in_the_line_of_its_one_fetch(daemon, place, fresh_standins):
+def test_requests_for_one_chunk_are_in_the_log_line_of_its_fetch(daemon, place, fresh_standins):
     fresh_standins.faults([Fault(action=Stall(seconds=600), path="*_dem.tif")])
     url, asked = f"{daemon.url}{daemon.path('coverage')}", []
 

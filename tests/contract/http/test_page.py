@@ -120,7 +120,7 @@ async def test_a_browser_is_told_to_load_nothing_from_elsewhere(start, folder):
         assert "script-src" not in answer.headers["content-security-policy"]
 
 
-async def test_where_it_was_not_built_people_get_the_collections_and_how_to_build_it(start, folder):
+async def test_unbuilt_page_lists_collections_and_how_to_build_it(start, folder):
     (folder / "index.html").unlink()  # a build that was broken off left the rest
     http = await start()
     answer = await http.get("/", headers=BROWSER)
@@ -131,7 +131,7 @@ async def test_where_it_was_not_built_people_get_the_collections_and_how_to_buil
     assert (await http.get(f"/page/{SCRIPT}")).status_code == 404
 
 
-async def test_with_a_token_for_reading_the_page_is_free_and_what_it_shows_is_not(start, folder):
+async def test_with_a_read_token_the_page_is_free_and_its_data_is_not(start, folder):
     http = await start(host="0.0.0.0", token=TOKEN)
     assert (await http.get("/", headers=BROWSER)).status_code == 200
     assert (await http.get(f"/page/{SCRIPT}")).status_code == 200

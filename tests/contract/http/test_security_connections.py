@@ -145,7 +145,7 @@ def test_rule_13_a_request_in_pieces_is_served(strict):
     assert status_of(exchange(strict, *(whole[n : n + 40] for n in range(0, len(whole), 40)))) == 200
 
 
-def test_rule_13_who_does_not_read_the_answer_holds_nothing_for_ever(strict):
+def test_rule_13_client_that_does_not_read_is_ended(strict):
     def held():
         answer = exchange(strict, get("/readyz"))
         return json.loads(answer.partition(b"\r\n\r\n")[2])["memory"]["answer_bytes"]

@@ -110,7 +110,7 @@ def test_rule_12_a_token_in_the_url_counts_for_nothing(guarded, name):
     assert send(guarded, path=f"{CHANGES}?{name}=Bearer%20{TOKEN}")[0] == 401
 
 
-def test_rule_12_the_comparison_takes_as_long_for_every_wrong_token(monkeypatch):
+def test_rule_12_comparison_takes_equally_long_for_wrong_tokens(monkeypatch):
     compared = []
     real = tokens.hmac.compare_digest
     monkeypatch.setattr(tokens.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or real(a, b))
@@ -134,7 +134,7 @@ def test_rule_11_what_could_change_something_needs_the_token(guarded, method, pa
 @pytest.mark.parametrize(
     "path", ["/collections/a/plan/", "/collections/a/plan/x", "/collections//plan", "/x/collections/a/plan"]
 )
-def test_rule_11_what_only_looks_like_a_reading_route_needs_the_token(guarded, path):
+def test_rule_11_lookalike_of_a_read_route_needs_the_token(guarded, path):
     assert send(guarded, path=path)[0] == 401
 
 
@@ -223,7 +223,7 @@ async def statuses(app, requests, headers=None):
         }
 
 
-async def test_rule_11_every_route_that_could_change_something_is_guarded(app):
+async def test_rule_11_every_route_that_changes_something_is_guarded(app):
     made = app("127.0.0.1", token=TOKEN)
     found = set(every_route(made))
     assert {("GET", "/collections"), ("GET", "/openapi.json"), *READS} <= found
@@ -232,7 +232,7 @@ async def test_rule_11_every_route_that_could_change_something_is_guarded(app):
     assert {request for request, status in answered.items() if status != 401} == READS
 
 
-async def test_rule_9_on_an_open_network_everything_but_healthz_needs_the_token(app):
+async def test_rule_9_on_open_networks_all_but_healthz_needs_the_token(app):
     made = app("0.0.0.0", token=TOKEN)
     requests = {*every_route(made), ("GET", "/nope"), ("OPTIONS", "/collections"), ("HEAD", "/metrics")}
     free = {("GET", "/healthz"), ("HEAD", "/healthz")}
@@ -256,7 +256,7 @@ async def test_rule_12_without_a_token_nothing_asks_for_one(app):
     assert found == {("GET", "/collections"): 200, ("POST", CHANGES): 404}
 
 
-def test_rule_12_client_and_command_line_show_the_token_of_the_file(
+def test_rule_12_client_and_command_line_send_the_files_token(
     guarded, token_file, icehouse_command, monkeypatch
 ):
     monkeypatch.setenv("ICEHOUSE_TOKEN_FILE", str(token_file))

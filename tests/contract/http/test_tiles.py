@@ -264,7 +264,7 @@ def test_a_source_that_fails_is_an_error_and_no_picture(daemon, fresh_standins):
 # Tags
 
 
-def test_a_tag_holds_while_other_chunks_come_and_changes_with_its_own(daemon, fresh_standins):
+def test_etag_changes_with_its_own_chunks_and_no_others(daemon, fresh_standins):
     path, geobox = polar(10, 3_250_000, 450_000, GREY)
     first = get(daemon, path)
     tag = first.headers["etag"]

@@ -426,7 +426,7 @@ async def test_small_holes_are_filled_and_the_rest_stays(context):
     assert not (await read(spec, context, ocean)).bands["TCB_slope"].valid.any()
 
 
-async def test_what_a_pixel_holds_does_not_depend_on_the_cutting_of_filled_blocks(context):
+async def test_pixels_do_not_depend_on_how_filled_blocks_are_cut(context):
     spec = collection("tctrend")
     whole = source_rig.window_around(spec, -150.2, 71.5, 200, 200)
     block = await read(spec, context, whole, "TCB_slope")

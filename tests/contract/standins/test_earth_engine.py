@@ -122,7 +122,7 @@ def test_a_mosaic_of_trends(geobox):
     assert len({got[name].tobytes() for name in got.dtype.names}) == 3
 
 
-def test_the_last_image_is_on_top_and_holes_of_its_own_let_the_others_through():
+def test_last_image_is_on_top_and_its_holes_show_the_others():
     (below, _), (above, holes) = images(TREND, "TCB_slope", OVERLAP)
     got = compute(ee.ImageCollection(TREND).mosaic(), OVERLAP, ["TCB_slope"])["TCB_slope"]
     both = (below != above) & holes
@@ -212,7 +212,7 @@ def test_strips_of_a_large_request_meet():
     np.testing.assert_array_equal(got, truth(world.MIXED, "elevation", large)[0])
 
 
-def test_rows_from_the_south_without_shear_and_with_a_code_in_small_letters():
+def test_rows_from_the_south_without_shear_and_a_lower_case_code():
     affine = OVERLAP.affine
     rows, cols = OVERLAP.shape
     flipped = {"scaleX": STEP, "translateX": affine.c, "scaleY": STEP, "translateY": affine.f - rows * STEP}

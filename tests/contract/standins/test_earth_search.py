@@ -263,7 +263,7 @@ def test_degrees_as_published_items_have_them():
     }
 
 
-def test_heights_go_on_across_the_antimeridian_and_where_the_spacing_changes():
+def test_heights_continue_at_antimeridian_and_spacing_changes():
     east, west = Degree(67, 179), Degree(67, -180)
     assert east.bounds[2] - 360 == pytest.approx(west.bounds[0])
     longitudes = np.array([179.5, 180.0, 180.5])

@@ -132,7 +132,7 @@ async def test_feeds_that_rest_end_when_the_daemon_stops():
         await streams.rest(1000)
 
 
-async def test_a_feed_rests_after_a_long_look_and_between_its_heartbeats(monkeypatch):
+async def test_feed_rests_after_a_long_look_and_between_heartbeats(monkeypatch):
     """A look of 20 s: the next comes when it is due, and until then no heartbeat before its time."""
     now, looks = [100.0], []
 
@@ -160,7 +160,7 @@ async def test_a_feed_rests_after_a_long_look_and_between_its_heartbeats(monkeyp
     assert [round(late - early) for early, late in pairwise(looks)] == [50, 50]
 
 
-async def test_a_stream_whose_feed_never_waits_leaves_the_loop_to_others():
+async def test_stream_whose_feed_never_waits_still_yields_the_loop():
     class Busy:
         async def news(self, _):
             return None
@@ -193,7 +193,7 @@ def large():
     return Asked(view=view, crs=LONLAT), SimpleNamespace(collection=lambda _: store), looked
 
 
-async def test_readers_that_do_not_read_hold_a_part_each_and_hinder_nobody(monkeypatch):
+async def test_stalled_readers_hold_one_part_each_and_block_no_other(monkeypatch):
     """Of six streams five do not read, and one gets all of it."""
     asked, held, looked = large()
     made, features = [], Asked._features

@@ -22,7 +22,7 @@ values = st.lists(st.floats(0, 100, allow_nan=False))
 
 
 @given(values, st.lists(st.floats(0, 100, allow_nan=False), unique=True, max_size=5).map(sorted))
-def test_a_distribution_becomes_a_histogram_that_prometheus_reads(seen, bounds):
+def test_distribution_becomes_a_histogram_of_prometheus(seen, bounds):
     distribution = Histogram(bounds)
     for value in seen:
         distribution.observe(value)
@@ -55,7 +55,7 @@ def test_hosts_beyond_a_bound_share_a_name():
     assert found[OTHER].errors == {"source-refused": 2 * MAX_HOSTS}
 
 
-async def test_what_a_fetch_asks_for_counts_for_it_in_its_tasks_and_threads():
+async def test_requests_of_a_fetch_count_for_it_in_tasks_and_threads():
     traffic, mine, other = Traffic(), FetchTally(id="mine"), FetchTally(id="other")
 
     async def ask(tally):

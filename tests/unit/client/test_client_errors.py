@@ -84,7 +84,7 @@ def test_busy_is_asked_again_after_the_time_it_says(client, daemon, double, box,
     assert len(daemon.requests) == 3
 
 
-def test_busy_gives_up_at_once_when_the_wait_is_longer_than_the_timeout(client, daemon, double, box):
+def test_busy_gives_up_at_once_if_the_wait_exceeds_the_timeout(client, daemon, double, box):
     daemon.script.append(double.problem("busy", 503, retry_after=60))
     start = time.monotonic()
     with pytest.raises(icehouse.Busy) as caught:

@@ -44,7 +44,7 @@ def test_a_kept_connection_that_the_daemon_closed_is_replaced(client, daemon, bo
     assert len(daemon.requests) == 2
 
 
-def test_a_connection_closed_while_the_request_is_under_way_is_replaced_once(client, daemon, box):
+def test_connection_closed_during_a_request_is_replaced_once(client, daemon, box):
     client.load(box)
     daemon.script.append(lambda _h: None)  # closes without a byte
     client.load(box)

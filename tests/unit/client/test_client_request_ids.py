@@ -45,7 +45,7 @@ def test_the_id_that_the_answer_carries_is_the_one_to_look_for(client, daemon, d
         client.load(box)
 
 
-def test_a_region_outside_a_broken_answer_and_a_timeout_name_it_too(client, daemon, box):
+def test_outside_region_broken_response_and_timeout_name_it_too(client, daemon, box):
     def outside(_handler):
         return 204, {HEADER: "outside-1"}, b""
 

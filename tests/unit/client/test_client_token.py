@@ -41,7 +41,7 @@ def test_no_token_is_sent_where_there_is_none(daemon):
 
 
 @pytest.mark.usefixtures("token_file")
-def test_an_explicit_token_comes_before_the_variable_and_that_before_the_file(daemon, monkeypatch):
+def test_token_argument_precedes_variable_and_variable_the_file(daemon, monkeypatch):
     with icehouse.Client(daemon.url) as client:
         client.collections()
         assert sent(daemon) == f"Bearer {OTHER}"

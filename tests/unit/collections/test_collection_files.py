@@ -110,7 +110,7 @@ def test_a_good_file_is_what_it_says():
         pytest.param('id = "lake"', 'id = "lake', ["TOML"], id="no TOML"),
     ],
 )
-def test_a_wrong_file_is_answered_with_file_key_and_what_would_be_right(old, new, said):
+def test_wrong_file_error_has_file_key_and_what_is_accepted(old, new, said):
     error = refusal(change(old, new))
     for word in said:
         assert word in f"{error.detail} {error.hint}"

@@ -56,6 +56,6 @@ def test_a_look_does_not_make_bitmaps():
     assert not ours._maps
 
 
-def test_a_hundred_thousand_members_that_lie_close_take_little_memory():
+def test_100_000_members_that_lie_close_take_little_memory():
     ours = ChunkSet((row, col) for row in range(300) for col in range(300))
     assert sum(bitmap.nbytes for bitmap in ours._maps.values()) < 2 * len(ours)

@@ -116,7 +116,7 @@ def test_an_unknown_band_is_answered_with_the_known_ones():
     assert "mask" in caught.value.hint
 
 
-def test_a_bands_source_settings_can_not_be_changed_behind_its_back():
+def test_source_settings_of_a_band_are_immutable():
     options = {"asset": "dem"}
     made = band(source=options)
     options["asset"] = "other"
@@ -183,7 +183,7 @@ def test_errors_survive_pickling(kind, through):
     assert again.extensions() == error.extensions()
 
 
-def test_chunks_failed_lists_at_most_a_hundred_and_tells_time_from_fault():
+def test_chunks_failed_lists_100_and_tells_time_from_fault():
     late = [FailedChunk(chunk=f"a/c/0/{n}", kind="source-timeout", detail="late") for n in range(150)]
     error = errors.ChunksFailedError(late)
     assert error.timed_out

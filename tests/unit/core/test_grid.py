@@ -90,7 +90,7 @@ def test_chunks_cover_the_grid_exactly_once(rows, cols, chunk):
 
 @settings(max_examples=100)
 @given(data=st.data(), chunk=st.integers(1, 40))
-def test_chunks_under_a_window_are_those_that_share_a_pixel_with_it(data, chunk):
+def test_chunks_under_a_window_are_those_that_share_a_pixel(data, chunk):
     grid = grid_of(61, 47, chunk)
     row, col = data.draw(st.integers(0, 60)), data.draw(st.integers(0, 46))
     window = Window(

@@ -71,7 +71,7 @@ def test_blocks_are_of_one_level():
     down=st.floats(0.3, 40),
     turned=st.sampled_from([0, 90, 180]) | st.floats(0, 360),
 )
-def test_on_square_cells_the_smaller_side_of_a_cell_counts_however_it_is_turned(across, down, turned):
+def test_smaller_side_of_a_square_cell_counts_at_any_rotation(across, down, turned):
     spec = SPECS["arcticdem-32m"]
     wanted = math.log2(max(1.0, min(across, down)))
     assume(0.01 < wanted % 1 < 0.99 or wanted == 0)

@@ -37,7 +37,7 @@ def region(window=None, *, target=None, spec=SPEC, bands=("dem",), **options):
     )
 
 
-def test_a_window_on_the_lattice_needs_the_chunks_under_it_and_is_copied():
+def test_window_on_the_lattice_needs_its_chunks_and_is_copied():
     window = Window(row=15, col=16, height=2, width=16)
     plan = make_plan(region(window, bands=("dem", "mask")), Holding(SPEC.key("dem", 0, 1)), Limits())
     assert plan.footprint.aligned
@@ -77,7 +77,7 @@ def test_elsewhere_is_outside(target):
     assert plan.window is None
 
 
-def test_limits_are_for_all_bands_together_and_name_their_setting():
+def test_limits_hold_for_all_bands_together_and_name_the_setting():
     whole = region(SPEC.grid.window, bands=("dem", "mask"))
     for limits, setting, asked in (
         (Limits(max_output_pixels=2 * 150 * 200 - 1), "max_output_pixels", 2 * 150 * 200),
@@ -146,7 +146,7 @@ def test_a_wider_kernel_never_reads_less(method):
 
 
 @pytest.mark.parametrize("step", [0.01, 0.02, 0.05])
-def test_pieces_that_lie_on_both_sides_of_the_antimeridian_do_not_read_all_between(step):
+def test_pieces_beyond_the_antimeridian_skip_all_between(step):
     """A window from the first to the last column of a lon/lat grid would be the whole world in memory."""
     shape = (round(180 / step), round(360 / step))
     world = Grid(geobox=GeoBox(shape, Affine(step, 0, -180, 0, -step, 90), "EPSG:4326"), chunk=64)

@@ -67,7 +67,7 @@ def test_one_pair_is_for_all_three_bands():
     assert style.rescale == ((0, 5), (0, 5), (0, 5))
 
 
-def test_a_file_without_styles_has_one_of_each_default_band_and_colours_of_three_bytes():
+def test_without_styles_each_default_band_and_rgb_bytes_have_one():
     bands = [("r", "uint8"), ("g", "int8"), ("b", "uint8"), ("ice", "float32")]
     styles = spec(*bands, top='default_bands = ["r", "g", "b", "ice"]').styles
     assert [style.name for style in styles] == ["rgb", "r", "g", "b", "ice"]
@@ -95,7 +95,7 @@ def test_a_wrong_style_of_a_file_is_refused_by_its_key(rest, said):
     assert said in caught.value.detail
 
 
-def test_a_range_is_a_styles_own_or_of_the_same_bands_or_of_bytes():
+def test_range_is_of_the_style_or_of_the_same_bands_or_of_bytes():
     styles = "".join(
         f'[[styles]]\nname = "{name}"\nbands = ["{band}"]\n{more}\n'
         for name, band, more in (
@@ -112,7 +112,7 @@ def test_a_range_is_a_styles_own_or_of_the_same_bands_or_of_bytes():
     assert known == {"grey": nine, "tinted": nine, "relief": None, "mask": byte, "error": None}
 
 
-def test_every_built_in_collection_has_styles_that_need_nothing_more():
+def test_every_built_in_collection_has_self_sufficient_styles():
     for collection in read_collections(None).values():
         assert collection.styles
         for style in collection.styles:

@@ -86,7 +86,7 @@ def test_zooms(name, tms, expected):
     assert zooms_of(SPECS[name], tms, 16) == expected
 
 
-def test_tiles_of_the_first_zoom_need_no_more_chunks_than_they_may_fetch():
+def test_tiles_of_the_first_zoom_need_at_most_the_allowed_chunks():
     spec = SPECS["arcticdem-32m"]
     first = zooms_of(spec, "EPSG3413Quad", 16).first
     counts = {}

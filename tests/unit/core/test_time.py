@@ -132,7 +132,7 @@ def test_steps_of_a_period():
     assert YEARS.steps(2) == (step("2017", "2018"), step("2018", "2019"))
 
 
-def test_an_axis_rolls_when_a_step_has_passed_and_the_delay_after_it():
+def test_axis_rolls_when_a_step_and_its_delay_have_passed():
     assert ROLLING.rolling
     assert ROLLING.count(at(2019, 1, 1)) == 0
     assert ROLLING.count(at(2020, 2, 10, 23)) == 0

@@ -62,7 +62,7 @@ def test_neighbours_agree_in_their_buffers(resolution, overlap, asset):
     assert np.array_equal(here, there)
 
 
-def test_a_bare_buffer_is_nodata_in_one_tile_and_valid_in_its_neighbour():
+def test_bare_buffer_is_nodata_in_one_tile_and_valid_in_the_next():
     west, east = tile_of("arcticdem", "32m", "67_33"), tile_of("arcticdem", "32m", "67_34")
     here = pixels.render(west, "dem", 0, 3128, (3131, 3))
     there = pixels.render(east, "dem", 0, 3, (3131, 3))

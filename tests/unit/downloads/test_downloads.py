@@ -254,7 +254,7 @@ async def test_a_failed_chunk_is_left_alone_for_a_while(pool):
         assert b.source.reads[chunk(0, 0)] == 2
 
 
-async def test_an_error_of_the_sink_is_the_chunks_failure_and_no_reason_to_read_again(pool):
+async def test_sink_error_fails_the_chunk_without_another_read(pool):
     async with bench(pool) as b:
         b.sink.faults = [lambda _: DiskFullError("full")]
         result = await b.ensure(square(2))
@@ -419,7 +419,7 @@ async def test_blocks_that_nobody_wants_any_more_do_not_fill_the_queue(pool):
         assert set(b.source.reads) == {chunk(9, 9)}
 
 
-async def test_who_leaves_drops_what_has_not_begun_and_lets_finish_what_has(pool):
+async def test_disconnect_drops_what_has_not_begun_and_keeps_the_rest(pool):
     async with bench(pool, blocks_per_collection=1, block_side=16) as b:
         b.source.gate = asyncio.Event()
         ask = b.begin(square(2))
@@ -469,7 +469,7 @@ def order_of(source):
     return [next(keys_of(request)) for request in source.requests]
 
 
-async def test_a_small_request_goes_before_the_tenth_block_of_a_large_one(pool):
+async def test_small_request_precedes_the_tenth_block_of_a_large_one(pool):
     async with bench(pool, blocks_per_collection=1, block_side=16) as b:
         b.source.gate = asyncio.Event()
         large = b.begin([chunk(row, 0) for row in range(10)])
@@ -511,7 +511,7 @@ async def test_bounds_hold_and_a_slow_collection_blocks_no_other(pool):
 # Who goes first
 
 
-async def test_who_joins_what_was_queued_ahead_of_time_does_not_wait_with_it(pool):
+async def test_joining_a_prefetched_block_raises_its_priority(pool):
     """Priority inversion: a chunk that somebody waits for goes by the best priority of those who do."""
     async with bench(pool, blocks_per_collection=1, block_side=16) as b:
         b.source.gate = asyncio.Event()
@@ -529,7 +529,7 @@ async def test_who_joins_what_was_queued_ahead_of_time_does_not_wait_with_it(poo
         assert set(order[-3:]) == {chunk(0, 0), chunk(0, 1), chunk(0, 2)}
 
 
-async def test_who_joins_the_end_of_a_large_request_does_not_wait_for_its_middle(pool):
+async def test_joining_the_end_of_a_large_request_skips_its_middle(pool):
     async with bench(pool, blocks_per_collection=1, block_side=16) as b:
         b.source.gate = asyncio.Event()
         large = b.begin([chunk(row, 0) for row in range(10)])
@@ -636,7 +636,7 @@ async def test_a_flight_ends_however_often_it_is_tried(pool):
     await downloads.close()
 
 
-async def test_a_second_retry_after_is_not_waited_for_beyond_the_budget(pool):
+async def test_second_retry_after_is_not_awaited_beyond_the_budget(pool):
     """The budget is for all waits together."""
     async with bench(pool, retry=replace(QUICK, budget=3.0)) as b:
         b.source.faults = [touches(0, 0, lambda: SourceUnavailableError("429", retry_after=1.6))]

@@ -43,7 +43,7 @@ def test_all_colours_and_a_hole_are_no_palette():
     assert not isinstance(map_tile._coloured(numbers, where, table), Indexed)
 
 
-def test_a_part_that_is_cut_off_is_transparent_and_the_table_stays_as_it_was():
+def test_part_cut_off_is_transparent_and_the_table_is_unchanged():
     table = colour_table("viridis")
     before = table.copy()
     numbers = np.full((8, 8), 100, dtype=np.uint8)

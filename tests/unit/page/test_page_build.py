@@ -76,7 +76,7 @@ def test_packages_are_installed_when_their_list_is_newer(build, npm):
     assert [words for words, _ in npm] == [check, ("ci", "--no-progress"), check]
 
 
-def test_node_is_the_packages_own_and_trusts_what_the_machine_trusts(build, npm, monkeypatch):
+def test_node_comes_from_the_package_and_trusts_the_machines_cas(build, npm, monkeypatch):
     monkeypatch.delenv("NODE_USE_SYSTEM_CA", raising=False)
     build.build()
     environment = npm[0][1]

@@ -66,7 +66,7 @@ def test_another_picture_has_another_tag(other):
 
 
 @pytest.mark.parametrize("row", [508, 509])
-def test_beside_the_grid_a_tile_is_transparent_also_where_bands_have_no_nodata(row):
+def test_tile_off_the_grid_is_transparent_even_without_nodata(row):
     spec = tiny_spec(bands=(BandSpec(name="red", dtype=np.dtype("uint8"), nodata=None),))
     address = tile_at("EPSG3413Quad", 10, row, 508)
     plan = planned(spec, address=address)

@@ -41,7 +41,7 @@ async def test_two_readers_at_once_ask_for_each_range_once():
     assert [bytes(data)[0] for data in (a, b, c, d)] == [0, 10, 10, 20]
 
 
-async def test_a_range_given_twice_is_asked_for_once_and_returned_twice():
+async def test_range_given_twice_is_requested_once_and_returned_twice():
     shared = SharedRanges()
     origin = Origin([key(5), key(5)])
     assert [bytes(data)[0] for data in await shared.get(origin.keys, origin)] == [5, 5]
@@ -77,7 +77,7 @@ async def test_a_failure_reaches_those_who_wait_and_is_not_kept():
     assert len(await shared.get(good.keys, good)) == 1
 
 
-async def test_a_reader_that_is_cancelled_does_not_take_the_others_along():
+async def test_cancelled_reader_does_not_cancel_the_others():
     shared, never = SharedRanges(), asyncio.Event()
     stuck = asyncio.create_task(shared.get([key(0)], Origin([key(0)], gate=never)))
     await asyncio.sleep(0)

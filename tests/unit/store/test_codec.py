@@ -94,7 +94,7 @@ def test_any_other_bytes_are_damage(data):
 
 
 @given(chunks, st.data())
-def test_a_frame_that_blosc_can_not_read_is_damage_even_with_its_checksum_right(case, data):
+def test_frame_that_blosc_cannot_read_is_damage_despite_checksum(case, data):
     """Another writer, or a write that was cut before the checksum was made."""
     band, values = case
     frame = bytearray(encode(values)[:-4])

@@ -9,7 +9,7 @@ import pytest
 from icehouse_server.store import SidecarDb, SqliteDocuments
 
 
-async def test_documents_and_their_absence_are_remembered_with_their_age(tmp_path, pool):
+async def test_documents_and_their_absence_are_kept_with_their_age(tmp_path, pool):
     now = [1000.0]
     notes = SidecarDb(tmp_path / "d.sqlite", pool)
     documents = SqliteDocuments(notes, clock=lambda: now[0])
@@ -53,7 +53,7 @@ async def test_a_damaged_file_is_set_aside(tmp_path, pool, damage):
     assert (tmp_path / "d.damaged").read_bytes() == damage
 
 
-async def test_a_log_left_by_the_damaged_file_is_not_played_into_the_new_one(tmp_path, pool):
+async def test_log_of_a_damaged_file_is_not_replayed_into_the_new_one(tmp_path, pool):
     path = tmp_path / "d.sqlite"
     for end in ("-wal", "-shm"):
         path.with_name(path.name + end).write_bytes(b"left over")
@@ -72,7 +72,7 @@ async def test_a_folder_that_can_not_be_written_is_not_called_damage(tmp_path, p
     assert not (tmp_path / "missing").exists()
 
 
-async def test_a_file_that_breaks_while_open_costs_requests_not_answers(tmp_path, pool):
+async def test_file_that_breaks_while_open_costs_lookups_not_results(tmp_path, pool):
     notes = SidecarDb(tmp_path / "d.sqlite", pool)
     documents = SqliteDocuments(notes)
     await documents.put("a", "1")

@@ -34,7 +34,7 @@ def holder(tmp_path):
         process.kill()
 
 
-def test_a_second_daemon_is_refused_until_the_first_is_gone_however_it_went(tmp_path, holder):
+def test_second_daemon_is_refused_until_the_first_is_gone(tmp_path, holder):
     lock = FolderLock(tmp_path)
     with pytest.raises(CacheFolderLockedError) as caught:
         lock.acquire()

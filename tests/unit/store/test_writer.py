@@ -162,7 +162,7 @@ async def test_a_full_disk_has_a_name_of_its_own(text):
         await writer.commit((chunk(1),))
 
 
-async def test_a_commit_that_hangs_ends_by_its_deadline_and_the_writer_lives_on():
+async def test_hung_commit_ends_by_its_deadline_and_the_writer_goes_on():
     async with writing(seconds=0.1) as (writer, repository, published):
         repository.hang = asyncio.Event()
         with pytest.raises(StoreError, match="within"):
@@ -228,7 +228,7 @@ class Panic(BaseException):
 
 
 @pytest.mark.parametrize("where", ["set", "commit"])
-async def test_a_panic_in_the_storage_library_ends_in_an_error_not_in_a_hang(where):
+async def test_panic_in_the_storage_library_is_an_error_not_a_hang(where):
     async with writing() as (writer, repository, _):
         if where == "set":
             repository.on_set = lambda _: Panic("index out of bounds")
@@ -265,7 +265,7 @@ async def test_a_publisher_that_fails_fails_its_callers_only():
     await writer.close()
 
 
-async def test_after_a_commit_that_failed_the_writer_looks_what_landed_before_anybody_is_told():
+async def test_after_a_failed_commit_the_writer_checks_then_reports():
     async with writing() as (writer, repository, _):
         repository.on_landed = lambda _paths: icechunk.StorageError("the answer was lost")
         with pytest.raises(StoreError):
@@ -276,7 +276,7 @@ async def test_after_a_commit_that_failed_the_writer_looks_what_landed_before_an
         assert len(repository.looks) == 1, "it is sure again"
 
 
-async def test_nothing_is_written_until_the_writer_knows_what_the_repository_holds():
+async def test_nothing_is_written_before_the_repository_state_is_known():
     async with writing() as (writer, repository, _):
 
         def blind():
