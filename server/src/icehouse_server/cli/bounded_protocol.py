@@ -89,7 +89,7 @@ class BoundedProtocol(HttpToolsProtocol):
         busy = len(self.connections) > self._limits.connections
         self.app = cast("ASGI3Application", _say_busy) if busy else self._served
         super().on_headers_complete()
-        self._in_head = False  # not before: where the target can't be read, there is nobody yet who answers
+        self._in_head = False  # not before: where the target can't be read, no application answers yet
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""

@@ -62,7 +62,7 @@ class Daemon:
     def download(
         self, path: str, query: Mapping[str, str], to: Path, progress: Callable[[int, int], None]
     ) -> tuple[int, str]:
-        """Stream an answer into a file beside its place, then move it there: no half file is left.
+        """Stream an answer into a temporary file next to its target, then rename it: no partial file is left.
 
         Args:
             path: what to ask for.

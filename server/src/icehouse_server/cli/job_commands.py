@@ -22,7 +22,7 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="Start it, and don't wai
 _UNDER_WAY = frozenset({"accepted", "running"})
 _POLL = 0.5
 _LINE_EVERY = 10.0
-"""Seconds between two lines where nobody looks at a terminal."""
+"""Seconds between two lines where the output is not a terminal."""
 
 _SHOWN = 5
 """Failed chunks that are named; all that the daemon lists are in --json."""

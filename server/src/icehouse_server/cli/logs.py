@@ -50,7 +50,7 @@ def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Take secrets out of a line: the last line of defence, for texts of libraries above all.
 
     Also takes out what could break the line. A path may hold any character: one that ends a line forges the
-    next, and an escape sequence reaches the terminal of whoever reads the log.
+    next, and an escape sequence reaches the terminal of the person who reads the log.
     """
     for key, value in event.items():
         if not _is_clean(value) and key not in _OWN:

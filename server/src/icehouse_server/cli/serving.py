@@ -33,7 +33,7 @@ _KEEP_ALIVE = 75
 _LOOK_TICKS = 10
 """Ticks of uvicorn, a tenth of a second each, between two looks at clients that may be late."""
 _SPARE_FILES = 1024
-"""Open files beside those of connections: repositories, sources, SQLite."""
+"""Open files in addition to those of connections: repositories, sources, SQLite."""
 _LAST_WORDS = 2.0
 """Seconds before the end of a shutdown at which requests that wait for a source are told to come again."""
 
@@ -41,14 +41,14 @@ _LAST_WORDS = 2.0
 def run(settings: Settings) -> NoReturn:
     """Run the daemon until a signal ends it, and the process with it."""
     configure_logging(settings)
-    os.umask(os.umask(0o077) | 0o022)  # what the daemon writes, nobody else may change
+    os.umask(os.umask(0o077) | 0o022)  # what the daemon writes, no other user may change
     _allow_files(settings.max_connections + _SPARE_FILES)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run_daemon(settings))
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):  # a log on a full disk, a reader that has gone
                 stream.flush()
-        # Native threads of the storage libraries may still end; an interpreter that winds down beside them
+        # Native threads of the storage libraries may still end; an interpreter that ends meanwhile
         # can crash (measured: 12 of 40 short processes). Everything is closed: leave at once.
         os._exit(0)
 

@@ -1,6 +1,6 @@
 """The CF description of a coverage: names, dimensions, coordinates and attributes for Zarr and NetCDF alike.
 
-It follows CF-1.10 (grid mappings, section 5.6) and what odc-geo, rioxarray and GDAL agree on beside it:
+It follows CF-1.10 (grid mappings, section 5.6) and what odc-geo, rioxarray and GDAL agree on in addition:
 ``spatial_ref`` holds the CRS as WKT and ``GeoTransform`` the affine in GDAL's order, so that each of them
 gives back the very geobox.
 """
