@@ -174,7 +174,7 @@ class Life:
             self.note(error, set())
 
     async def idle(self):
-        while self.downloads.running or self.downloads.queued:  # noqa: ASYNC110 - somebody hung up
+        while (now := self.downloads.snapshot()).running or now.queued:  # noqa: ASYNC110 - somebody hung up
             await asyncio.sleep(0.001)
         await self.collection.writer.turn(partial(asyncio.sleep, 0))
 
@@ -182,7 +182,8 @@ class Life:
         """Nothing is held any more, and the index lists what is there and no more."""
         assert self.collection.writer.alive
         await self.idle()
-        assert self.collection.leases == self.service.admission.budget.held == self.downloads.flights == 0
+        flights = self.downloads.snapshot().flights
+        assert self.collection.leases == self.service.admission.budget.held == flights == 0
         async with self.collection.lease() as lease:
             stored = await Index.load(SPEC, lease.session)
         assert set(self.collection.index.keys()) <= set(stored.keys())

@@ -62,7 +62,7 @@ class Bench:
         """Nothing is held any more, or the test ends here."""
         downloads = self.downloads
         async with asyncio.timeout(20):
-            while downloads.running or downloads.queued or downloads.flights:  # noqa: ASYNC110 - no event
+            while any(((now := downloads.snapshot()).running, now.queued, now.flights)):  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0.01)
         assert self.service.admission.budget.held == self.service.admission.budget.waiting == 0
         assert [store.leases for store in self.store.collections.values()] == [0, 0]

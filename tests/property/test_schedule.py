@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icehouse_server.core.blocks import join
-from icehouse_server.downloads.chunk_flights import BlockTask, Flight
+from icehouse_server.downloads.block_task import BlockTask
 from icehouse_server.downloads.schedule import Schedule
 from icehouse_server.testing.fakes import tiny_spec
 
@@ -51,8 +51,6 @@ class Rig:
 
     def put(self, number, count, priority):
         jobs = [BlockTask(spec=SPECS[number], block=BLOCK, priority=priority) for _ in range(count)]
-        for job in jobs:
-            job.flights[KEY] = Flight(key=KEY, job=job, waiters=1)
         self.schedule.put(jobs)
         return jobs
 
@@ -61,7 +59,7 @@ class Rig:
             case "well":
                 self.ends[job].set()
             case "cancelled":
-                job.task.cancel()
+                self.schedule.under_way._blocks[job].run.cancel()
         for _ in range(4):
             await asyncio.sleep(0)
 
@@ -114,7 +112,7 @@ async def test_bounds_hold_and_no_job_is_lost(steps, at_once, per_collection, le
                 schedule.advance(idle[number % len(idle)], 0, *more)
             case "lend" if lends and set(rig.ends) - lent:
                 job = sorted(set(rig.ends) - lent, key=rig.ran.index)[number % len(set(rig.ends) - lent)]
-                schedule._timers[job].cancel()
+                schedule.under_way._blocks[job].lending.cancel()
                 lent.add(job)
                 schedule._lend(job)
         await asyncio.sleep(0)
@@ -124,7 +122,7 @@ async def test_bounds_hold_and_no_job_is_lost(steps, at_once, per_collection, le
         check()
     assert sorted(map(id, rig.ran)) == sorted(id(job) for job in put if job not in dropped)
     assert sorted(map(id, rig.ended)) == sorted(map(id, rig.ran))
-    assert (schedule.queued, schedule.running, schedule._places.total()) == (0, 0, 0)
+    assert (schedule.queued, schedule.running, schedule.under_way.slots_taken) == (0, 0, 0)
 
 
 async def turn_of(place, priority, rivals):

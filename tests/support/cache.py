@@ -135,9 +135,9 @@ class Cache:
         Args:
             leases: how many are meant to be held, by collection.
         """
-        while self.downloads.running or self.downloads.queued:  # noqa: ASYNC110 - somebody hung up
+        while (now := self.downloads.snapshot()).running or now.queued:  # noqa: ASYNC110 - somebody hung up
             await asyncio.sleep(0.001)
-        assert self.downloads.flights == 0
+        assert self.downloads.snapshot().flights == 0
         assert self.service.admission.budget.held == 0
         assert self.store.room._waiting == []
         for name, collection in self.collections.items():

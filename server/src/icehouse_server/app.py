@@ -215,7 +215,7 @@ def _pool(stack: AsyncExitStack, threads: int, name: str) -> ThreadPoolExecutor:
 def _amounts(downloads: Downloads, context: SourceContext) -> Totals:
     """Return what the downloads have brought since the start."""
     received = sum(traffic.bytes for traffic in context.hosts.traffic.snapshot().values())
-    return Totals(blocks=downloads.counters.blocks_fetched, bytes=received)
+    return Totals(blocks=downloads.snapshot().counts.blocks_fetched, bytes=received)
 
 
 def source_context(settings: Settings, documents: Documents, pool: ThreadPoolExecutor) -> SourceContext:

@@ -201,15 +201,15 @@ async def test_queue_full(tmp_path, pool):
         for key in keys(3):
             asks.append(asyncio.ensure_future(d.downloads.ensure(SPEC, [key], timeout=20)))
             await asyncio.sleep(0)
-        await until(lambda: d.downloads.queued == 2)
+        await until(lambda: d.downloads.snapshot().queued == 2)
         assert await codes(d) == [("queue-full", None)]
-        assert d.downloads.oldest > 0
-        assert d.downloads.flights == 3
-        assert d.downloads.running_by_collection == {"tiny": 1}
+        assert d.downloads.snapshot().oldest > 0
+        assert d.downloads.snapshot().flights == 3
+        assert d.downloads.snapshot().running_by_collection == {"tiny": 1}
         d.source.gate.set()
         await asyncio.gather(*asks)
         assert await codes(d) == []
-        assert (d.downloads.oldest, d.downloads.flights) == (0, 0)
+        assert (d.downloads.snapshot().oldest, d.downloads.snapshot().flights) == (0, 0)
 
 
 async def test_loop_late(tmp_path, pool):

@@ -103,7 +103,7 @@ async def daemon(folder, pool, *, spec=SPEC, limits=None, downloads=None, **serv
         finally:
             await asyncio.wait_for(jobs.close(), 10)
             await asyncio.wait_for(made.downloads.close(), 10)
-            assert made.downloads.flights == 0
+            assert made.downloads.snapshot().flights == 0
 
 
 async def until(condition, seconds=10.0):
@@ -247,9 +247,9 @@ async def test_a_seed_holds_few_chunks_at_a_time_and_people_go_first(tmp_path, p
         d.source.gate = asyncio.Event()
         job = await d.start(window=WIDE.grid.window)
         await until(lambda: d.source.under_way == 2)
-        assert d.downloads.flights <= 64  # four batches of 4 x 4
+        assert d.downloads.snapshot().flights <= 64  # four batches of 4 x 4
         loading = asyncio.ensure_future(d.load(Window(row=390, col=390, height=4, width=4)))
-        await until(lambda: d.downloads.flights > 64)
+        await until(lambda: d.downloads.snapshot().flights > 64)
         asked = len(d.source.requests)
         d.source.gate.set()
         (await loading).close()
@@ -356,7 +356,7 @@ async def test_dismissed_job_ends_at_once_and_keeps_what_it_fetched(tmp_path, po
         await until(lambda: d.source.under_way)
         assert d.jobs.dismiss(job.id) is job
         assert job.state is JobState.DISMISSED
-        await until(lambda: d.downloads.flights == 0)
+        await until(lambda: d.downloads.snapshot().flights == 0)
         asked = len(d.source.requests)
         d.source.gate.set()
         await d.store.collection("tiny").drop([], "after what was on its way to be committed")
@@ -427,7 +427,7 @@ async def test_the_end_of_the_daemon_dismisses_all(tmp_path, pool):
         assert "stops" in jobs[0].message
         with pytest.raises(ShuttingDownError):
             await d.start(window=GRID.window)
-        await until(lambda: d.downloads.flights == 0)
+        await until(lambda: d.downloads.snapshot().flights == 0)
 
 
 async def test_job_is_dismissed_not_failed_when_downloads_stop_first(tmp_path, pool):

@@ -237,7 +237,7 @@ async def test_a_source_that_never_answers_is_a_timeout(pool):
         result = await b.ensure(square(2))
         assert {failure.kind for failure in result.failed} == {"source-timeout"}
         assert len(result.failed) == 4
-        assert b.downloads.running == 0
+        assert b.downloads.snapshot().running == 0
 
 
 async def test_a_failed_chunk_is_left_alone_for_a_while(pool):
@@ -304,7 +304,7 @@ async def test_whatever_a_source_does_is_a_named_failure(pool, fault, kind):
         result = await asyncio.wait_for(b.ensure([chunk(0, 1), chunk(1, 1)]), LONG)
         assert [failure.kind for failure in result.failed] == [kind, kind]
         assert not b.sink.chunks
-        assert b.downloads.running == 0
+        assert b.downloads.snapshot().running == 0
         b.source.faults, b.clock[0] = [], 100.0
         assert not (await b.ensure([chunk(0, 1)])).failed, "and the next one is served"
 
@@ -318,15 +318,15 @@ async def test_a_full_queue_refuses_all_or_nothing(pool):
         first = b.begin([chunk(9, 9)])
         await until(lambda: b.source.under_way)
         second = b.begin(square(2)[:2])
-        await until(lambda: b.downloads.queued == 2)
+        await until(lambda: b.downloads.snapshot().queued == 2)
         with pytest.raises(BusyError) as caught:
             await b.ensure(square(2, 4, 4)[:2])
         assert caught.value.retry_after > 0
-        assert b.downloads.queued == 2
+        assert b.downloads.snapshot().queued == 2
         assert not any(b.downloads.in_flight(key) for key in square(2, 4, 4))
         joining = b.begin([*square(2)[:2], chunk(9, 9)])  # what is under way may be joined, full or not
         third = b.begin([chunk(4, 4)])
-        await until(lambda: b.downloads.queued == 3)
+        await until(lambda: b.downloads.snapshot().queued == 3)
         fourth = b.begin([*square(2)[:2], chunk(4, 4)])
         await settle()
         b.source.gate.set()
@@ -351,7 +351,7 @@ async def test_a_full_queue_is_full_for_those_who_filled_it(pool):
         stuck = b.begin(square(3)[:6])
         await until(lambda: b.source.under_way)
         more = b.begin([chunk(9, 9)])
-        await until(lambda: b.downloads.queued == 6)
+        await until(lambda: b.downloads.snapshot().queued == 6)
         with pytest.raises(BusyError):
             await b.ensure([chunk(9, 8)])
         assert not (await b.ensure(square(2, spec=OTHER)[:3], spec=OTHER)).failed
@@ -369,17 +369,17 @@ async def test_retry_after_is_true(pool):
             await b.ensure([key])
         b.source.gate = asyncio.Event()
         waiting = [b.begin([chunk(9, col)]) for col in range(5)]
-        await until(lambda: b.downloads.queued == 4)
+        await until(lambda: b.downloads.snapshot().queued == 4)
         with pytest.raises(BusyError) as caught:
             await b.ensure(square(2, 4, 4)[:3])
         assert caught.value.retry_after == 6, "three blocks must go before three more fit"
         for _ in range(3):
             b.clock[0] += 2.0
-            before = b.downloads.counters.blocks_fetched
+            before = b.downloads.snapshot().counts.blocks_fetched
             await until(lambda: b.source.gate._waiters)
             one, b.source.gate = b.source.gate, asyncio.Event()
             one.set()
-            await until(lambda before=before: b.downloads.counters.blocks_fetched > before)
+            await until(lambda before=before: b.downloads.snapshot().counts.blocks_fetched > before)
         last = b.begin(square(2, 4, 4)[:3])
         await settle()
         b.source.gate.set()
@@ -394,7 +394,7 @@ async def test_retry_after_is_long_where_nothing_moves(pool):
         await b.ensure([chunk(8, 9)])
         b.source.gate = asyncio.Event()
         waiting = [b.begin([chunk(9, col)]) for col in range(3)]
-        await until(lambda: b.downloads.queued == 2)
+        await until(lambda: b.downloads.snapshot().queued == 2)
         b.clock[0] += 500.0
         with pytest.raises(BusyError) as caught:
             await b.ensure([chunk(4, 4)])
@@ -427,10 +427,10 @@ async def test_disconnect_drops_what_has_not_begun_and_keeps_the_rest(pool):
         await until(lambda: b.source.under_way)
         ask.cancel()
         await asyncio.wait([ask])
-        assert b.downloads.queued == 1, "the places of what nobody wants are free at once"
+        assert b.downloads.snapshot().queued == 1, "the places of what nobody wants are free at once"
         b.source.gate.set()
         assert not (await shared).failed
-        await until(lambda: b.downloads.running == 0)
+        await until(lambda: b.downloads.snapshot().running == 0)
         assert set(b.sink.chunks) == {chunk(0, 0), chunk(1, 1)}
         assert not (await b.ensure(square(2))).failed, "and may come back"
         assert set(b.source.reads.values()) == {1}
@@ -519,7 +519,7 @@ async def test_joining_a_prefetched_block_raises_its_priority(pool):
         await until(lambda: b.source.under_way)
         ahead = b.begin([chunk(0, col) for col in range(4)], priority=Priority.PREFETCH)
         now = b.begin([chunk(5, col) for col in range(3)])
-        await until(lambda: b.downloads.queued == 7)
+        await until(lambda: b.downloads.snapshot().queued == 7)
         joins = b.begin([chunk(0, 3)])
         await settle()
         b.source.gate.set()
@@ -565,7 +565,7 @@ async def test_collections_whose_sources_hang_stop_no_other(pool):
     assert [source.under_way for source in sources[:3]] == [8, 4, 2]
     result = await asyncio.wait_for(downloads.ensure(specs[3], square(5, spec=specs[3]), timeout=LONG), LONG)
     assert not result.failed
-    assert downloads.running == 14
+    assert downloads.snapshot().running == 14
     gate.set()
     for ended in await asyncio.gather(*stuck):
         assert not ended.failed
@@ -592,7 +592,7 @@ async def test_parts_of_a_failed_block_keep_the_bounds(pool):
         results = await asyncio.gather(b.ensure(square(4)), b.ensure(square(4, 4, 4)))
         assert [[failure.chunk for failure in result.failed] for result in results] == [["dem/c/1/1"], []]
         assert b.source.most_under_way == 2
-        assert not b.downloads.flights
+        assert not b.downloads.snapshot().flights
 
 
 async def test_parts_that_nobody_waits_for_are_not_tried(pool):
@@ -604,9 +604,9 @@ async def test_parts_that_nobody_waits_for_are_not_tried(pool):
         ask.cancel()
         await asyncio.wait([ask])
         b.source.gate.set()
-        await until(lambda: not b.downloads.running)
+        await until(lambda: not b.downloads.snapshot().running)
         assert len(b.source.requests) == 1
-        assert (b.downloads.queued, b.downloads.flights) == (0, 0)
+        assert (b.downloads.snapshot().queued, b.downloads.snapshot().flights) == (0, 0)
 
 
 class StuckItem(ScriptedSource):
@@ -632,7 +632,8 @@ async def test_a_flight_ends_however_often_it_is_tried(pool):
     result = await downloads.ensure(SPEC, square(3), timeout=LONG)
     assert result.failed[0].chunk == "dem/c/1/1"
     assert {failure.kind for failure in result.failed} == {"source-timeout"}
-    assert (downloads.running, downloads.queued, downloads.flights) == (0, 0, 0)
+    now = downloads.snapshot()
+    assert (now.running, now.queued, now.flights) == (0, 0, 0)
     await downloads.close()
 
 
@@ -675,7 +676,7 @@ async def test_a_sink_that_never_takes_anything_ends_as_its_failure(pool):
     assert not (await downloads.ensure(OTHER, square(5, spec=OTHER), timeout=LONG)).failed
     result = await asyncio.wait_for(ask, LONG)
     assert {failure.kind for failure in result.failed} == {"store-failed"}
-    assert (downloads.running, downloads.flights) == (0, 0)
+    assert (downloads.snapshot().running, downloads.snapshot().flights) == (0, 0)
     await downloads.close()
 
 
@@ -683,10 +684,10 @@ async def test_what_nobody_waits_for_any_more_gives_its_place_back(pool):
     async with bench(pool, blocks_per_collection=1, unwanted=0.5) as b:
         b.source.gate = asyncio.Event()
         assert (await b.ensure(square(2), timeout=0.02)).failed
-        assert b.downloads.running == 1, "it may go on for a little while"
-        await until(lambda: not b.downloads.running)
+        assert b.downloads.snapshot().running == 1, "it may go on for a little while"
+        await until(lambda: not b.downloads.snapshot().running)
         assert b.source.under_way == 0
-        assert not b.downloads.flights
+        assert not b.downloads.snapshot().flights
         b.source.gate.set()
         assert not (await b.ensure(square(2))).failed, "the next one asks anew"
 
@@ -743,7 +744,7 @@ async def test_again_joins_what_has_not_begun(pool):
         first = b.begin([chunk(9, 9)])
         await until(lambda: b.source.under_way)
         queued = b.begin(square(2))
-        await until(lambda: b.downloads.queued == 1)
+        await until(lambda: b.downloads.snapshot().queued == 1)
         again = b.begin(square(2), again=True)
         await settle()
         b.source.gate.set()
@@ -773,7 +774,8 @@ async def test_close_ends_every_wait_with_a_name(pool):
         await asyncio.wait_for(asyncio.gather(b.downloads.close(), b.downloads.close()), 5)
         for result in await asyncio.wait_for(asyncio.gather(*asks), 5):
             assert {failure.kind for failure in result.failed} == {"shutting-down"}
-        assert (b.downloads.queued, b.downloads.running, b.source.under_way) == (0, 0, 0)
+        now = b.downloads.snapshot()
+        assert (now.queued, now.running, b.source.under_way) == (0, 0, 0)
         with pytest.raises(ShuttingDownError):
             await b.ensure([chunk(0, 0)])
 

@@ -18,7 +18,8 @@ from odc.geo.crs import CRS
 from icehouse_server.core.errors import FailedChunk, TooLargeError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.time import TimeAxis, TimeStep
-from icehouse_server.downloads.chunk_flights import BlockTask, Failures, Flight, Flights
+from icehouse_server.downloads.block_task import BlockTask
+from icehouse_server.downloads.chunk_flights import Failures, Flight, Flights
 from icehouse_server.service import (
     ChunkState,
     Inventory,
@@ -177,16 +178,16 @@ def test_too_many_layers_are_refused():
 
 
 async def test_flights_know_their_places_and_leave_nothing():
-    flights, job = Flights(), BlockTask(spec=SPEC, block=None, priority=0)
+    flights, task = Flights(), BlockTask(spec=SPEC, block=None, priority=0)
     around = Window(row=0, col=0, height=4, width=4)
-    one, two = (Flight(key=SPEC.key("dem", 1, col, 0), job=job) for col in (2, 3))
+    one, two = (Flight(key=SPEC.key("dem", 1, col, 0), task=task) for col in (2, 3))
     for flight in (one, two):
         flights.add(flight)
     assert sorted(flights.listed("tiny", "dem", 0, around).tolist()) == [[1, 2], [1, 3]]
     assert not len(flights.listed("tiny", "dem", 1, around))
     assert not len(flights.listed("tiny", "dem", 0, around, 1))
     before = flights.version
-    flights.remove(Flight(key=one.key, job=job))  # another one of the same chunk
+    flights.remove(Flight(key=one.key, task=task))  # another one of the same chunk
     assert flights.version == before
     flights.remove(one)
     assert flights.version > before

@@ -3,6 +3,8 @@
 from icehouse_server.core.limits import DownloadSettings, RetryPolicy
 from icehouse_server.downloads.chunk_flights import Failure
 from icehouse_server.downloads.downloads import Downloads
+from icehouse_server.downloads.fetch_report import FetchCounts
+from icehouse_server.downloads.snapshot import DownloadsSnapshot
 from icehouse_server.downloads.values import (
     BlockReport,
     CollectionPipeline,
@@ -15,8 +17,10 @@ __all__ = [
     "CollectionPipeline",
     "DownloadSettings",
     "Downloads",
+    "DownloadsSnapshot",
     "Ensured",
     "Failure",
+    "FetchCounts",
     "Priority",
     "RetryPolicy",
 ]

@@ -1,15 +1,14 @@
-"""Filling: a job's block on its way from the source into the repository, and what becomes of its flights."""
+"""Filling: a task's block on its way from the source into the repository, and what becomes of its flights."""
 
 import asyncio
-import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 
 import structlog
 
-from icehouse_server.core.blocks import ChunkBlock, join
-from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.aio.worker_pool import run_in
+from icehouse_server.core.blocks import join
 from icehouse_server.core.errors import (
     FailedChunk,
     IcehouseError,
@@ -17,9 +16,9 @@ from icehouse_server.core.errors import (
     SourceUnavailableError,
     StoreError,
 )
-from icehouse_server.core.grid import ChunkKey
 from icehouse_server.core.limits import DownloadSettings, RetryPolicy
-from icehouse_server.downloads.chunk_flights import BlockTask, Failures, Flight, Flights
+from icehouse_server.downloads.block_task import BlockTask
+from icehouse_server.downloads.chunk_flights import Failures, Flight, Flights
 from icehouse_server.downloads.fetch import cut, read_block, request_for
 from icehouse_server.downloads.fetch_report import Counters, FetchNote, LastFailure, fetch_noted
 from icehouse_server.downloads.values import CollectionPipeline
@@ -60,39 +59,28 @@ class BlockFetcher:
         self.troubles: dict[str, LastFailure] = {}
         """Why the last block of a collection failed, by collection."""
 
-    async def fill(self, job: BlockTask, flights: Sequence[Flight]) -> list[BlockTask]:
-        """Read, cut and commit a job's block, and land its flights.
+    async def fill(self, task: BlockTask, flights: Sequence[Flight]) -> list[BlockTask]:
+        """Read, cut and commit a task's block, and land its flights.
 
         Where the block fails through an item, its chunks are to be tried one by one, so that the bad item
-        stays local: those that somebody waits for are returned as jobs.
+        stays local: those that somebody waits for are returned as tasks.
         """
-        spec, error = job.spec, await self._try(job, flights)
+        spec, error = task.spec, await self._try(task, flights)
         if error is None:
             self.troubles.pop(spec.id, None)
             for flight in flights:
-                self.counters.chunks_fetched += 1
                 self.failures.forget(flight.key)
-                self.land(flight, None)
+                self._flights.land(flight, None)
             return []
         if isinstance(error, SourceError):
             self.troubles[spec.id] = LastFailure(kind=error.kind, detail=error.detail, at=self._clock())
-        if job.alone or len(flights) == 1 or not _may_be_local(error):
+        if task.alone or len(flights) == 1 or not _may_be_local(error):
             for flight in flights:
                 self._land_failed(flight, error)
             return []
-        parts = self._parts(job, flights)
+        parts = self._parts(task, flights)
         log.info("split", collection=spec.id, kind=error.kind, parts=len(parts))
         return parts
-
-    def land(self, flight: Flight, failure: FailedChunk | None) -> None:
-        """Take a flight out of those under way and tell those who wait for it."""
-        self._flights.remove(flight)
-        flight.land(failure)
-
-    def drop(self, flight: Flight) -> None:
-        """End a flight that brought nothing; a no-op where it has landed."""
-        self._flights.remove(flight)
-        flight.done.cancel()
 
     def _land_failed(self, flight: Flight, error: IcehouseError) -> None:
         item = error.item if isinstance(error, SourceError) else ""
@@ -100,33 +88,30 @@ class BlockFetcher:
             chunk=flight.key.path, kind=error.kind, detail=error.detail, item=item, hint=error.hint
         )
         asked = error.retry_after if isinstance(error, SourceUnavailableError) else None
-        self.counters.chunks_failed[error.kind] += 1
+        self.counters.failed(error.kind)
         self.failures.note(flight.key, failure, at_least=min(asked or 0.0, _LONGEST_RETRY_AFTER))
-        self.land(flight, failure)
+        self._flights.land(flight, failure)
 
-    def _parts(self, job: BlockTask, flights: Sequence[Flight]) -> list[BlockTask]:
-        """Return a job for each chunk that somebody waits for. Of the others nothing is known; they end."""
+    def _parts(self, task: BlockTask, flights: Sequence[Flight]) -> list[BlockTask]:
+        """Return a task for each chunk that a request waits for. Nothing is known of the others; they end."""
         retry = self._settings.retry
+        until = task.until + retry.lifetime_of_parts - retry.lifetime
         parts = []
         for flight in flights:
             if not flight.waiters:
-                self.drop(flight)
+                self._flights.drop(flight)
                 continue
             (block,) = join([flight.key], 1)
-            part = BlockTask(
-                spec=job.spec, block=block, priority=job.priority, alone=True, not_before=job.not_before
-            )
-            part.until = job.until + retry.lifetime_of_parts - retry.lifetime
-            part.flights[flight.key] = flight
-            flight.job = part
+            part = BlockTask(spec=task.spec, block=block, priority=task.priority, alone=True, until=until)
+            self._flights.move(flight, part)
             parts.append(part)
         return parts
 
-    async def _try(self, job: BlockTask, flights: Sequence[Flight]) -> IcehouseError | None:
-        """Fetch and commit a job's block, or return why not. Writes the fetch's line."""
-        with fetch_noted(job.spec, job.block, flights, self.counters) as note:
+    async def _try(self, task: BlockTask, flights: Sequence[Flight]) -> IcehouseError | None:
+        """Fetch and commit a task's block, or return why not. Writes the fetch's line."""
+        with fetch_noted(task.spec, task.block, flights, self.counters) as note:
             try:
-                await self._fetch_and_commit(job, flights, note)
+                await self._fetch_and_commit(task, flights, note)
             except IcehouseError as error:
                 note.failed(error)
                 return error
@@ -134,40 +119,34 @@ class BlockFetcher:
                 raise
             except BaseException:  # the flight's edge: neither a defect nor a Rust panic may strand anybody
                 log.exception("a block could not be filled")
-                defect = SourceError(f"the source of {job.spec.id!r} failed in a way that it should not")
+                defect = SourceError(f"the source of {task.spec.id!r} failed in a way that it should not")
                 note.failed(defect)
                 return defect
             note.outcome = "ok"
-        self.counters.blocks_fetched += 1
+        self.counters.block_fetched(len(flights))
         return None
 
-    async def _fetch_and_commit(self, job: BlockTask, flights: Sequence[Flight], note: FetchNote) -> None:
+    async def _fetch_and_commit(self, task: BlockTask, flights: Sequence[Flight], note: FetchNote) -> None:
         """Bring a block from its source into the repository."""
-        supply, retry = self._supplies[job.spec.id], self._settings.retry
-        if job.alone:
+        supply, retry = self._supplies[task.spec.id], self._settings.retry
+        if task.alone:
             retry = RetryPolicy(attempts=1, block_timeout=retry.block_timeout)
-        request = request_for(job.spec, job.block, job.not_before)
-        got = await read_block(supply.source, request, retry, until=job.until, on_retry=note.retry)
+        request = request_for(task.spec, task.block, max(flight.not_before for flight in flights))
+        got = await read_block(supply.source, request, retry, until=task.until, on_retry=note.retry)
         note.got(got)
         arrived = time.perf_counter()
         for flight in flights:
-            flight.arrived = arrived
-        loop = asyncio.get_running_loop()
+            flight.arrive(arrived)
         limit = self._settings.commit_timeout
         try:
             async with asyncio.timeout(limit):
-                chunks = await loop.run_in_executor(self._pool, cut, job.spec, request, got, job.block)
+                chunks = await run_in(self._pool, cut, task.spec, request, got, task.block)
                 await supply.sink.commit(chunks)
         except TimeoutError:
             raise StoreError(
                 f"what the source gave was not committed within {limit:.3g} s",
                 hint="look at the disk of the cache folder",
             ) from None
-
-
-def keys_of(spec: CollectionSpec, block: ChunkBlock) -> Iterator[ChunkKey]:
-    """List the chunks of a block."""
-    return itertools.chain.from_iterable(block.keys(spec, band) for band in block.bands)
 
 
 def _may_be_local(error: IcehouseError) -> bool:

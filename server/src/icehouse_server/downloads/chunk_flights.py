@@ -1,4 +1,4 @@
-"""Flights: at most one fetch of a chunk at a time, who waits for it, and the job that carries it."""
+"""Flights: at most one fetch of a chunk at a time, who waits for it, and the block that carries it."""
 
 import asyncio
 import math
@@ -7,59 +7,17 @@ from collections import deque
 from collections.abc import Callable, ValuesView
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import Enum, auto
 
 import numpy as np
 from numpy.typing import NDArray
 
-from icehouse_server.core.blocks import ChunkBlock
 from icehouse_server.core.chunkset import ChunkSet
-from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import FailedChunk
 from icehouse_server.core.grid import ChunkKey, Window
+from icehouse_server.downloads.block_task import BlockTask
 
 _MOST_NAMED = 16
 """Requests of which a flight keeps the ids."""
-
-
-class State(Enum):
-    """Where a job is."""
-
-    NEW = auto()
-    QUEUED = auto()
-    RUNNING = auto()
-    OVER = auto()
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class BlockTask:
-    """A block to be fetched, and the flights that it carries."""
-
-    spec: CollectionSpec
-    block: ChunkBlock
-    priority: int
-    flights: "dict[ChunkKey, Flight]" = field(default_factory=dict)
-    born: float = field(default_factory=time.monotonic)
-    began: float = 0.0
-    """When its fetch began, by the same clock."""
-    alone: bool = False
-    """True for a chunk of a block that failed: it is tried once."""
-    not_before: float = -math.inf
-    """Monotonic seconds: what the source remembers from before is not believed; see ``BlockRequest``."""
-    until: float = math.inf
-    """When the source must have given it, by the event loop's clock; set when it, or its whole, begins."""
-    state: State = State.NEW
-    rank: float = math.inf
-    ticket: int = 0
-    """Tells its entry in the queue from older ones, which are void."""
-    task: asyncio.Task[None] | None = None
-    giving_up: asyncio.TimerHandle | None = None
-    """Set while nobody waits for it although it has begun."""
-
-    @property
-    def wanted(self) -> bool:
-        """True while somebody waits for a chunk of it."""
-        return any(flight.waiters and not flight.done.done() for flight in self.flights.values())
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -67,8 +25,8 @@ class Flight:
     """One chunk under way from its source into the repository."""
 
     key: ChunkKey
-    job: BlockTask
-    """What carries it now."""
+    task: BlockTask
+    """What carries it now; written by ``Flights``."""
     done: asyncio.Future[FailedChunk | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -78,6 +36,8 @@ class Flight:
     """True from its first byte on, also while it waits in the queue again as a part of a failed block."""
     asked_by: list[str] = field(default_factory=list)
     """Ids of the first requests that asked for it, for the log."""
+    not_before: float = -math.inf
+    """Monotonic seconds: what the source remembers from before is not to be used; see ``BlockRequest``."""
     arrived: float = 0.0
     """When its pixels were there and only the commit was missing, or when it failed (``perf_counter``)."""
 
@@ -86,9 +46,27 @@ class Flight:
         self.waiters += 1
         if request_id is not None and len(self.asked_by) < _MOST_NAMED:
             self.asked_by.append(request_id)
-        if self.job.giving_up is not None:
-            self.job.giving_up.cancel()
-            self.job.giving_up = None
+
+    def leave(self) -> None:
+        """Note that a request waits no more."""
+        self.waiters -= 1
+
+    def demand_since(self, moment: float) -> None:
+        """Note that what comes must have been asked for after a moment (monotonic seconds)."""
+        self.not_before = moment
+
+    def begin(self) -> None:
+        """Note that its fetch begins."""
+        self.begun = True
+
+    def arrive(self, moment: float) -> None:
+        """Note that its pixels are there (``perf_counter``)."""
+        self.arrived = moment
+
+    @property
+    def wanted(self) -> bool:
+        """True while a request waits for it."""
+        return self.waiters > 0 and not self.done.done()
 
     def land(self, failure: FailedChunk | None) -> None:
         """Tell those who wait."""
@@ -113,6 +91,8 @@ class Flights:
 
     def __init__(self) -> None:
         self._flights: dict[ChunkKey, Flight] = {}
+        self._carried: dict[BlockTask, dict[ChunkKey, Flight]] = {}
+        """The same by the block that carries them."""
         self._places: dict[_Layer, ChunkSet] = {}
         self.version = 0
 
@@ -130,11 +110,38 @@ class Flights:
         """Return all of them."""
         return self._flights.values()
 
+    def of(self, task: BlockTask) -> list[Flight]:
+        """Return those that a block carries."""
+        return list(self._carried.get(task, {}).values())
+
+    def move(self, flight: Flight, task: BlockTask) -> None:
+        """Let another block carry a flight."""
+        if self._flights.get(flight.key) is flight:
+            self._unload(flight)
+            self._carried.setdefault(task, {})[flight.key] = flight
+        flight.task = task
+
+    def land(self, flight: Flight, failure: FailedChunk | None) -> None:
+        """Take a flight out and notify those who wait for it."""
+        self.remove(flight)
+        flight.land(failure)
+
+    def drop(self, flight: Flight) -> None:
+        """End a flight that brought nothing; a no-op where it has landed."""
+        self.remove(flight)
+        flight.done.cancel()
+
+    def drop_all(self, task: BlockTask) -> None:
+        """End the flights that a block carries."""
+        for flight in self.of(task):
+            self.drop(flight)
+
     def add(self, flight: Flight) -> None:
         """Take a flight in; its chunk has none."""
         self.version += 1
         key = flight.key
         self._flights[key] = flight
+        self._carried.setdefault(flight.task, {})[key] = flight
         self._places.setdefault(_layer(key), ChunkSet()).add(key.row, key.col)
 
     def remove(self, flight: Flight) -> None:
@@ -144,10 +151,17 @@ class Flights:
             return
         self.version += 1
         del self._flights[key]
+        self._unload(flight)
         places = self._places[_layer(key)]
         places.discard(key.row, key.col)
         if not places:
             del self._places[_layer(key)]
+
+    def _unload(self, flight: Flight) -> None:
+        carried = self._carried[flight.task]
+        del carried[flight.key]
+        if not carried:
+            del self._carried[flight.task]
 
     def listed(
         self, collection: str, band: str, time: int | None, chunks: Window, level: int = 0

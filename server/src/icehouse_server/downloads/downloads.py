@@ -2,30 +2,30 @@
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from icehouse_server.core.blocks import ChunkBlock, join
+from icehouse_server.core.blocks import ChunkBlock
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import (
-    BusyError,
     DeadlineExceededError,
     FailedChunk,
     ShuttingDownError,
-    TooLargeError,
 )
 from icehouse_server.core.grid import ChunkKey, Window
 from icehouse_server.core.limits import DownloadSettings
-from icehouse_server.core.rates import RateEstimator
-from icehouse_server.downloads.block_fetcher import BlockFetcher, keys_of
-from icehouse_server.downloads.chunk_flights import BlockTask, Failure, Flight, Flights, State
-from icehouse_server.downloads.fetch_report import Counters, LastFailure
-from icehouse_server.downloads.schedule import Schedule
+from icehouse_server.downloads.block_fetcher import BlockFetcher
+from icehouse_server.downloads.block_task import BlockTask, join_blocks, keys_of
+from icehouse_server.downloads.chunk_flights import Failure, Flight, Flights
+from icehouse_server.downloads.queue_limit import QueueLimit
+from icehouse_server.downloads.schedule import Schedule, ScheduledBlock
+from icehouse_server.downloads.snapshot import DownloadsSnapshot
 from icehouse_server.downloads.values import (
     BlockReport,
     CollectionPipeline,
@@ -35,7 +35,11 @@ from icehouse_server.downloads.values import (
 
 
 class Downloads:
-    """Fetches absent chunks, each once however many ask. Runs on one event loop."""
+    """Fetches absent chunks, each once however many ask. Runs on one event loop.
+
+    Attributes:
+        settings: the limits in force.
+    """
 
     def __init__(
         self,
@@ -45,95 +49,51 @@ class Downloads:
         pool: Executor,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.settings = settings
         self._supplies = supplies
-        self._settings = settings
         self._clock = clock
+        self._closed = False
         self._flights = Flights()
-        self._filling = BlockFetcher(supplies, settings, pool=pool, flights=self._flights, clock=clock)
+        self._fetcher = BlockFetcher(supplies, settings, pool=pool, flights=self._flights, clock=clock)
+        self._limit = QueueLimit(settings.max_queued_blocks, collections=len(supplies), clock=clock)
         self._schedule = Schedule(
             self._fetch,
             at_once=settings.blocks_at_once,
             per_collection=settings.blocks_per_collection,
             collections=len(supplies),
-            ended=self._count,
+            ended=self._limit.ended,
         )
-        self._pace = RateEstimator(clock)
-        """Of blocks that end, over all collections; ``_paces`` by collection."""
-        self._paces: defaultdict[str, RateEstimator] = defaultdict(lambda: RateEstimator(clock))
-        self._closed = False
-
-    @property
-    def counters(self) -> Counters:
-        """What happened since the start."""
-        return self._filling.counters
-
-    @property
-    def queued(self) -> int:
-        """Blocks that have not begun."""
-        return self._schedule.queued
-
-    @property
-    def running(self) -> int:
-        """Blocks under way."""
-        return self._schedule.running
-
-    @property
-    def running_by_collection(self) -> Mapping[str, int]:
-        """Blocks under way of each collection."""
-        return {name: self._schedule.running_of(name) for name in self._supplies}
-
-    @property
-    def oldest(self) -> float:
-        """Seconds for which the block has waited that waits longest."""
-        return self._schedule.oldest
-
-    @property
-    def flights(self) -> int:
-        """Chunks under way or queued."""
-        return len(self._flights)
 
     @property
     def version(self) -> int:
         """A number that grows whenever a chunk's flight begins or ends, or its failure is forgotten."""
-        return self._flights.version + self._filling.failures.version
+        return self._flights.version + self._fetcher.failures.version
+
+    def snapshot(self, *, blocks: int = 0) -> DownloadsSnapshot:
+        """Return what metrics and status say of the downloads now.
+
+        Args:
+            blocks: how many blocks to report on, at most.
+        """
+        schedule, fetcher = self._schedule, self._fetcher
+        return DownloadsSnapshot(
+            settings=self.settings,
+            closed=self._closed,
+            flights=len(self._flights),
+            queued=schedule.queued,
+            oldest=schedule.queue.oldest,
+            running=schedule.running,
+            running_by_collection={name: schedule.running_of(name) for name in self._supplies},
+            blocks=tuple(_report(block, self._flights.of(block.task)) for block in schedule.foremost(blocks)),
+            counts=fetcher.counters.snapshot(),
+            newest_failures=tuple(reversed(fetcher.failures.last)),
+            last_failures=dict(fetcher.troubles),
+            taken=self._clock(),
+        )
 
     def failures(self, collection: str, level: int) -> Sequence[Failure]:
         """Return the chunks that failed a few minutes ago at most and were not filled since."""
-        return self._filling.failures.kept(collection, level)
-
-    @property
-    def last_failures(self) -> Sequence[Failure]:
-        """The newest failures of all collections, the newest first."""
-        return list(reversed(self._filling.failures.last))
-
-    def blocks(self, most: int) -> Sequence[BlockReport]:
-        """Return the blocks under way, the longest first, then those that come next, so many in all."""
-        now = time.monotonic()
-        return [
-            BlockReport(
-                collection=job.spec.id,
-                block=job.block,
-                running=job.state is State.RUNNING,
-                seconds=now - (job.began if job.state is State.RUNNING else job.born),
-                waiting=max((flight.waiters for flight in job.flights.values()), default=0),
-            )
-            for job in self._schedule.foremost(most)
-        ]
-
-    @property
-    def settings(self) -> DownloadSettings:
-        """The limits in force."""
-        return self._settings
-
-    @property
-    def closed(self) -> bool:
-        """True when nothing is fetched any more, because the daemon stops."""
-        return self._closed
-
-    def trouble(self, collection: str, *, within: float) -> LastFailure | None:
-        """Return why the last block of a collection failed, if that was so many seconds ago at most."""
-        found = self._filling.troubles.get(collection)
-        return found if found is not None and self._clock() - found.at <= within else None
+        return self._fetcher.failures.kept(collection, level)
 
     def in_flight(self, key: ChunkKey) -> bool:
         """Return whether a chunk is under way or queued."""
@@ -179,7 +139,7 @@ class Downloads:
             await self._wait_for_running(keys, end)
         waiting, failed, started = self._enlist(spec, keys, priority, again=again)
         joined = len(waiting) - started
-        self.counters.chunks_joined += joined
+        self._fetcher.counters.joined(joined)
         begun = time.perf_counter()
         try:
             await _wait(waiting, end)
@@ -199,7 +159,7 @@ class Downloads:
         self._closed = True
         await self._schedule.close()
         for flight in list(self._flights.values()):
-            self._filling.drop(flight)
+            self._flights.drop(flight)
 
     async def _wait_for_running(self, keys: Sequence[ChunkKey], end: float) -> None:
         """Wait until no flight of these chunks is under way that began before, or until the time is up."""
@@ -230,121 +190,102 @@ class Downloads:
             flight = self._flights.get(key)
             if flight is not None:
                 waiting.append(flight)
-            elif not again and (failure := self._filling.failures.recent(key)) is not None:
-                self.counters.chunks_left_alone += 1
+            elif not again and (failure := self._fetcher.failures.recent(key)) is not None:
+                self._fetcher.counters.left_alone()
                 failed.append(failure)
             else:
                 fresh.append(key)
         blocks = self._blocks(spec, fresh)
-        self._admit(spec, len(blocks))
-        for place, job in enumerate(dict.fromkeys(flight.job for flight in waiting)):
-            self._schedule.advance(job, priority, place)
-        jobs = [self._job(spec, block, priority) for block in blocks]
-        if again:
-            for job in (*jobs, *(flight.job for flight in waiting)):
-                job.not_before = time.monotonic()
-        waiting.extend(flight for job in jobs for flight in job.flights.values())
+        self._limit.admit(self._schedule.queue, spec.id, len(blocks))
+        for place, task in enumerate(dict.fromkeys(flight.task for flight in waiting)):
+            self._schedule.advance(task, priority, place)
+        tasks = [BlockTask(spec=spec, block=block, priority=priority) for block in blocks]
+        waiting.extend(flight for task in tasks for flight in self._take_off(task))
+        self._join(waiting, again=again)
+        self._schedule.put(tasks)
+        return waiting, failed, len(fresh)
+
+    def _take_off(self, task: BlockTask) -> list[Flight]:
+        """Return a new flight for each chunk of a block."""
+        flights = [Flight(key=key, task=task) for key in keys_of(task.spec, task.block)]
+        for flight in flights:
+            self._flights.add(flight)
+        return flights
+
+    def _join(self, waiting: Sequence[Flight], *, again: bool) -> None:
+        """Wait for flights; the blocks that carry them go on even if they had been abandoned."""
         request_id = structlog.contextvars.get_contextvars().get("request_id") if waiting else None
         for flight in waiting:
             flight.join(request_id)
-        self._schedule.put(jobs)
-        return waiting, failed, len(fresh)
-
-    def _admit(self, spec: CollectionSpec, blocks: int) -> None:
-        """Refuse blocks for which the queue has no room. A collection always has its share of the queue."""
-        limit, schedule = self._settings.max_queued_blocks, self._schedule
-        over = schedule.queued + blocks - limit
-        over_share = schedule.queued_of(spec.id) + blocks - limit // len(self._supplies)
-        if not blocks or over <= 0 or over_share <= 0:
-            return
-        if blocks > limit:
-            raise TooLargeError(
-                f"{blocks} blocks would have to be fetched, and at most {limit} may wait",
-                limit=limit,
-                asked=blocks,
-                setting="max_queued_blocks",
-            )
-        raise BusyError(
-            f"the download queue is full: {schedule.queued} blocks wait, {blocks} more were asked for, and "
-            f"at most {limit} may wait",
-            retry_after=min(self._pace.seconds_for(over), self._paces[spec.id].seconds_for(over_share)),
-        )
+        for task in dict.fromkeys(flight.task for flight in waiting):
+            self._schedule.under_way.keep(task)
+            if again:
+                for flight in self._flights.of(task):
+                    flight.demand_since(time.monotonic())
 
     def _leave(self, waiting: Sequence[Flight]) -> None:
-        """Stop waiting. What nobody waits for is dropped, or, where it has begun, given a little time."""
+        """Stop waiting. What no request waits for is dropped, or, where it has begun, given a little time."""
         for flight in waiting:
-            flight.waiters -= 1
-        for job in dict.fromkeys(flight.job for flight in waiting):
-            if job.state is State.QUEUED:
-                for flight in job.flights.values():
+            flight.leave()
+        for task in dict.fromkeys(flight.task for flight in waiting):
+            flights = self._flights.of(task)
+            wanted = any(flight.wanted for flight in flights)
+            if task in self._schedule.queue:
+                for flight in flights:
                     if not flight.waiters:
-                        self._filling.drop(flight)
-                if not job.wanted:
-                    self._schedule.drop(job)
-            elif job.state is State.RUNNING and not job.wanted and job.giving_up is None:
-                loop = asyncio.get_running_loop()
-                job.giving_up = loop.call_later(self._settings.unwanted, self._give_up, job)
-
-    def _give_up(self, job: BlockTask) -> None:
-        """End a block under way: nobody has waited for it for a while."""
-        for flight in job.flights.values():
-            self._filling.drop(flight)
-        if job.task is not None:
-            job.task.cancel()
-
-    def _job(self, spec: CollectionSpec, block: ChunkBlock, priority: int) -> BlockTask:
-        job = BlockTask(spec=spec, block=block, priority=priority)
-        for key in keys_of(spec, block):
-            flight = job.flights[key] = Flight(key=key, job=job)
-            self._flights.add(flight)
-        return job
+                        self._flights.drop(flight)
+                if not wanted:
+                    self._schedule.drop(task)
+            elif not wanted:
+                self._schedule.under_way.abandon(
+                    task, self.settings.unwanted, partial(self._flights.drop_all, task)
+                )
 
     def _blocks(self, spec: CollectionSpec, keys: Iterable[ChunkKey]) -> tuple[ChunkBlock, ...]:
         """Join chunks into blocks of the size that the source is best asked for, within the limits."""
+        side = self._supplies[spec.id].source.block_side or self.settings.block_side
+        return join_blocks(spec, keys, side=side, most_bytes=self.settings.block_bytes)
 
-        def most(bands: tuple[str, ...]) -> int:
-            pixel = sum(spec.band(name).dtype.itemsize + 1 for name in bands)
-            return max(1, self._settings.block_bytes // (pixel * spec.grid.chunk**2))
-
-        side = self._supplies[spec.id].source.block_side or self._settings.block_side
-        return join(keys, max(1, side // spec.grid.chunk), most)
-
-    async def _fetch(self, job: BlockTask) -> None:
-        """Fetch a job's block. Whatever happens, every flight of it lands or is queued again."""
-        flights = self._begin(job)
+    async def _fetch(self, task: BlockTask) -> None:
+        """Fetch a block. Whatever happens, every flight of it lands or is queued again."""
+        started, flights = self._start(task)
         try:
             if flights:
-                self._schedule.put(await self._filling.fill(job, flights))
+                self._schedule.put(await self._fetcher.fill(started, flights))
         finally:
             for flight in flights:
-                if flight.job is job and not flight.done.done():
-                    self._filling.drop(flight)
+                if flight.task is task and not flight.done.done():
+                    self._flights.drop(flight)
 
-    def _begin(self, job: BlockTask) -> list[Flight]:
-        """Return the flights of a job that begins; if some have gone, the rest may need several blocks."""
-        wanted = {key: flight for key, flight in job.flights.items() if not flight.done.done()}
-        first, *others = self._blocks(job.spec, wanted) or (None,)
-        rest = []
-        for block in others:
-            other = BlockTask(spec=job.spec, block=block, priority=job.priority, not_before=job.not_before)
-            for key in keys_of(job.spec, block):
-                other.flights[key] = wanted[key]
-                wanted.pop(key).job = other
-            rest.append(other)
-        if first is not None:
-            job.block, job.flights = first, wanted
-            job.until = min(job.until, asyncio.get_running_loop().time() + self._settings.retry.lifetime)
+    def _start(self, task: BlockTask) -> tuple[BlockTask, list[Flight]]:
+        """Return what is to be fetched of a block that begins, and its flights.
+
+        If some flights have gone, the rest may need several blocks; all but the first are queued.
+        """
+        under_way = self._schedule.under_way
+        priority = under_way.priority(task)
+        wanted = {flight.key: flight for flight in self._flights.of(task) if not flight.done.done()}
+        first, *others = self._blocks(task.spec, wanted) or (task.block,)
+        rest = [BlockTask(spec=task.spec, block=block, priority=priority) for block in others]
+        for other in rest:
+            for key in keys_of(task.spec, other.block):
+                self._flights.move(wanted.pop(key), other)
+        under_way.narrow(task, first)
         for flight in wanted.values():
-            flight.begun = True
+            flight.begin()
         self._schedule.put(rest)
-        return list(wanted.values())
+        until = min(task.until, asyncio.get_running_loop().time() + self.settings.retry.lifetime)
+        return replace(task, block=first, priority=priority, until=until), list(wanted.values())
 
-    def _count(self, job: BlockTask) -> None:
-        """Note that a block has ended, and keep no timer for it."""
-        self._pace.note()
-        self._paces[job.spec.id].note()
-        if job.giving_up is not None:
-            job.giving_up.cancel()
+
+def _report(scheduled: ScheduledBlock, flights: Sequence[Flight]) -> BlockReport:
+    return BlockReport(
+        collection=scheduled.task.spec.id,
+        block=scheduled.block,
+        running=scheduled.running,
+        seconds=time.monotonic() - scheduled.since,
+        waiting=max((flight.waiters for flight in flights), default=0),
+    )
 
 
 async def _wait(flights: Sequence[Flight], end: float) -> None:

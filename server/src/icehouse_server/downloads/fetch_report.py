@@ -3,9 +3,10 @@
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass
 
 import structlog
 
@@ -24,20 +25,67 @@ _NAMED = 8
 """Items and requests that a line names; beyond, a number says how many there are."""
 
 
-@dataclass(slots=True)
-class Counters:
-    """What happened since the start; shown as metrics."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchCounts:
+    """What happened between the start and a moment."""
 
-    chunks_fetched: int = 0
-    chunks_joined: int = 0
-    chunks_left_alone: int = 0
-    blocks_fetched: int = 0
-    chunks_failed: Counter[str] = field(default_factory=Counter)
+    blocks_fetched: int
+    chunks_fetched: int
+    chunks_joined: int
+    chunks_left_alone: int
+    chunks_failed: Mapping[str, int]
     """Chunks that could not be filled, by kind of error."""
-    retries: Counter[str] = field(default_factory=Counter)
+    retries: Mapping[str, int]
     """Further tries of blocks, by the kind of error that made them needed."""
-    fetch_seconds: Histogram = field(default_factory=lambda: Histogram(_SECONDS))
+    fetch_seconds: Histogram
     """Time from a block's first request to its commit or its failure."""
+
+
+class Counters:
+    """Counts what happens. Used from one event loop."""
+
+    def __init__(self) -> None:
+        self._blocks = self._fetched = self._joined = self._left_alone = 0
+        self._failed: Counter[str] = Counter()
+        self._retries: Counter[str] = Counter()
+        self._seconds = Histogram(_SECONDS)
+
+    def snapshot(self) -> FetchCounts:
+        """Return the counts by now."""
+        return FetchCounts(
+            blocks_fetched=self._blocks,
+            chunks_fetched=self._fetched,
+            chunks_joined=self._joined,
+            chunks_left_alone=self._left_alone,
+            chunks_failed=dict(self._failed),
+            retries=dict(self._retries),
+            fetch_seconds=deepcopy(self._seconds),
+        )
+
+    def block_fetched(self, chunks: int) -> None:
+        """Count a block that was committed, and its chunks."""
+        self._blocks += 1
+        self._fetched += chunks
+
+    def joined(self, chunks: int) -> None:
+        """Count chunks that were under way for another request."""
+        self._joined += chunks
+
+    def left_alone(self) -> None:
+        """Count a chunk that was not asked for because it failed a moment before."""
+        self._left_alone += 1
+
+    def failed(self, kind: str) -> None:
+        """Count a chunk that could not be filled."""
+        self._failed[kind] += 1
+
+    def retried(self, kind: str) -> None:
+        """Count a further try of a block."""
+        self._retries[kind] += 1
+
+    def took(self, seconds: float) -> None:
+        """Count the time of a fetch that has ended."""
+        self._seconds.observe(seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +111,7 @@ class FetchNote:
     def retry(self, error: IcehouseError, waited: float) -> None:
         """Note that a further try begins."""
         self.tries += 1
-        self.counters.retries[error.kind] += 1
+        self.counters.retried(error.kind)
         log.info(
             "retry", attempt=self.tries, kind=error.kind, cause=error.detail, waited_ms=round(waited * 1000)
         )
@@ -96,7 +144,7 @@ def fetch_noted(
         finally:
             FETCH.reset(token)
             seconds = time.perf_counter() - begun
-            counters.fetch_seconds.observe(seconds)
+            counters.took(seconds)
             asked_by = list(dict.fromkeys(name for flight in flights for name in flight.asked_by))
             log.info(
                 "fetch",

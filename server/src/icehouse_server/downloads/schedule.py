@@ -2,14 +2,15 @@
 
 import asyncio
 import contextvars
-import heapq
-import time
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 
 import structlog
 
-from icehouse_server.downloads.chunk_flights import BlockTask, State
+from icehouse_server.core.blocks import ChunkBlock
+from icehouse_server.downloads.block_queue import BlockQueue, HeapEntry
+from icehouse_server.downloads.block_task import BlockTask
+from icehouse_server.downloads.running_blocks import RunningBlock, RunningBlocks
 
 log = structlog.get_logger(__name__)
 
@@ -22,15 +23,24 @@ _AGEING = 16
 _LAST = 256
 """Places by which priority 1 stands behind priority 0."""
 
-type _Entry = tuple[float, int, BlockTask]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledBlock:
+    """A block that waits or is under way, as it is at a moment."""
+
+    task: BlockTask
+    block: ChunkBlock
+    running: bool
+    since: float
+    """When its fetch began, or, where it waits, when it was asked for: monotonic seconds."""
 
 
 class Schedule:
-    """Runs jobs.
+    """Runs block tasks.
 
-    Order: by a job's place within its request, so that the first block of a small request goes before the
-    tenth of a large one that came earlier. Priority 1 stands 256 places behind. While a job waits it moves up
-    by one place for each 16 that begin, so whatever comes after it, it has its turn. Equal ones go as they
+    Order: by a task's place within its request, so that the first block of a small request goes before the
+    tenth of a large one that came earlier. Priority 1 stands 256 places behind. While a task waits it moves
+    up by one place for each 16 that begin, so whatever comes after it, it has its turn. Equal ones go as they
     came.
 
     Bounds: a collection has ``per_collection`` blocks under way at most, and all together ``at_once``. A
@@ -40,6 +50,10 @@ class Schedule:
       them at most, the next half of what is left.
     - A block that has run for 5 seconds gives its place back to the whole; it counts for its collection
       alone.
+
+    Attributes:
+        queue: the blocks that wait.
+        under_way: the blocks that have begun.
     """
 
     def __init__(
@@ -55,11 +69,11 @@ class Schedule:
         """Make a schedule.
 
         Args:
-            run: fetches a job's block.
+            run: fetches a block.
             at_once: blocks under way over all collections, those that take long not counted.
             per_collection: blocks under way of one collection.
             collections: how many there are; a single one has all places.
-            ended: told of every job that has run.
+            ended: called with every block that has run.
             slow: seconds after which a block takes long.
         """
         self._run = run
@@ -68,152 +82,96 @@ class Schedule:
         self._shared = collections > 1
         self._ended = ended
         self._slow = slow
-        self._queues: dict[str, list[_Entry]] = {}
-        self._queued: Counter[str] = Counter()
-        self._running: Counter[str] = Counter()
-        self._places: Counter[str] = Counter()
-        """Running jobs that count for the whole, by collection."""
-        self._timers: dict[BlockTask, asyncio.TimerHandle] = {}
-        """Those jobs, and what ends their counting."""
-        self._active: set[BlockTask] = set()
-        self._tickets = 0
         self._begun = 0
+        self.queue = BlockQueue()
+        self.under_way = RunningBlocks()
 
     @property
     def queued(self) -> int:
-        """Jobs that have not begun."""
-        return self._queued.total()
-
-    def queued_of(self, collection: str) -> int:
-        """Return the jobs of a collection that have not begun."""
-        return self._queued[collection]
+        """Blocks that have not begun."""
+        return len(self.queue)
 
     @property
     def running(self) -> int:
-        """Jobs under way."""
-        return self._running.total()
+        """Blocks under way."""
+        return len(self.under_way)
 
     def running_of(self, collection: str) -> int:
-        """Return the jobs under way of a collection."""
-        return self._running[collection]
+        """Return the blocks under way of a collection."""
+        return self.under_way.count(collection)
 
-    @property
-    def oldest(self) -> float:
-        """Seconds for which the job has waited that waits longest; 0 where none does."""
-        born = [entry[2].born for queue in self._queues.values() for entry in queue if _valid(entry)]
-        return time.monotonic() - min(born) if born else 0.0
+    def foremost(self, most: int) -> list[ScheduledBlock]:
+        """Return the blocks under way, the longest first, then those that come next; ``most`` in all."""
+        found = [
+            ScheduledBlock(task=running.task, block=running.block, running=True, since=running.began)
+            for running in self.under_way.longest(most)
+        ]
+        found += (
+            ScheduledBlock(task=task, block=task.block, running=False, since=task.born)
+            for task in self.queue.foremost(most - len(found))
+        )
+        return found
 
-    def foremost(self, most: int) -> list[BlockTask]:
-        """Return the jobs under way, the longest first, then those that come next, so many in all."""
-        found = heapq.nsmallest(most, self._active, key=lambda job: job.began)
-        waiting = (entry for queue in self._queues.values() for entry in queue if _valid(entry))
-        return found + [job for *_, job in heapq.nsmallest(most - len(found), waiting)]
-
-    def put(self, jobs: Sequence[BlockTask]) -> None:
-        """Queue the jobs of one request and begin what may begin."""
-        for place, job in enumerate(jobs):
-            job.state = State.QUEUED
-            self._queued[job.spec.id] += 1
-            self._push(job, self._rank(job.priority, place))
+    def put(self, tasks: Sequence[BlockTask]) -> None:
+        """Queue the blocks of one request and begin what may begin."""
+        for place, task in enumerate(tasks):
+            self.queue.put(task, self._rank(task.priority, place))
         self._begin()
 
-    def advance(self, job: BlockTask, priority: int, place: int) -> None:
-        """Let a queued job stand where another request that needs it would have put it, if that is better."""
-        rank = self._rank(priority, place)
-        if job.state is State.QUEUED and rank < job.rank:
-            job.priority = min(job.priority, priority)
-            self._push(job, rank)
+    def advance(self, task: BlockTask, priority: int, place: int) -> None:
+        """Move a queued block to where another request that needs it would have put it, if that is better."""
+        self.queue.advance(task, self._rank(priority, place), priority)
 
-    def drop(self, job: BlockTask) -> None:
-        """Take a job out of the queue: nobody wants it any more."""
-        if job.state is not State.QUEUED:
-            return
-        job.state = State.OVER
-        name = job.spec.id
-        self._queued[name] -= 1
-        if len(self._queues[name]) > 2 * self._queued[name] + 16:
-            self._queues[name] = [entry for entry in self._queues[name] if _valid(entry)]
-            heapq.heapify(self._queues[name])
+    def drop(self, task: BlockTask) -> None:
+        """Take a block out of the queue: no request wants it any more. One that has begun goes on."""
+        self.queue.drop(task)
 
     async def close(self) -> None:
         """Drop what has not begun, cancel what has, and wait for it."""
-        for queue in self._queues.values():
-            for *_, job in queue:
-                self.drop(job)
-        self._queues.clear()
-        tasks = [job.task for job in self._active if job.task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        self.queue.clear()
+        await self.under_way.cancel()
 
     def _rank(self, priority: int, place: int) -> float:
         return place + _LAST * priority + self._begun / _AGEING
 
-    def _push(self, job: BlockTask, rank: float) -> None:
-        self._tickets += 1
-        job.rank, job.ticket = rank, self._tickets
-        heapq.heappush(self._queues.setdefault(job.spec.id, []), (rank, self._tickets, job))
-
     def _begin(self) -> None:
         loop = asyncio.get_running_loop()
-        while (job := self._next()) is not None:
-            name = job.spec.id
-            job.state, job.began = State.RUNNING, time.monotonic()
-            self._queued[name] -= 1
-            self._running[name] += 1
-            self._places[name] += 1
+        while (task := self._next()) is not None:
+            priority = self.queue.take(task)
             self._begun += 1
-            self._active.add(job)
-            self._timers[job] = loop.call_later(self._slow, self._lend, job)
-            # A context of its own: many requests may wait for a block, and none of them is to stand in its
-            # log lines only because it put the block there, or gave its place free.
-            job.task = asyncio.create_task(
-                self._run(job), name=f"block of {name}", context=contextvars.Context()
+            # A context of its own: many requests may wait for a block, and none of them is to appear in its
+            # log lines only because it put the block there, or gave its slot free.
+            run = asyncio.create_task(
+                self._run(task), name=f"block of {task.spec.id}", context=contextvars.Context()
             )
-            job.task.add_done_callback(lambda task, job=job: self._end(job, task))  # type: ignore[misc]
+            lending = loop.call_later(self._slow, self._lend, task)
+            self.under_way.add(
+                RunningBlock(task=task, block=task.block, priority=priority, run=run, lending=lending)
+            )
+            run.add_done_callback(lambda run, task=task: self._end(task, run))  # type: ignore[misc]
 
     def _next(self) -> BlockTask | None:
-        """Return the foremost job of the collections that may begin one."""
-        free = self._at_once - self._places.total()
-        heads: list[_Entry] = []
-        for name, queue in self._queues.items():
-            if self._running[name] >= self._per_collection or free <= 0:
-                continue
-            if self._shared and self._places[name] >= free:
-                continue
-            while queue and not _valid(queue[0]):
-                heapq.heappop(queue)
-            if queue:
-                heads.append(queue[0])
-        if not heads:
-            return None
-        job = min(heads)[2]
-        heapq.heappop(self._queues[job.spec.id])
-        return job
+        """Return the foremost block of the collections that may begin one."""
+        free = self._at_once - self.under_way.slots_taken
+        heads = [entry for entry in self.queue.heads() if self._may_begin(entry, free)]
+        return min(heads)[2] if heads else None
 
-    def _lend(self, job: BlockTask) -> None:
-        """Give the place of a job that takes long back to the whole."""
-        del self._timers[job]
-        self._places[job.spec.id] -= 1
+    def _may_begin(self, entry: HeapEntry, free: int) -> bool:
+        """Return whether a block's collection may begin one more, where this many slots are free."""
+        name = entry[2].spec.id
+        if self.under_way.count(name) >= self._per_collection or free <= 0:
+            return False
+        return not self._shared or self.under_way.slots(name) < free
+
+    def _lend(self, task: BlockTask) -> None:
+        """Give the slot of a block that takes long back to the whole."""
+        self.under_way.lend(task)
         self._begin()
 
-    def _end(self, job: BlockTask, task: asyncio.Task[None]) -> None:
-        """Close the books on a job. Called for every one, even if it was cancelled before its first step."""
-        job.state = State.OVER
-        self._active.discard(job)
-        self._running[job.spec.id] -= 1
-        timer = self._timers.pop(job, None)
-        if timer is not None:
-            timer.cancel()
-            self._places[job.spec.id] -= 1
-        if not task.cancelled() and (error := task.exception()) is not None:
+    def _end(self, task: BlockTask, run: asyncio.Task[None]) -> None:
+        """Take out a block that has ended, even if it was cancelled before its first step."""
+        self.under_way.remove(task)
+        if not run.cancelled() and (error := run.exception()) is not None:
             log.error("a block failed in a way that it should not", exc_info=error)
-        self._ended(job)
+        self._ended(task)
         self._begin()
-
-
-def _valid(entry: _Entry) -> bool:
-    """Return whether an entry stands for its job: it has not begun, was not dropped, and was not moved up."""
-    _, ticket, job = entry
-    return job.state is State.QUEUED and job.ticket == ticket

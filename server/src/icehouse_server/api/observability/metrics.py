@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from icehouse_server.api.observability.request_context import RequestContext
 from icehouse_server.core.histogram import Histogram
-from icehouse_server.downloads import Downloads
+from icehouse_server.downloads import Downloads, DownloadsSnapshot, FetchCounts
 from icehouse_server.service import CacheFolderProbe, Hits, Jobs, LoopLagMonitor, MemoryBudget
 from icehouse_server.store import Store
 
@@ -77,8 +77,9 @@ class _Parts(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the state of all parts."""
-        yield from self._downloads()
-        yield from self._fetches()
+        downloads = self._parts.downloads.snapshot()
+        yield from _downloads(downloads)
+        yield from _fetches(downloads.counts)
         yield from self._repositories()
         yield from self._commits()
         yield from self._maintenance()
@@ -88,50 +89,6 @@ class _Parts(Collector):
         yield _counter("icehouse_chunks_asked", "Chunks that requests needed.", self._hits.asked)
         yield _counter("icehouse_chunks_found", "Those of them that were cached already.", self._hits.cached)
         yield from self._process()
-
-    def _downloads(self) -> Iterator[Metric]:
-        downloads = self._parts.downloads
-        settings = downloads.settings
-        yield _gauge("icehouse_flights", "Chunks under way or queued.", downloads.flights)
-        yield _gauge("icehouse_blocks_queued", "Blocks that wait to be fetched.", downloads.queued)
-        yield _gauge("icehouse_blocks_queued_limit", "Blocks that may wait.", settings.max_queued_blocks)
-        yield _gauge(
-            "icehouse_blocks_oldest_seconds",
-            "Time that the oldest waiting block has waited.",
-            downloads.oldest,
-        )
-        yield _gauge("icehouse_blocks_running", "Blocks under way.", downloads.running)
-        yield _gauge(
-            "icehouse_blocks_running_limit", "Blocks that may be under way.", settings.blocks_at_once
-        )
-        yield _gauges(
-            "icehouse_places_taken",
-            "Blocks of a collection under way.",
-            "collection",
-            downloads.running_by_collection,
-        )
-
-    def _fetches(self) -> Iterator[Metric]:
-        counters = self._parts.downloads.counters
-        yield _counter("icehouse_blocks_fetched", "Blocks fetched.", counters.blocks_fetched)
-        yield _counter("icehouse_chunks_fetched", "Chunks fetched and committed.", counters.chunks_fetched)
-        yield _counter(
-            "icehouse_chunks_joined", "Chunks that were under way for somebody else.", counters.chunks_joined
-        )
-        yield _counters(
-            "icehouse_chunks_failed", "Chunks that could not be filled.", "kind", counters.chunks_failed
-        )
-        yield _counter(
-            "icehouse_chunks_left_alone",
-            "Chunks not asked for because they failed a moment before.",
-            counters.chunks_left_alone,
-        )
-        yield _counters("icehouse_retries", "Further tries of blocks, by cause.", "kind", counters.retries)
-        yield _histograms(
-            "icehouse_fetch_seconds",
-            "Time from a block's first request to its commit or failure.",
-            [({}, counters.fetch_seconds)],
-        )
 
     def _hosts(self) -> Iterator[Metric]:
         hosts = self._parts.traffic()
@@ -367,3 +324,45 @@ class Metrics:
     def render(self) -> bytes:
         """Return the text exposition format."""
         return generate_latest(self._registry)
+
+
+def _downloads(downloads: DownloadsSnapshot) -> Iterator[Metric]:
+    settings = downloads.settings
+    yield _gauge("icehouse_flights", "Chunks under way or queued.", downloads.flights)
+    yield _gauge("icehouse_blocks_queued", "Blocks that wait to be fetched.", downloads.queued)
+    yield _gauge("icehouse_blocks_queued_limit", "Blocks that may wait.", settings.max_queued_blocks)
+    yield _gauge(
+        "icehouse_blocks_oldest_seconds",
+        "Time that the oldest waiting block has waited.",
+        downloads.oldest,
+    )
+    yield _gauge("icehouse_blocks_running", "Blocks under way.", downloads.running)
+    yield _gauge("icehouse_blocks_running_limit", "Blocks that may be under way.", settings.blocks_at_once)
+    yield _gauges(
+        "icehouse_places_taken",
+        "Blocks of a collection under way.",
+        "collection",
+        downloads.running_by_collection,
+    )
+
+
+def _fetches(counts: FetchCounts) -> Iterator[Metric]:
+    yield _counter("icehouse_blocks_fetched", "Blocks fetched.", counts.blocks_fetched)
+    yield _counter("icehouse_chunks_fetched", "Chunks fetched and committed.", counts.chunks_fetched)
+    yield _counter(
+        "icehouse_chunks_joined", "Chunks that were under way for somebody else.", counts.chunks_joined
+    )
+    yield _counters(
+        "icehouse_chunks_failed", "Chunks that could not be filled.", "kind", counts.chunks_failed
+    )
+    yield _counter(
+        "icehouse_chunks_left_alone",
+        "Chunks not asked for because they failed a moment before.",
+        counts.chunks_left_alone,
+    )
+    yield _counters("icehouse_retries", "Further tries of blocks, by cause.", "kind", counts.retries)
+    yield _histograms(
+        "icehouse_fetch_seconds",
+        "Time from a block's first request to its commit or failure.",
+        [({}, counts.fetch_seconds)],
+    )

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import json_answer
 from icehouse_server.api.state import ApiState, State
-from icehouse_server.downloads import Downloads
+from icehouse_server.downloads import DownloadsSnapshot
 from icehouse_server.store import Store
 
 router = APIRouter(tags=["health"])
@@ -83,6 +83,7 @@ async def get_metrics(state: State) -> Response:
 async def readiness(state: ApiState) -> dict[str, Any]:
     """Return whether the daemon can serve, and why not."""
     why = await reasons(state)
+    downloads = state.downloads.snapshot()
     return {
         "ready": not why,
         "reasons": [reason.model_dump(exclude_none=True) for reason in why],
@@ -91,13 +92,11 @@ async def readiness(state: ApiState) -> dict[str, Any]:
             name: {
                 "chunks": len(collection.index),
                 "snapshot": collection.snapshot,
-                "degraded": [
-                    reason.model_dump(exclude_none=True) for reason in degraded(state.downloads, name)
-                ],
+                "degraded": [reason.model_dump(exclude_none=True) for reason in degraded(downloads, name)],
             }
             for name, collection in state.store.collections.items()
         },
-        "downloads": {"queued": state.downloads.queued, "running": state.downloads.running},
+        "downloads": {"queued": downloads.queued, "running": downloads.running},
         "memory": {"decoded_bytes": state.store.decoded.bytes, "answer_bytes": state.budget.held},
         "disk": {"free_bytes": state.folder.last.free, "floor_bytes": state.settings.disk_floor},
     }
@@ -114,7 +113,7 @@ def _reason(code: str, more: str = "", collection: str | None = None) -> Reason:
 
 
 def _of_the_daemon(state: ApiState) -> Iterator[Reason]:
-    downloads, folder = state.downloads, state.folder.last
+    downloads, folder = state.downloads.snapshot(), state.folder.last
     floor, most = state.settings.disk_floor, downloads.settings.max_queued_blocks
     if folder.fault:
         yield _reason(folder.fault, folder.detail)
@@ -143,8 +142,8 @@ async def _of_collections(store: Store) -> list[Reason]:
     return reasons
 
 
-def degraded(downloads: Downloads, name: str) -> Iterator[Reason]:
+def degraded(downloads: DownloadsSnapshot, name: str) -> Iterator[Reason]:
     """Say what hinders one collection's source: what is cached is served all the same."""
-    trouble = downloads.trouble(name, within=_TROUBLE_WITHIN)
+    trouble = downloads.last_failure(name, within=_TROUBLE_WITHIN)
     if trouble is not None:
         yield Reason(code=trouble.kind, detail=trouble.detail)

@@ -12,7 +12,7 @@ from icehouse_server.api.responses import event_streams
 from icehouse_server.api.routes.health import Reason, degraded, reasons
 from icehouse_server.api.state import ApiState, State
 from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.downloads import BlockReport, Failure
+from icehouse_server.downloads import BlockReport, DownloadsSnapshot, Failure
 from icehouse_server.service import Job, JobKind, JobState, resident_bytes
 from icehouse_server.store import CollectionStore
 
@@ -210,15 +210,15 @@ def _steady(document: StatusDocument) -> dict[str, Any]:
 async def status_document(state: ApiState) -> StatusDocument:
     """Return what the daemon does at the moment."""
     store, why = state.store, await reasons(state)
-    hits = state.metrics.hits
+    hits, downloads = state.metrics.hits, state.downloads.snapshot(blocks=_MOST_BLOCKS)
     return StatusDocument(
         version=state.version,
         started=state.pulse.started,
         uptime_seconds=round(state.pulse.uptime, 1),
         ready=not why,
         reasons=why,
-        collections=[_collection(state, collection) for collection in store.collections.values()],
-        downloads=_downloads(state),
+        collections=[_collection(collection, downloads) for collection in store.collections.values()],
+        downloads=_downloads(state, downloads),
         jobs=[_job(job) for job in state.jobs.newest(0, len(state.jobs)) if not job.over],
         memory=MemoryStatus(
             decoded_bytes=store.decoded.bytes,
@@ -241,7 +241,7 @@ async def status_document(state: ApiState) -> StatusDocument:
     )
 
 
-def _collection(state: ApiState, collection: CollectionStore) -> CollectionStatus:
+def _collection(collection: CollectionStore, downloads: DownloadsSnapshot) -> CollectionStatus:
     spec, counts = collection.spec, collection.index.counts
     return CollectionStatus(
         id=spec.id,
@@ -249,27 +249,26 @@ def _collection(state: ApiState, collection: CollectionStore) -> CollectionStatu
         chunks=sum(counts.values()),
         levels={str(level): count for level, count in sorted(counts.items())},
         bytes=collection.head.bytes,
-        degraded=list(degraded(state.downloads, spec.id)),
+        degraded=list(degraded(downloads, spec.id)),
     )
 
 
-def _downloads(state: ApiState) -> DownloadsStatus:
-    downloads, pulse = state.downloads, state.pulse
+def _downloads(state: ApiState, downloads: DownloadsSnapshot) -> DownloadsStatus:
+    pulse, counts = state.pulse, downloads.counts
     rates = pulse.rates
     return DownloadsStatus(
         queued=downloads.queued,
         running=downloads.running,
         chunks_in_flight=downloads.flights,
-        chunks_fetched=downloads.counters.chunks_fetched,
-        chunks_failed=downloads.counters.chunks_failed.total(),
+        chunks_fetched=counts.chunks_fetched,
+        chunks_failed=sum(counts.chunks_failed.values()),
         blocks_per_second=round(rates.blocks, 2),
         bytes_per_second=round(rates.bytes),
         source_bytes=round(pulse.total.bytes),
         blocks=[
-            _block(report, state.store.collection(report.collection).spec)
-            for report in downloads.blocks(_MOST_BLOCKS)
+            _block(report, state.store.collection(report.collection).spec) for report in downloads.blocks
         ],
-        failures=[_failure(failure) for failure in downloads.last_failures],
+        failures=[_failure(failure) for failure in downloads.newest_failures],
     )
 
 
