@@ -97,6 +97,7 @@ UNPLACED = says(**{"proj:transform": None, "proj:shape": None})
 UNSAID = everywhere(UNPLACED, says(**{"proj:code": None}))
 OFF = "collection's grid"
 TILE = "its place in the tiling"
+NO_CODE = "not an authority and a code"
 ELSE = "but its document says"
 
 
@@ -135,15 +136,15 @@ CRS_LIES = [
     Lie(what="CRS not in the file", file=tif(crs=None), says="header"),
     Lie(what="CRS not in the document", document=says(**{"proj:code": None})),
     Lie(what="CRS another of the same projection", file=tif(crs="EPSG:32633"), says="CRS"),
-    Lie(what="CRS is a file", document=says(**{"proj:code": "/etc/passwd"}), says="no authority and code"),
+    Lie(what="CRS is a file", document=says(**{"proj:code": "/etc/passwd"}), says=NO_CODE),
     Lie(what="CRS is a pipeline", document=says(**{"proj:code": "+proj=pipeline +step +proj=merc"}),
-        says="no authority and code"),
+        says=NO_CODE),
     Lie(what="CRS initialised from a file", document=says(**{"proj:code": "+init=/etc/passwd:x"}),
-        says="no authority and code"),
+        says=NO_CODE),
     Lie(what="CRS unknown", document=says(**{"proj:code": "EPSG:999999"}), says="unknown"),
-    Lie(what="CRS absurd", document=says(**{"proj:epsg": 10**400}), says="no authority and code"),
-    Lie(what="CRS of another type", document=says(**{"proj:code": {"a": 1}}), says="no authority and code"),
-    Lie(what="CRS true", document=says(**{"proj:epsg": True}), says="no authority and code"),
+    Lie(what="CRS absurd", document=says(**{"proj:epsg": 10**400}), says=NO_CODE),
+    Lie(what="CRS of another type", document=says(**{"proj:code": {"a": 1}}), says=NO_CODE),
+    Lie(what="CRS true", document=says(**{"proj:epsg": True}), says=NO_CODE),
 ]  # fmt: skip
 
 SHIFTS = [
@@ -213,17 +214,17 @@ CONTENT = [
 
 DOCUMENTS = [
     Lie(what="another item", document=lambda item: item.update(id="2_2"), says="was asked for"),
-    Lie(what="an id that is a number", document=lambda item: item.update(id=5), says="no short text"),
-    Lie(what="an id without end", document=lambda item: item.update(id="x" * 10**5), says="no short"),
-    Lie(what="an id with line breaks", document=lambda item: item.update(id="a\nb"), says="no short"),
-    Lie(what="a collection", document=lambda item: item.update(type="Collection"), says="no STAC"),
-    Lie(what="properties that are none", document=lambda item: item.update(properties=[]), says="no STAC"),
-    Lie(what="assets that are none", document=lambda item: item.update(assets="dem"), says="no STAC"),
+    Lie(what="an id that is a number", document=lambda item: item.update(id=5), says="not a short text"),
+    Lie(what="an id without end", document=lambda item: item.update(id="x" * 10**5), says="not a short"),
+    Lie(what="an id with line breaks", document=lambda item: item.update(id="a\nb"), says="not a short"),
+    Lie(what="a collection", document=lambda item: item.update(type="Collection"), says="not a STAC"),
+    Lie(what="properties that are none", document=lambda item: item.update(properties=[]), says="not a STAC"),
+    Lie(what="assets that are none", document=lambda item: item.update(assets="dem"), says="not a STAC"),
     Lie(what="an href that is a number",
-        document=lambda item: item["assets"].update(dem={"href": 5}), says="no STAC"),
+        document=lambda item: item["assets"].update(dem={"href": 5}), says="not a STAC"),
     Lie(what="links to itself", document=lambda item: item.update(
         links=[{"rel": rel, "href": "1_1"} for rel in ("self", "parent", "root", "collection", "item")])),
-    Lie(what="a date that is none", document=says(datetime="yesterday"), says="no STAC item"),
+    Lie(what="a date that is none", document=says(datetime="yesterday"), says="not a STAC item"),
 ]  # fmt: skip
 
 BODIES = {

@@ -599,7 +599,7 @@ async def test_s3_needs_a_region(context):
         await read(spec, context, degrees_window(spec, -180, -17.9, 4, 4))
     with pytest.raises(ConfigurationError, match="s3_region"):
         create_source(rig.with_source(cop_dem(), s3_region=None), context)
-    trust = parse_source(cop_dem()).trust({})
+    trust = parse_source(cop_dem()).allowed_hosts({})
     url = "https://copernicus-dem-30m.s3.eu-central-1.amazonaws.com/a%20b.tif"
     assert trust.url_of("s3://copernicus-dem-30m/a b.tif", item="x") == url
     with pytest.raises(SourceRefusedError, match="does not name"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icehouse_server.sources.http.ranges import GAP, PART, Header, HeaderCache, coalesce
+from icehouse_server.sources.http.ranges import GAP, MAX_REQUEST, Header, HeaderCache, coalesce
 
 
 @given(
@@ -18,7 +18,7 @@ def test_every_range_is_served_once(ranges):
     parts = coalesce(ranges)
     assert sorted(index for part in parts for index in part.members) == list(range(len(ranges)))
     for part in parts:
-        assert part.stop - part.start <= PART
+        assert part.stop - part.start <= MAX_REQUEST
         for index in part.members:
             assert part.start <= ranges[index][0]
             assert ranges[index][1] <= part.stop

@@ -34,7 +34,7 @@ from icehouse_server.sources.earthengine.request_cutting import (
     pixel_rects,
 )
 from icehouse_server.sources.earthengine.settings import BandTable, parse_band, parse_source
-from icehouse_server.sources.earthengine.value_bands import Canvas, Layout, decode, portions
+from icehouse_server.sources.earthengine.value_bands import Canvas, Layout, band_batches, decode
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
@@ -168,9 +168,9 @@ def test_a_request_has_few_layers():
 def test_more_bands_than_a_request_may_have():
     many = [BandSpec(name=f"b{n}", dtype=np.dtype("uint8"), nodata=None) for n in range(3000)]
     tables = {band.name: BandTable() for band in many}
-    parts = portions(many, tables)
-    assert [band for part in parts for band in part] == many
-    assert all(len(Layout.of(part, tables).names) <= MAX_BANDS for part in parts)
+    batches = band_batches(many, tables)
+    assert [band for batch in batches for band in batch] == many
+    assert all(len(Layout.of(batch, tables).names) <= MAX_BANDS for batch in batches)
 
 
 def npy(pixels):

@@ -14,7 +14,7 @@ from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import SourceCorruptError
 from icehouse_server.core.grid import Window
 from icehouse_server.raster.validity import nodata_of
-from icehouse_server.sources.cog.georeference import place, same_crs
+from icehouse_server.sources.cog.georeference import lattice_window, same_crs
 
 MAX_BLOCK = 64 * 1024 * 1024
 """Bytes of one decoded block at most: 4096 x 4096 float32. A header may claim any size."""
@@ -47,8 +47,8 @@ class Expectation:
     """Band of the file, from 1."""
     extent: Window | None
     """Where the item document places the file on the grid, if it does."""
-    place: Window | None = None
-    """Where the tiling puts the item, if there is one: the file lies within."""
+    tile_window: Window | None = None
+    """Where the tiling puts the item, if there is a tiling: the file lies within."""
 
     def corrupt(self, detail: str, *, hint: str = "") -> SourceCorruptError:
         """Return the error that names item and file."""
@@ -82,8 +82,8 @@ def check_file(geotiff: GeoTIFF, crs: str, expected: Expectation) -> Window:
         raise expected.corrupt(
             f"it covers {extent}, but its document says {expected.extent}",
         )
-    if expected.place is not None and extent.union(expected.place) != expected.place:
-        raise expected.corrupt(f"it covers {extent}, but its place in the tiling is {expected.place}")
+    if expected.tile_window is not None and extent.union(expected.tile_window) != expected.tile_window:
+        raise expected.corrupt(f"it covers {extent}, but its place in the tiling is {expected.tile_window}")
     for ifd in (geotiff.ifd, geotiff.mask_ifd):
         if ifd is not None:
             check_blocks(ifd, expected)
@@ -94,7 +94,7 @@ def _extent(geotiff: GeoTIFF, expected: Expectation) -> Window:
     if expected.grid is None:
         rows, cols = geotiff.shape
         return Window(row=0, col=0, height=rows, width=cols)
-    extent = place(expected.grid, geotiff.transform, geotiff.shape)
+    extent = lattice_window(expected.grid, geotiff.transform, geotiff.shape)
     if extent is None:
         raise expected.corrupt(
             f"its pixels (transform {tuple(geotiff.transform)[:6]}) do not lie on the collection's grid",
@@ -187,7 +187,7 @@ def file_nodata(geotiff: GeoTIFF, expected: Expectation) -> np.generic | None:
     """Return the value of invalid pixels: the file's own, the band's where the file declares none.
 
     Raises:
-        SourceCorruptError: the file declares something that is no number.
+        SourceCorruptError: the file declares something that is not a number.
     """
     text = geotiff.ifd.gdal_nodata
     dtype = expected.band.dtype
@@ -196,7 +196,7 @@ def file_nodata(geotiff: GeoTIFF, expected: Expectation) -> np.generic | None:
     try:
         value = float(text)
     except ValueError as error:
-        raise expected.corrupt(f"its nodata {text!r} is no number") from error
+        raise expected.corrupt(f"its nodata {text!r} is not a number") from error
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             return dtype.type(value)

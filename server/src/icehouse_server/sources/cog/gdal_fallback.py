@@ -32,7 +32,7 @@ _GDAL_OPTIONS = {
 }
 
 
-class _Pieces(io.RawIOBase):
+class _RangeFile(io.RawIOBase):
     """A seekable file of which the wanted ranges are here; others are fetched on the loop when read.
 
     Lives in a thread of the pool; the loop stays free while it waits.
@@ -42,14 +42,14 @@ class _Pieces(io.RawIOBase):
         self,
         reader: RangeReader,
         loop: asyncio.AbstractEventLoop,
-        pieces: list[tuple[int, memoryview]],
+        ranges: list[tuple[int, memoryview]],
         size: int,
         patience: float,
     ) -> None:
         super().__init__()
         self._reader = reader
         self._loop = loop
-        self._pieces = pieces
+        self._held = ranges
         self._size = size
         self._patience = patience
         self._at = 0
@@ -77,9 +77,9 @@ class _Pieces(io.RawIOBase):
         return data
 
     def _here(self, start: int, stop: int) -> bytes | None:
-        for first, piece in self._pieces:
-            if first <= start and stop <= first + piece.nbytes:
-                return bytes(piece[start - first : stop - first])
+        for first, data in self._held:
+            if first <= start and stop <= first + data.nbytes:
+                return bytes(data[start - first : stop - first])
         return None
 
     def _there(self, start: int, stop: int) -> bytes:
@@ -112,7 +112,7 @@ async def read_with_gdal(
     blocks = await reader.get_ranges_async(
         _NAME, starts=[start for start, _ in ranges], ends=[stop for _, stop in ranges]
     )
-    pieces = [(start, block) for (start, _), block in zip(ranges, blocks, strict=True)]
+    held = [(start, block) for (start, _), block in zip(ranges, blocks, strict=True)]
 
     def decode(dataset: rasterio.DatasetReader) -> tuple[Pixels, Mask]:
         window = RasterWindow(local.col, local.row, local.width, local.height)
@@ -121,7 +121,7 @@ async def read_with_gdal(
             return values, dataset.read_masks(expected.index, window=window) != 0
         return values, np.ones(values.shape, dtype=np.bool_)
 
-    return await _with_dataset(reader, pieces, decode, expected, pool, level)
+    return await _with_dataset(reader, held, decode, expected, pool, level)
 
 
 async def crs_with_gdal(reader: RangeReader, expected: Expectation, pool: Executor) -> str:
@@ -139,7 +139,7 @@ async def crs_with_gdal(reader: RangeReader, expected: Expectation, pool: Execut
 
 async def _with_dataset[T](
     reader: RangeReader,
-    pieces: list[tuple[int, memoryview]],
+    ranges: list[tuple[int, memoryview]],
     work: Callable[[rasterio.DatasetReader], T],
     expected: Expectation,
     pool: Executor,
@@ -149,7 +149,7 @@ async def _with_dataset[T](
     header = await reader.open()
     loop = asyncio.get_running_loop()
     patience = 2 * (reader.hosts.connect_timeout + reader.hosts.read_timeout)
-    file = _Pieces(reader, loop, [(0, memoryview(header.prefix)), *pieces], header.size, patience)
+    file = _RangeFile(reader, loop, [(0, memoryview(header.prefix)), *ranges], header.size, patience)
     try:
         return await run_in(pool, _open, file, work, level)
     except (RasterioError, OSError, ValueError) as error:
@@ -160,11 +160,11 @@ async def _with_dataset[T](
         raise reader.failure or error from error
 
 
-def _open[T](file: _Pieces, work: Callable[[rasterio.DatasetReader], T], level: int) -> T:
+def _open[T](file: _RangeFile, work: Callable[[rasterio.DatasetReader], T], level: int) -> T:
     """Runs in a thread of the pool."""
     options = {"overview_level": level - 1} if level else {}
 
-    def opener(path: str, mode: str = "rb") -> _Pieces:
+    def opener(path: str, mode: str = "rb") -> _RangeFile:
         if path.rpartition("/")[2] != _NAME or mode != "rb":
             raise FileNotFoundError(path)
         return file

@@ -26,7 +26,7 @@ def same_crs(first: str, second: str) -> bool:
     return code is not None and one.to_epsg(min_confidence=_CONFIDENCE) == code
 
 
-def place(grid: GeoBox, transform: Affine, shape: tuple[int, int]) -> Window | None:
+def lattice_window(grid: GeoBox, transform: Affine, shape: tuple[int, int]) -> Window | None:
     """Return where a raster (rows, columns) lies on the grid's lattice, or None where it does not."""
     try:
         return lattice_offset(grid.affine, transform, shape)

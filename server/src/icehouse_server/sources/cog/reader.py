@@ -147,10 +147,10 @@ class Cog:
         for batch in _batches(ifd, local):
             tiles = await decoded(ifd.fetch_tiles(batch), self.reader, self.expected)
             await gather_or_cancel(
-                self._place(tile, decoders, ifd, local, values, present, sample) for tile in tiles
+                self._copy_block(tile, decoders, ifd, local, values, present, sample) for tile in tiles
             )
 
-    async def _place(
+    async def _copy_block(
         self,
         tile: Tile,
         decoders: DecoderRegistry,

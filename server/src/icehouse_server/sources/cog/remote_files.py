@@ -16,7 +16,7 @@ class RemoteFiles:
     """Opens GeoTIFFs over HTTP. Used from one event loop."""
 
     context: SourceContext
-    trust: AllowedHosts
+    allowed: AllowedHosts
     """Judges redirects."""
     headers: HeaderCache = field(default_factory=HeaderCache)
     shared: SharedRanges = field(default_factory=SharedRanges)
@@ -38,7 +38,7 @@ class RemoteFiles:
             shared=self.shared,
             url=url,
             item=expected.item,
-            trust=self.trust,
+            allowed=self.allowed,
             not_before=not_before,
         )
         return await open_cog(reader, expected, self.context.pool)

@@ -43,7 +43,7 @@ class TooMuchError(Exception):
 def explained(error: BaseException, asset: str) -> SourceError | TooMuchError:
     """Return what an exception of Earth Engine's library, or of what it uses, means.
 
-    What can't be told is taken for transient: another try is bounded, a wrong "never" is not.
+    What can't be distinguished is taken for transient: another try is bounded, a wrong "never" is not.
 
     Args:
         error: what was raised.
@@ -57,14 +57,14 @@ def explained(error: BaseException, asset: str) -> SourceError | TooMuchError:
         return SourceUnavailableError("the connection to Earth Engine broke off")
     names = {cls.__name__ for cls in type(error).__mro__}
     if names & {"EEException", "HttpError"}:
-        return _told(error, asset)
+        return _from_message(error, asset)
     # Those of google.auth say themselves whether they are worth another try.
     if names & _CREDENTIALS and not getattr(error, "retryable", False):
         return _unauthorized(str(error.args[0]) if error.args else "")
     return SourceUnavailableError(f"Earth Engine's library failed: {type(error).__name__}")
 
 
-def _told(error: BaseException, asset: str) -> SourceError | TooMuchError:
+def _from_message(error: BaseException, asset: str) -> SourceError | TooMuchError:
     """Return what a message of Earth Engine means."""
     cause = error if hasattr(error, "resp") else error.__context__
     response = getattr(cause, "resp", None)

@@ -21,7 +21,7 @@ from icehouse_server.sources.earthengine.settings import (
     Scale,
     Select,
 )
-from icehouse_server.sources.earthengine.value_bands import Layout, ValueLayer
+from icehouse_server.sources.earthengine.value_bands import Layout, ValueBand
 
 type Ee = Any
 """The module ``ee``, whose classes are made while it initialises."""
@@ -40,9 +40,9 @@ _CASTS = {
 }
 
 
-def pixel_grid(grid: Grid, place: PixelRect) -> dict[str, object]:
-    """Return a place as the grid of a request: exactly its affine, CRS and shape."""
-    affine = grid.geobox_of(place.window).affine
+def pixel_grid(grid: Grid, rect: PixelRect) -> dict[str, object]:
+    """Return a rectangle as the grid of a request: exactly its affine, CRS and shape."""
+    affine = grid.geobox_of(rect.window).affine
     code = grid.crs.epsg
     # Earth Engine reads WKT as GeoTools does, which is its first version.
     crs = (
@@ -51,11 +51,11 @@ def pixel_grid(grid: Grid, place: PixelRect) -> dict[str, object]:
         else {"crsWkt": grid.crs.to_wkt(version=WktVersion.WKT1_GDAL)}
     )
     return {
-        "dimensions": {"width": place.window.width, "height": place.window.height},
+        "dimensions": {"width": rect.window.width, "height": rect.window.height},
         "affineTransform": {
             "scaleX": affine.a,
             "shearX": affine.b,
-            "translateX": affine.c + place.shift,
+            "translateX": affine.c + rect.shift,
             "shearY": affine.d,
             "scaleY": affine.e,
             "translateY": affine.f,
@@ -64,15 +64,15 @@ def pixel_grid(grid: Grid, place: PixelRect) -> dict[str, object]:
     }
 
 
-def layers(ee: Ee, table: EarthEngineTable, layout: Layout, step: TimeStep | None) -> EeImage:
-    """Return an image whose bands are the layers of a request, none of them masked anywhere."""
+def request_image(ee: Ee, table: EarthEngineTable, layout: Layout, step: TimeStep | None) -> EeImage:
+    """Return an image whose bands are those of a request, none of them masked anywhere."""
     image = _picture(ee, table, layout.source_bands, step)
     fitting = {
         dtype: _fitting(image.select(bands), dtype) for dtype, bands in _bands_by_dtype(layout).items()
     }
-    parts = [_values(fitting[dtype], members) for (dtype, _), members in _alike(layout).items()]
-    parts += [_mask_layer(image, fitting, layout, number) for number in range(len(layout.mask_layers))]
-    return reduce(lambda left, right: left.addBands(right), parts)
+    images = [_values(fitting[dtype], members) for (dtype, _), members in _alike(layout).items()]
+    images += [_mask_band(image, fitting, layout, number) for number in range(len(layout.mask_bands))]
+    return reduce(lambda left, right: left.addBands(right), images)
 
 
 def _picture(ee: Ee, table: EarthEngineTable, bands: Sequence[str], step: TimeStep | None) -> EeImage:
@@ -119,9 +119,11 @@ def _operated(image: EeImage, operations: Sequence[Operation]) -> EeImage:
             case Select(bands=bands, rename=rename):
                 image = image.select(list(bands), None if rename is None else list(rename))
             case Cast(dtype=dtype, bands=bands):
-                image = _changed(image, bands, lambda part, into=dtype: _cast(part, into))
+                image = _changed(image, bands, lambda chosen, into=dtype: _cast(chosen, into))
             case Scale(multiply=factor, add=term, bands=bands):
-                image = _changed(image, bands, lambda part, by=factor, plus=term: part.multiply(by).add(plus))
+                image = _changed(
+                    image, bands, lambda chosen, by=factor, plus=term: chosen.multiply(by).add(plus)
+                )
             case MaskBy():
                 image = image.updateMask(_kept(image.select([operation.band]), operation))
     return image
@@ -146,34 +148,34 @@ def _kept(band: EeImage, rule: MaskBy) -> EeImage:
 def _bands_by_dtype(layout: Layout) -> dict[str, list[str]]:
     """Return which bands are asked for in which dtype."""
     found: dict[str, dict[str, None]] = {}
-    wanted = [(layer.dtype, layer.band) for layer in layout.values]
+    wanted = [(value.dtype, value.band) for value in layout.values]
     wanted += [(bit.dtype, bit.band) for bit in layout.bits if bit.dtype is not None]
     for dtype, band in wanted:
         found.setdefault(str(dtype), {})[band] = None
     return {name: list(bands) for name, bands in found.items()}
 
 
-def _alike(layout: Layout) -> dict[tuple[str, float | int], list[tuple[int, ValueLayer]]]:
-    """Return the layers of values in groups that are treated the same way: by dtype and sentinel."""
-    groups: dict[tuple[str, float | int], list[tuple[int, ValueLayer]]] = {}
-    for number, layer in enumerate(layout.values):
-        groups.setdefault((str(layer.dtype), layer.sentinel), []).append((number, layer))
+def _alike(layout: Layout) -> dict[tuple[str, float | int], list[tuple[int, ValueBand]]]:
+    """Return the value bands in groups that are treated the same way: by dtype and sentinel."""
+    groups: dict[tuple[str, float | int], list[tuple[int, ValueBand]]] = {}
+    for number, value in enumerate(layout.values):
+        groups.setdefault((str(value.dtype), value.sentinel), []).append((number, value))
     return groups
 
 
-def _values(fitting: EeImage, members: Sequence[tuple[int, ValueLayer]]) -> EeImage:
-    """Return layers of values: the sentinel where a band is masked or its value does not fit."""
-    layer = members[0][1]
-    part = fitting.select([member.band for _, member in members]).unmask(layer.sentinel, False)
-    return _cast(part, str(layer.dtype)).rename([f"v{number}" for number, _ in members])
+def _values(fitting: EeImage, members: Sequence[tuple[int, ValueBand]]) -> EeImage:
+    """Return value bands: the sentinel where a band is masked or its value does not fit."""
+    value = members[0][1]
+    chosen = fitting.select([member.band for _, member in members]).unmask(value.sentinel, False)
+    return _cast(chosen, str(value.dtype)).rename([f"v{number}" for number, _ in members])
 
 
-def _mask_layer(image: EeImage, fitting: Mapping[str, EeImage], layout: Layout, number: int) -> EeImage:
-    """Return a layer of masks: a bit for each."""
+def _mask_band(image: EeImage, fitting: Mapping[str, EeImage], layout: Layout, number: int) -> EeImage:
+    """Return a mask band: a bit for each mask."""
     bits = []
-    for place, bit in enumerate(layout.mask_layers[number]):
+    for position, bit in enumerate(layout.mask_bands[number]):
         band = (image if bit.dtype is None else fitting[str(bit.dtype)]).select([bit.band])
-        bits.append(band.mask().gt(0).unmask(0, False).multiply(1 << place))
+        bits.append(band.mask().gt(0).unmask(0, False).multiply(1 << position))
     return reduce(lambda left, right: left.add(right), bits).toUint8().rename([f"m{number}"])
 
 

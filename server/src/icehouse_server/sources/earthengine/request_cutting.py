@@ -21,7 +21,7 @@ _WHOLE, _HALF, _POLE = 360.0, 180.0, 90.0
 
 @dataclass(frozen=True, slots=True)
 class PixelRect:
-    """A part of what is to be read, and where on the globe Earth Engine is asked for it."""
+    """A rectangle of what is to be read, and where on the globe Earth Engine is asked for it."""
 
     window: Window
     """Pixels of the collection's grid; it may stick out."""
@@ -73,31 +73,31 @@ def cut(window: Window, *, max_pixels: int, max_side: int = MAX_SIDE) -> tuple[W
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Strips:
-    """Strips of equal height, each cut into equal pieces, and a last strip cut into fewer."""
+    """Strips of equal height, each cut into equal rectangles, and a last strip cut into fewer."""
 
     height: int
     width: int
     strip: int
     """Height of a strip."""
-    pieces: int
+    columns: int
     """Of a strip."""
     last: int
-    """Pieces of the last strip."""
+    """Rectangles of the last strip."""
 
     @property
     def count(self) -> int:
-        return (math.ceil(self.height / self.strip) - 1) * self.pieces + self.last
+        return (math.ceil(self.height / self.strip) - 1) * self.columns + self.last
 
     @property
     def longest(self) -> int:
-        return max(self.strip, math.ceil(self.width / min(self.pieces, self.last)))
+        return max(self.strip, math.ceil(self.width / min(self.columns, self.last)))
 
     def rectangles(self) -> Iterator[tuple[int, int, int, int]]:
         """Row, column, height and width of each, from the top left."""
         for row in range(0, self.height, self.strip):
             height = min(self.strip, self.height - row)
-            pieces = self.last if row + self.strip >= self.height else self.pieces
-            edges = [self.width * n // pieces for n in range(pieces + 1)]
+            columns = self.last if row + self.strip >= self.height else self.columns
+            edges = [self.width * n // columns for n in range(columns + 1)]
             for left, right in itertools.pairwise(edges):
                 yield row, left, height, right - left
 
@@ -107,17 +107,17 @@ def _best(height: int, width: int, max_pixels: int, max_side: int) -> _Strips:
     fewest = math.ceil(width / min(max_side, max_pixels))
     most = max(fewest, min(width, math.ceil(height * width / min(max_pixels, max_side**2))))
     return min(
-        (_strips(height, width, pieces, max_pixels, max_side) for pieces in range(fewest, most + 1)),
+        (_strips(height, width, columns, max_pixels, max_side) for columns in range(fewest, most + 1)),
         key=lambda strips: (strips.count, strips.longest),
     )
 
 
-def _strips(height: int, width: int, pieces: int, max_pixels: int, max_side: int) -> _Strips:
-    tallest = min(max_side, height, max_pixels // math.ceil(width / pieces))
+def _strips(height: int, width: int, columns: int, max_pixels: int, max_side: int) -> _Strips:
+    tallest = min(max_side, height, max_pixels // math.ceil(width / columns))
     number = math.ceil(height / tallest)
     rest = height - (number - 1) * tallest
-    # The last strip is lower, and may need fewer pieces.
+    # The last strip is lower, and may need fewer rectangles.
     widest = min(max_side, max_pixels // rest)
-    last = min(pieces, math.ceil(width / widest))
-    strip = math.ceil(height / number) if last == pieces else tallest
-    return _Strips(height=height, width=width, strip=strip, pieces=pieces, last=last)
+    last = min(columns, math.ceil(width / widest))
+    strip = math.ceil(height / number) if last == columns else tallest
+    return _Strips(height=height, width=width, strip=strip, columns=columns, last=last)

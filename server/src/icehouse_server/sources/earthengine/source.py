@@ -17,10 +17,10 @@ from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Provenanc
 from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.earthengine.access import Access, shared_access
 from icehouse_server.sources.earthengine.error_translation import TooMuchError, explained
-from icehouse_server.sources.earthengine.expression import layers, pixel_grid
+from icehouse_server.sources.earthengine.expression import pixel_grid, request_image
 from icehouse_server.sources.earthengine.request_cutting import PixelRect, cut, pixel_rects
 from icehouse_server.sources.earthengine.settings import BandTable, EarthEngineTable, parse_band, parse_source
-from icehouse_server.sources.earthengine.value_bands import Canvas, Layout, portions
+from icehouse_server.sources.earthengine.value_bands import Canvas, Layout, band_batches
 from icehouse_server.sources.http.hosts import SLOWEST
 from icehouse_server.sources.raster.holes import filled, surroundings
 
@@ -75,7 +75,7 @@ class _Ceiling:
 class EarthEngineSource:
     """Reads blocks of one image, or of a composite of a collection. Used from one event loop.
 
-    One attempt a call: the layer above retries. But a request that is too much for Earth Engine is halved.
+    One attempt a call: the caller retries. But a request that is too much for Earth Engine is halved.
     """
 
     table: EarthEngineTable
@@ -97,13 +97,13 @@ class EarthEngineSource:
     async def _block(self, request: BlockRequest) -> Block:
         grid, size = request.grid, self._holes(request)
         area = surroundings(grid, request.window, size) if size else request.window
-        parts = portions(request.bands, self.bands)
+        batches = band_batches(request.bands, self.bands)
         read = await gather_or_cancel(
-            self._canvas(request, Layout.of(part, self.bands), area) for part in parts
+            self._canvas(request, Layout.of(batch, self.bands), area) for batch in batches
         )
         found: dict[str, BandBlock] = {}
-        for part, canvas in zip(parts, read, strict=True):
-            blocks = await run_in(self.context.pool, self._finished, request, part, canvas)
+        for batch, canvas in zip(batches, read, strict=True):
+            blocks = await run_in(self.context.pool, self._finished, request, batch, canvas)
             found.update(blocks)
         asset = self.table.asset
         origin = Provenance(item=asset, href=f"earthengine:{asset}", version="")
@@ -113,52 +113,52 @@ class EarthEngineSource:
         canvas = Canvas.blank(layout, area)
         grid = request.grid
         await gather_or_cancel(
-            self._part(request, canvas, PixelRect(window, place.shift))
-            for place in pixel_rects(grid, area)
-            for window in cut(place.window, max_pixels=self._ceiling.limit(layout.max_pixels))
+            self._fetch(request, canvas, PixelRect(window, rect.shift))
+            for rect in pixel_rects(grid, area)
+            for window in cut(rect.window, max_pixels=self._ceiling.limit(layout.max_pixels))
         )
         return canvas
 
-    async def _part(self, request: BlockRequest, canvas: Canvas, place: PixelRect) -> None:
+    async def _fetch(self, request: BlockRequest, canvas: Canvas, rect: PixelRect) -> None:
         """Fetch a rectangle, in smaller ones where it is too much for Earth Engine."""
         try:
-            await self._rectangle(request, canvas, place)
+            await self._fetch_at_once(request, canvas, rect)
         except TooMuchError as error:
-            if place.window.pixels <= _SMALLEST:
+            if rect.window.pixels <= _SMALLEST:
                 asset = self.table.asset
                 raise SourceRefusedError(
-                    f"Earth Engine can't compute {place.window.height} x {place.window.width} pixels of "
+                    f"Earth Engine can't compute {rect.window.height} x {rect.window.width} pixels of "
                     f"{asset!r}: {error}",
                     item=asset,
                     href=f"earthengine:{asset}",
                     hint="make [source] of the collection file simpler: fewer images, or a mosaic",
                 ) from error
-            half = max(_SMALLEST, -(-place.window.pixels // 2))
+            half = max(_SMALLEST, -(-rect.window.pixels // 2))
             self._ceiling.lower(half)
             log.info("earthengine_halved", collection=request.collection.id, pixels=half)
             smaller = self._ceiling.limit(half)
             await gather_or_cancel(
-                self._part(request, canvas, PixelRect(window, place.shift))
-                for window in cut(place.window, max_pixels=smaller)
+                self._fetch(request, canvas, PixelRect(window, rect.shift))
+                for window in cut(rect.window, max_pixels=smaller)
             )
 
-    async def _rectangle(self, request: BlockRequest, canvas: Canvas, place: PixelRect) -> None:
+    async def _fetch_at_once(self, request: BlockRequest, canvas: Canvas, rect: PixelRect) -> None:
         layout, asset = canvas.layout, self.table.asset
-        size = place.window.pixels * layout.dtype.itemsize + _HEADER
+        size = rect.window.pixels * layout.dtype.itemsize + _HEADER
 
         def work(ee: Any) -> None:  # noqa: ANN401 - a module that builds itself
             try:
                 answer = ee.data.computePixels(
                     {
-                        "expression": layers(ee, self.table, layout, request.step),
+                        "expression": request_image(ee, self.table, layout, request.step),
                         "fileFormat": "NPY",
-                        "grid": pixel_grid(request.grid, place),
+                        "grid": pixel_grid(request.grid, rect),
                         "bandIds": list(layout.names),
                     }
                 )
             except Exception as error:
                 raise explained(error, asset) from error
-            canvas.put(place.window, answer)
+            canvas.put(rect.window, answer)
 
         seconds = self.context.connect_timeout + self.context.read_timeout + size / SLOWEST
         await self.access.run(work, seconds=seconds, max_bytes=size)
@@ -166,7 +166,7 @@ class EarthEngineSource:
     def _finished(
         self, request: BlockRequest, bands: Sequence[BandSpec], canvas: Canvas
     ) -> dict[str, BandBlock]:
-        """Make bands of layers. Blocking."""
+        """Make bands of an answer. Blocking."""
         found: dict[str, BandBlock] = {}
         grid, size = request.grid, self._holes(request)
         for band in bands:

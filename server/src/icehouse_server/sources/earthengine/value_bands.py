@@ -1,8 +1,8 @@
 """What is asked of Earth Engine for some bands, and how the answer becomes bands again.
 
-An answer says nothing about masks, so they are made explicit. A band with nodata is a layer that holds a
-sentinel at masked pixels. Of a band without nodata every value is legal: its mask is a bit of a further
-layer, eight to a byte.
+An answer says nothing about masks, so they are made explicit. A band with nodata is asked for with a
+sentinel at masked pixels. Of a band without nodata every value is legal: its mask is a bit of a mask band,
+eight to a byte.
 """
 
 import io
@@ -28,7 +28,7 @@ _MAGIC = b"\x93NUMPY"
 
 
 @dataclass(frozen=True, slots=True)
-class ValueLayer:
+class ValueBand:
     """The values of a band at Earth Engine, in the dtype of one of ours."""
 
     band: str
@@ -48,15 +48,15 @@ class MaskBit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The layers of a request. Those of the values are named v0, v1, ...; those of masks m0, m1, ..."""
+    """The bands of a request. Those of the values are named v0, v1, ...; those of masks m0, m1, ..."""
 
-    values: tuple[ValueLayer, ...]
+    values: tuple[ValueBand, ...]
     bits: tuple[MaskBit, ...]
 
     @classmethod
     def of(cls, bands: Sequence[BandSpec], tables: Mapping[str, BandTable]) -> "Layout":
         """Return what must be asked for some bands."""
-        values: dict[ValueLayer, None] = {}
+        values: dict[ValueBand, None] = {}
         bits: dict[MaskBit, None] = {}
         for band in bands:
             value, bit = needs(band, tables[band.name])
@@ -65,81 +65,81 @@ class Layout:
         return cls(values=tuple(values), bits=tuple(bits))
 
     @property
-    def mask_layers(self) -> tuple[tuple[MaskBit, ...], ...]:
-        """The bits of each mask layer, the lowest first."""
+    def mask_bands(self) -> tuple[tuple[MaskBit, ...], ...]:
+        """The bits of each mask band, the lowest first."""
         return tuple(self.bits[n : n + _BITS] for n in range(0, len(self.bits), _BITS))
 
     @property
     def dtype(self) -> np.dtype[np.void]:
         """Fields of an answer, in order."""
-        values = [(f"v{n}", layer.dtype) for n, layer in enumerate(self.values)]
-        masks = [(f"m{n}", np.dtype(np.uint8)) for n in range(len(self.mask_layers))]
+        values = [(f"v{n}", value.dtype) for n, value in enumerate(self.values)]
+        masks = [(f"m{n}", np.dtype(np.uint8)) for n in range(len(self.mask_bands))]
         return np.dtype([*values, *masks])
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the layers."""
+        """Names of the bands."""
         return self.dtype.names or ()
 
     @property
     def max_pixels(self) -> int:
-        """Pixels of one request at most: Earth Engine counts a byte of mask for each layer."""
+        """Pixels of one request at most: Earth Engine counts a byte of mask for each band."""
         return MAX_BYTES // (self.dtype.itemsize + len(self.names))
 
     @property
     def source_bands(self) -> tuple[str, ...]:
-        """Bands at Earth Engine that the layers are made of."""
-        names = [*(layer.band for layer in self.values), *(bit.band for bit in self.bits)]
+        """Bands at Earth Engine that they are made of."""
+        names = [*(value.band for value in self.values), *(bit.band for bit in self.bits)]
         return tuple(dict.fromkeys(names))
 
 
-def needs(band: BandSpec, table: BandTable) -> tuple[ValueLayer | None, MaskBit | None]:
-    """Return the layer of values and the bit of a mask that a band is made of."""
+def needs(band: BandSpec, table: BandTable) -> tuple[ValueBand | None, MaskBit | None]:
+    """Return the value band and the bit of a mask that a band is made of."""
     if table.mask_of is not None:
         return None, MaskBit(table.mask_of, None)
     name = table.band or band.name
     if band.nodata is None:
-        return ValueLayer(name, band.dtype, 0), MaskBit(name, band.dtype)
-    return ValueLayer(name, band.dtype, _UNLIKELY if np.isnan(band.nodata) else band.nodata), None
+        return ValueBand(name, band.dtype, 0), MaskBit(name, band.dtype)
+    return ValueBand(name, band.dtype, _UNLIKELY if np.isnan(band.nodata) else band.nodata), None
 
 
-def portions(bands: Sequence[BandSpec], tables: Mapping[str, BandTable]) -> list[Sequence[BandSpec]]:
+def band_batches(bands: Sequence[BandSpec], tables: Mapping[str, BandTable]) -> list[Sequence[BandSpec]]:
     """Cut a list of bands into as many as one request may have."""
     if len(Layout.of(bands, tables).names) <= MAX_BANDS:
         return [bands]
     half = len(bands) // 2
-    return portions(bands[:half], tables) + portions(bands[half:], tables)
+    return band_batches(bands[:half], tables) + band_batches(bands[half:], tables)
 
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """The layers of an area of the grid, put together from requests; masked where nothing was put."""
+    """The bands of an area of the grid, put together from requests; masked where nothing was put."""
 
     layout: Layout
     area: Window
-    layers: Mapping[str, NDArray[np.generic]]
+    arrays: Mapping[str, NDArray[np.generic]]
 
     @classmethod
     def blank(cls, layout: Layout, area: Window) -> "Canvas":
         """Return a canvas on which everything is masked."""
         shape = area.height, area.width
-        layers: dict[str, NDArray[np.generic]] = {
-            f"v{n}": np.full(shape, layer.sentinel, dtype=layer.dtype)
-            for n, layer in enumerate(layout.values)
+        arrays: dict[str, NDArray[np.generic]] = {
+            f"v{n}": np.full(shape, value.sentinel, dtype=value.dtype)
+            for n, value in enumerate(layout.values)
         }
-        layers |= {f"m{n}": np.zeros(shape, dtype=np.uint8) for n in range(len(layout.mask_layers))}
-        return cls(layout, area, layers)
+        arrays |= {f"m{n}": np.zeros(shape, dtype=np.uint8) for n in range(len(layout.mask_bands))}
+        return cls(layout, area, arrays)
 
     def put(self, window: Window, answer: bytes) -> None:
-        """Put an answer where it belongs. Windows of threads that do so at once must not overlap.
+        """Copy an answer to its window. Windows of threads that do so at once must not overlap.
 
         Raises:
             SourceUnavailableError: it is no NPY file, or is cut off.
             SourceCorruptError: it holds other bands, dtypes or shapes than asked for.
         """
         found = decode(answer, self.layout, (window.height, window.width))
-        for name, layer in self.layers.items():
-            layer[window.slices(self.area)] = found[name]
+        for name, array in self.arrays.items():
+            array[window.slices(self.area)] = found[name]
 
     def band(self, band: BandSpec, table: BandTable) -> BandBlock:
         """Return a band of the whole area."""
@@ -148,7 +148,7 @@ class Canvas:
         if value is None:
             mask = cast("Mask", marked)
             return BandBlock(values=cast("Pixels", mask.astype(band.dtype)), valid=mask)
-        values = self.layers[f"v{self.layout.values.index(value)}"]
+        values = self.arrays[f"v{self.layout.values.index(value)}"]
         valid = values != values.dtype.type(value.sentinel) if marked is None else marked
         if band.dtype.kind == "f":
             # Beyond float32 there is infinity only; and where NaN is nodata, NaN is no value.
@@ -158,9 +158,9 @@ class Canvas:
         return BandBlock(values=cast("Pixels", values), valid=cast("Mask", valid))
 
     def _bit(self, bit: MaskBit) -> Mask:
-        layer, place = divmod(self.layout.bits.index(bit), _BITS)
-        packed = cast("NDArray[np.uint8]", self.layers[f"m{layer}"])
-        return cast("Mask", (packed >> np.uint8(place)) & np.uint8(1) != 0)
+        number, position = divmod(self.layout.bits.index(bit), _BITS)
+        packed = cast("NDArray[np.uint8]", self.arrays[f"m{number}"])
+        return cast("Mask", (packed >> np.uint8(position)) & np.uint8(1) != 0)
 
 
 def decode(answer: bytes, layout: Layout, shape: tuple[int, int]) -> NDArray[np.void]:
@@ -184,11 +184,11 @@ def decode(answer: bytes, layout: Layout, shape: tuple[int, int]) -> NDArray[np.
     except Exception as error:  # a header is Python: its parser raises whatever it likes
         raise SourceCorruptError("Earth Engine's answer has no readable header") from error
     if dtype.names != layout.names:
-        raise SourceCorruptError(f"Earth Engine sent the layers {dtype.names}, not {layout.names}"[:300])
+        raise SourceCorruptError(f"Earth Engine sent the bands {dtype.names}, not {layout.names}"[:300])
     for name in layout.names:
         if dtype[name] != layout.dtype[name]:
             raise SourceCorruptError(
-                f"Earth Engine sent layer {name} as {dtype[name]}, not {layout.dtype[name]}"
+                f"Earth Engine sent band {name} as {dtype[name]}, not {layout.dtype[name]}"
             )
     if got != shape or by_columns:
         raise SourceCorruptError(f"Earth Engine sent {got} pixels, not {shape}")

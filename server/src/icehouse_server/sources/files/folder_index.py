@@ -137,8 +137,8 @@ class FolderIndex:
             failure = error
         moment = self.table.moment(entry.name.rpartition("/")[2], None if header is None else header.tag)
         if failure is None and moment is None and self.table.datetime is not None:
-            place = "TIFFTAG_DATETIME" if self.table.datetime == "tag" else "name"
-            failure = corrupt(entry, f"its {place} holds no date", hint="see datetime under [source]")
+            origin = "TIFFTAG_DATETIME" if self.table.datetime == "tag" else "name"
+            failure = corrupt(entry, f"its {origin} holds no date", hint="see datetime under [source]")
         cap = _EVERYWHERE if header is None else cap_of(header.geobox)
         return Known(entry=entry, header=header, failure=failure, moment=moment, cap=cap)
 

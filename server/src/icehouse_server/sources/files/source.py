@@ -17,9 +17,9 @@ from icehouse_server.sources.files.folder_index import FolderIndex
 from icehouse_server.sources.files.reading import FolderEntry, Header, read_bands
 from icehouse_server.sources.files.settings import parse_band, parse_source
 from icehouse_server.sources.raster.reducers import fitted
-from icehouse_server.sources.raster.warping import Scaled, WarpTile, parts_of, tiles_under, warped
+from icehouse_server.sources.raster.warping import Scaled, WarpTile, tiles_under, warp_tiles_of, warped
 
-type Layers = dict[str, tuple[Pixels, Mask]]
+type BandPixels = dict[str, tuple[Pixels, Mask]]
 """Name of a band to values and True = valid."""
 
 
@@ -73,7 +73,7 @@ class FilesSource:
         files = await self.folder.files(request.geobox, request.step, request.not_before)
         bands = [(band, self.indexes[band.name]) for band in request.bands]
         shape = (request.window.height, request.window.width)
-        found: Layers = {
+        found: BandPixels = {
             band.name: (np.full(shape, band.fill, dtype=band.dtype), np.zeros(shape, dtype=np.bool_))
             for band, _ in bands
         }
@@ -106,7 +106,7 @@ class FilesSource:
         bands: Sequence[tuple[BandSpec, int]],
         window: Window,
         grid: Grid,
-        found: Layers,
+        found: BandPixels,
     ) -> set[FolderEntry]:
         """Write what files say of a tile into the part of ``found`` under it. Returns those that were read.
 
@@ -118,9 +118,9 @@ class FilesSource:
             missing = [(band, index) for band, index in bands if not _settled(found[band.name], tile, window)]
             for method in sorted({band.resampling for band, _ in missing}):
                 some = [(band, index) for band, index in missing if band.resampling == method]
-                for part in parts_of(file, grid, [tile], method):
-                    if _target(part).intersection(window) is not None:
-                        self._add(header, file, part, some, method, window, grid, found)
+                for warp_tile in warp_tiles_of(file, grid, [tile], method):
+                    if warp_tile.target.intersection(window) is not None:
+                        self._add(header, file, warp_tile, some, method, window, grid, found)
                         used.add(header.entry)
         return used
 
@@ -128,21 +128,21 @@ class FilesSource:
         self,
         header: Header,
         file: Scaled,
-        part: WarpTile,
+        warp_tile: WarpTile,
         bands: Sequence[tuple[BandSpec, int]],
         method: str,
         window: Window,
         grid: Grid,
-        found: Layers,
+        found: BandPixels,
     ) -> None:
-        """Add one part of one file: what is valid in it goes where nothing was valid yet."""
-        target = _target(part)
+        """Add one tile of one file: what is valid in it goes where nothing was valid yet."""
+        target = warp_tile.target
         common = target.intersection(window)
         if common is None:
             return
-        read = read_bands(self.folder.root, header, file, part.piece.source, bands)
+        read = read_bands(self.folder.root, header, file, warp_tile.piece.source, bands)
         for (band, _), (values, valid) in zip(bands, read, strict=True):
-            made, shown = warped(values, valid, part, file=file, grid=grid, method=method)
+            made, shown = warped(values, valid, warp_tile, file=file, grid=grid, method=method)
             if not file.exact:
                 block = fitted(made.astype(np.float64), shown, band)  # a result may equal nodata by chance
                 made, shown = block.values, block.valid
@@ -153,15 +153,7 @@ class FilesSource:
             all_valid[there] |= new
 
 
-def _target(part: WarpTile) -> Window:
-    """Return the pixels of the grid that a part makes."""
-    piece = part.piece.target
-    return Window(
-        row=part.tile.row + piece.row, col=part.tile.col + piece.col, height=piece.height, width=piece.width
-    )
-
-
-def _settled(layer: tuple[Pixels, Mask], tile: Window, window: Window) -> bool:
+def _settled(pixels: tuple[Pixels, Mask], tile: Window, window: Window) -> bool:
     """Return whether every pixel of a window that lies in a tile is valid."""
     inside = tile.intersection(window)
-    return inside is None or bool(layer[1][inside.slices(window)].all())
+    return inside is None or bool(pixels[1][inside.slices(window)].all())

@@ -52,7 +52,7 @@ def from_status(status: int, url: str, *, item: str = "", retry_after: float | N
 def from_client(error: Exception, url: str, *, item: str = "") -> SourceError:
     """Return the error for what aiohttp raised while it asked for a URL, which its text must not repeat.
 
-    What can't be told is taken for transient: another try is bounded, a wrong "never" is not.
+    What can't be distinguished is taken for transient: another try is bounded, a wrong "never" is not.
     """
     href = public(url)
     match error:
@@ -77,6 +77,6 @@ def seconds_of(retry_after: str | None) -> float | None:
         return None
 
 
-def told(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Return what a library's error may say of a document: texts of the network are not repeated."""
     return f"it lacks {error.args[0]!r}"[:80] if isinstance(error, KeyError) else type(error).__name__

@@ -64,7 +64,7 @@ class Hosts:
     _users: set[int] = field(default_factory=set)
 
     async def fetch(
-        self, url: str, start: int, stop: int, *, item: str, trust: AllowedHosts, etag: str | None = None
+        self, url: str, start: int, stop: int, *, item: str, allowed: AllowedHosts, etag: str | None = None
     ) -> HostResponse:
         """Return bytes ``start:stop`` of a file, fewer only where the file ends before.
 
@@ -73,7 +73,7 @@ class Hosts:
             start: first byte.
             stop: first byte not wanted.
             item: id for the error.
-            trust: judges redirects.
+            allowed: judges redirects.
             etag: a strong ETag that the file must still have, or None.
 
         Raises:
@@ -84,7 +84,7 @@ class Hosts:
             found = await self._guarded(target, start, stop, item, etag)
             if isinstance(found, HostResponse):
                 return found
-            target = trust.follow(target, found, item=item)
+            target = allowed.follow(target, found, item=item)
         raise SourceRefusedError(
             f"the source redirects more than {_MAX_REDIRECTS} times", item=item, href=public(url)
         )
@@ -209,12 +209,12 @@ async def _body(response: aiohttp.ClientResponse, expected: int, item: str, url:
     """Read a body of exactly so many bytes; what is longer is not held, let alone believed."""
     body = bytearray(expected)
     at = 0
-    async for piece in response.content.iter_any():
-        if at + len(piece) > expected:
-            at += len(piece)
+    async for data in response.content.iter_any():
+        if at + len(data) > expected:
+            at += len(data)
             break
-        body[at : at + len(piece)] = piece
-        at += len(piece)
+        body[at : at + len(data)] = data
+        at += len(data)
     if at != expected:
         raise SourceUnavailableError(
             f"the source did not send the {expected} bytes that were asked for", item=item, href=public(url)

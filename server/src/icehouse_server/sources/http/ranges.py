@@ -31,12 +31,12 @@ GAP = 4096
 """Unwanted bytes that are always read to save a request: about what its headers cost both ways."""
 
 _WASTE = 4
-"""A wider gap is read too where all that is read for nothing stays below this part of what is wanted.
+"""A wider gap is read too where all that is read for nothing stays below this share of what is wanted.
 
 Requests run at once, so one saved saves a host's work and no round trip; the bar is 1.3 times the blocks.
 """
 
-PART = 8 * 1024 * 1024
+MAX_REQUEST = 8 * 1024 * 1024
 """Bytes of one request at most: parts come at once, and one that fails costs little."""
 
 _MAX_HEADER = 32 * 1024 * 1024
@@ -109,17 +109,17 @@ class ByteRange:
 def coalesce(ranges: Sequence[tuple[int, int]]) -> list[ByteRange]:
     """Merge (start, stop) ranges that lie close together into few requests, none longer than it must be.
 
-    A single range above ``PART`` stays whole; its size is bounded where it is asked for.
+    A single range above ``MAX_REQUEST`` stays whole; its size is bounded where it is asked for.
     """
-    parts: list[ByteRange] = []
+    requests: list[ByteRange] = []
     for index in sorted(range(len(ranges)), key=lambda position: ranges[position]):
         start, stop = ranges[index]
         single = ByteRange(start=start, stop=stop, wanted=stop - start, members=(index,))
-        if parts and (merged := _merged(parts[-1], single)) is not None:
-            parts[-1] = merged
+        if requests and (merged := _merged(requests[-1], single)) is not None:
+            requests[-1] = merged
         else:
-            parts.append(single)
-    return parts
+            requests.append(single)
+    return requests
 
 
 def _merged(last: ByteRange, single: ByteRange) -> ByteRange | None:
@@ -132,7 +132,7 @@ def _merged(last: ByteRange, single: ByteRange) -> ByteRange | None:
     )
     size = both.stop - both.start
     near = single.start - last.stop <= GAP
-    return both if size <= PART and (near or (size - both.wanted) * _WASTE <= both.wanted) else None
+    return both if size <= MAX_REQUEST and (near or (size - both.wanted) * _WASTE <= both.wanted) else None
 
 
 @dataclass(slots=True, kw_only=True, repr=False)  # async-tiff asks for it at each open: 1 ms of header
@@ -148,7 +148,7 @@ class RangeReader:
     shared: SharedRanges
     url: str
     item: str
-    trust: AllowedHosts = field(default_factory=AllowedHosts)
+    allowed: AllowedHosts = field(default_factory=AllowedHosts)
     """Judges redirects."""
     not_before: float = -math.inf
     """Monotonic seconds: a header from before is not believed."""
@@ -170,7 +170,7 @@ class RangeReader:
         return self.header
 
     async def _first(self) -> Header:
-        answer = await self.hosts.fetch(self.url, 0, HEADER, item=self.item, trust=self.trust)
+        answer = await self.hosts.fetch(self.url, 0, HEADER, item=self.item, allowed=self.allowed)
         header = Header(
             prefix=bytes(answer.data),
             size=answer.size,
@@ -219,8 +219,8 @@ class RangeReader:
         version = (await self.open()).version
         keys = [(self.url, version, start, stop) for start, stop in ranges]
 
-        async def fetch(places: Sequence[int]) -> Sequence[memoryview]:
-            return await self._coalesced([ranges[place] for place in places])
+        async def fetch(positions: Sequence[int]) -> Sequence[memoryview]:
+            return await self._coalesced([ranges[position] for position in positions])
 
         try:
             return await self.shared.get(keys, fetch)
@@ -228,13 +228,13 @@ class RangeReader:
             raise self._failed(error) from error.__cause__
 
     async def _coalesced(self, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
-        parts = coalesce(ranges)
-        answers = await gather_or_cancel(self._fetch(part.start, part.stop) for part in parts)
+        requests = coalesce(ranges)
+        answers = await gather_or_cancel(self._fetch(request.start, request.stop) for request in requests)
         found: list[memoryview] = [memoryview(b"")] * len(ranges)
-        for part, answer in zip(parts, answers, strict=True):
-            for index in part.members:
+        for request, answer in zip(requests, answers, strict=True):
+            for index in request.members:
                 start, stop = ranges[index]
-                found[index] = answer.data[start - part.start : stop - part.start]
+                found[index] = answer.data[start - request.start : stop - request.start]
         return found
 
     async def _fetch(self, start: int, stop: int) -> HostResponse:
@@ -259,13 +259,15 @@ class RangeReader:
         return answer
 
     async def _ask(self, start: int, stop: int, etag: str | None) -> HostResponse:
-        """Ask where the file was found, and at its own URL where that place refuses: signed links expire."""
-        place = self.header.url if self.header else self.url
-        ask = partial(self.hosts.fetch, start=start, stop=stop, item=self.item, trust=self.trust, etag=etag)
+        """Ask where the file was found, and at its own URL where that one refuses: signed links expire."""
+        url = self.header.url if self.header else self.url
+        ask = partial(
+            self.hosts.fetch, start=start, stop=stop, item=self.item, allowed=self.allowed, etag=etag
+        )
         try:
-            return await ask(place)
+            return await ask(url)
         except (SourceRefusedError, LinkExpiredError):
-            if place == self.url:
+            if url == self.url:
                 raise
             return await ask(self.url)
 

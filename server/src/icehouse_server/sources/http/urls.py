@@ -106,15 +106,15 @@ def expiry_of(url: str) -> float | None:
         return None
 
 
-def _expiry(part: Mapping[str, str]) -> float | None:
+def _expiry(query: Mapping[str, str]) -> float | None:
     for vendor in ("x-amz", "x-goog"):
-        if f"{vendor}-expires" in part:
-            begin = datetime.strptime(part[f"{vendor}-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-            return begin.timestamp() + float(part[f"{vendor}-expires"])
-    if "sig" in part and "se" in part:
-        end = datetime.fromisoformat(part["se"])
+        if f"{vendor}-expires" in query:
+            begin = datetime.strptime(query[f"{vendor}-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            return begin.timestamp() + float(query[f"{vendor}-expires"])
+    if "sig" in query and "se" in query:
+        end = datetime.fromisoformat(query["se"])
         return end.replace(tzinfo=end.tzinfo or UTC).timestamp()
-    return float(part["expires"]) if "expires" in part and "signature" in part else None
+    return float(query["expires"]) if "expires" in query and "signature" in query else None
 
 
 def encoded(url: str) -> str:

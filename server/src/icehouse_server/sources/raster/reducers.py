@@ -1,7 +1,7 @@
-"""Rules that make one layer of pixels of many, pixel by pixel: first, last, best, min, max, mean, median.
+"""Rules that make one raster of pixels of many, pixel by pixel: first, last, best, min, max, mean, median.
 
 Layers come one after the other, in the order of the items. What a rule says of a pixel depends on that order
-and on the layers' valid values there, on nothing else. A pixel without any valid value is invalid.
+and on the rasters' valid values there, on nothing else. A pixel without any valid value is invalid.
 
 Numbers between two of a band's values are rounded half to even (numpy's ``rint``), held to the range of the
 dtype; a valid outcome that equals the band's nodata is moved to the next value, as GDAL's warp does.
@@ -20,35 +20,35 @@ from icehouse_server.core.ports import BandBlock, Mask, Pixels
 type RuleName = Literal["first", "last", "best", "min", "max", "mean", "median"]
 
 IN_ORDER = frozenset({"first", "last", "best"})
-"""Rules that take the first valid pixel: layers under a pixel that is settled need not be read."""
+"""Rules that take the first valid pixel: rasters under a pixel that is settled need not be read."""
 
 _WORKING = 40
 """Bytes that a rule holds for one pixel beside its stack: sums, counts, indices."""
 
 
 class Reducer(Protocol):
-    """Takes the layers of one band, and says what they come to."""
+    """Takes the rasters of one band, and says what they come to."""
 
     def add(self, values: Pixels, valid: Mask) -> bool:
-        """Take the next layer, of the band's dtype; return whether any pixel of it counts."""
+        """Take the next raster, of the band's dtype; return whether any pixel of it counts."""
         ...
 
     def result(self) -> BandBlock:
-        """Return what the layers come to. Call it once, at the end."""
+        """Return what the rasters come to. Call it once, at the end."""
         ...
 
 
-def reducer(rule: RuleName, band: BandSpec, shape: tuple[int, int], layers: int) -> Reducer:
+def reducer(rule: RuleName, band: BandSpec, shape: tuple[int, int], rasters: int) -> Reducer:
     """Make the reducer of a rule.
 
     Args:
         rule: which.
-        band: dtype and nodata of layers and outcome.
-        shape: (rows, columns) of every layer.
-        layers: how many will be added at most; a median makes room for them all.
+        band: dtype and nodata of rasters and outcome.
+        shape: (rows, columns) of every raster.
+        rasters: how many will be added at most; a median holds them all.
     """
     match rule:
-        case "first" | "last" | "best":  # they differ in the order of the layers alone
+        case "first" | "last" | "best":  # they differ in the order of the rasters alone
             return _FirstValid(band=band, shape=shape)
         case "min":
             return _Extreme(band=band, shape=shape, choose=np.minimum)
@@ -57,18 +57,18 @@ def reducer(rule: RuleName, band: BandSpec, shape: tuple[int, int], layers: int)
         case "mean":
             return _Mean(band=band, shape=shape)
         case "median":
-            return _Median(band=band, shape=shape, layers=layers)
+            return _Median(band=band, shape=shape, rasters=rasters)
 
 
-def bytes_per_pixel(rule: RuleName, itemsize: int, layers: int) -> int:
-    """Return how many bytes a rule holds for each pixel, with one byte of mask for each layer."""
-    stacked = layers * itemsize if rule == "median" else 0
-    return stacked + layers + _WORKING
+def bytes_per_pixel(rule: RuleName, itemsize: int, rasters: int) -> int:
+    """Return how many bytes a rule holds for each pixel, with one byte of mask for each raster."""
+    stacked = rasters * itemsize if rule == "median" else 0
+    return stacked + rasters + _WORKING
 
 
 @dataclass(slots=True, kw_only=True)
 class _Chosen:
-    """Pixels of layers as they are: what a rule has chosen of those that came so far."""
+    """Pixels of rasters as they are: what a rule has chosen of those that came so far."""
 
     band: BandSpec
     shape: tuple[int, int]
@@ -85,7 +85,7 @@ class _Chosen:
 
 @dataclass(slots=True, kw_only=True)
 class _FirstValid(_Chosen):
-    """The first layer that is valid wins."""
+    """The first raster that is valid wins."""
 
     def add(self, values: Pixels, valid: Mask) -> bool:
         taken = valid & ~self.valid
@@ -96,7 +96,7 @@ class _FirstValid(_Chosen):
 
 @dataclass(slots=True, kw_only=True)
 class _Extreme(_Chosen):
-    """The smallest, or the largest, of all layers."""
+    """The smallest, or the largest, of all rasters."""
 
     choose: Callable[[Pixels, Pixels], Pixels]
 
@@ -109,7 +109,7 @@ class _Extreme(_Chosen):
 
 @dataclass(slots=True, kw_only=True)
 class _Mean:
-    """The mean of all layers: summed in float64, in the order of the layers."""
+    """The mean of all rasters: summed in float64, in the order of the rasters."""
 
     band: BandSpec
     shape: tuple[int, int]
@@ -133,19 +133,19 @@ class _Mean:
 
 @dataclass(slots=True, kw_only=True)
 class _Median:
-    """The median of all layers; of an even number the mean of the two in the middle, in float64."""
+    """The median of all rasters; of an even number the mean of the two in the middle, in float64."""
 
     band: BandSpec
     shape: tuple[int, int]
-    layers: int
+    rasters: int
     stack: NDArray[np.generic] = field(init=False)
-    """(pixels, layers): what belongs to one pixel lies together, for the sort."""
+    """(pixels, rasters): what belongs to one pixel lies together, for the sort."""
     count: NDArray[np.int32] = field(init=False)
     added: int = 0
 
     def __post_init__(self) -> None:
         rows, cols = self.shape
-        self.stack = np.full((rows * cols, max(1, self.layers)), self._top, dtype=self.band.dtype)
+        self.stack = np.full((rows * cols, max(1, self.rasters)), self._top, dtype=self.band.dtype)
         self.count = np.zeros(rows * cols, dtype=np.int32)
 
     @property
@@ -168,8 +168,8 @@ class _Median:
         middle = middle / 2 + self._picked(np.minimum(self.count // 2, self.stack.shape[1] - 1)) / 2
         return fitted(middle.reshape(self.shape), valid.reshape(self.shape), self.band)
 
-    def _picked(self, places: NDArray[np.int32]) -> NDArray[np.float64]:
-        picked = np.take_along_axis(self.stack, places[:, None], axis=1)[:, 0]
+    def _picked(self, positions: NDArray[np.int32]) -> NDArray[np.float64]:
+        picked = np.take_along_axis(self.stack, positions[:, None], axis=1)[:, 0]
         return picked.astype(np.float64)
 
 

@@ -23,7 +23,7 @@ from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.raster.crs import gdal_crs
 from icehouse_server.raster.gdal_warp import WARP_MEMORY_MB, WIDENED_KERNELS, scale_options, whole_reduction
-from icehouse_server.sources.cog.georeference import place
+from icehouse_server.sources.cog.georeference import lattice_window
 
 TILE = 512
 """Pixels of the collection's grid along the side of a tile at most; smaller where chunks are."""
@@ -60,6 +60,14 @@ class WarpTile:
     shift: float
     """Degrees by which the file's longitudes are moved to meet the grid's."""
 
+    @property
+    def target(self) -> Window:
+        """The pixels of the grid that it makes."""
+        inside, tile = self.piece.target, self.tile
+        return Window(
+            row=tile.row + inside.row, col=tile.col + inside.col, height=inside.height, width=inside.width
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaled:
@@ -89,7 +97,7 @@ def scaled(shapes: Sequence[tuple[int, int]], geobox: GeoBox, grid: Grid) -> Sca
         (shift, window)
         for shift in shifts
         if geobox.crs == grid.crs
-        and (window := place(grid.geobox, _shifted(geobox, shift).affine, (rows, cols))) is not None
+        and (window := lattice_window(grid.geobox, _shifted(geobox, shift).affine, (rows, cols))) is not None
     ]
     across, down = _reduction(geobox, grid, shifts)
     fit = 0
@@ -170,7 +178,7 @@ def tile_side(grid: Grid) -> int:
     return min(grid.chunk, TILE)
 
 
-def parts_of(file: Scaled, grid: Grid, tiles: Sequence[Window], method: str) -> list[WarpTile]:
+def warp_tiles_of(file: Scaled, grid: Grid, tiles: Sequence[Window], method: str) -> list[WarpTile]:
     """Return what of a file some tiles need; nothing where it does not touch them.
 
     Args:
@@ -180,9 +188,14 @@ def parts_of(file: Scaled, grid: Grid, tiles: Sequence[Window], method: str) -> 
         method: resampling by GDAL's name; its kernel counts.
     """
     if file.exact:
-        return [part for tile in tiles for part in _copies(file, tile)]
+        return [warp_tile for tile in tiles for warp_tile in _copies(file, tile)]
     shifts = _shifts(file.geobox, grid)
-    return [part for tile in tiles for shift in shifts for part in _warps(file, grid, tile, shift, method)]
+    return [
+        warp_tile
+        for tile in tiles
+        for shift in shifts
+        for warp_tile in _warps(file, grid, tile, shift, method)
+    ]
 
 
 def _copies(file: Scaled, tile: Window) -> Iterator[WarpTile]:
@@ -217,19 +230,19 @@ def _warps(file: Scaled, grid: Grid, tile: Window, shift: float, method: str) ->
 
 
 def warped(
-    values: Pixels, valid: Mask, part: WarpTile, *, file: Scaled, grid: Grid, method: str
+    values: Pixels, valid: Mask, warp_tile: WarpTile, *, file: Scaled, grid: Grid, method: str
 ) -> tuple[Pixels, Mask]:
     """Return a piece of a tile, as GDAL warps it: values of the same dtype, and True = valid.
 
     Args:
-        values: (rows, columns) of ``part.piece.source``.
+        values: (rows, columns) of ``warp_tile.piece.source``.
         valid: the same; invalid pixels are not interpolated.
-        part: what to make of what.
+        warp_tile: what to make of what.
         file: the file at the level that ``values`` are of.
         grid: the collection's.
         method: resampling by GDAL's name.
     """
-    target, source = part.piece.target, part.piece.source
+    target, source = warp_tile.piece.target, warp_tile.piece.source
     shape = (target.height, target.width)
     if file.exact:
         return values, valid
@@ -237,11 +250,11 @@ def warped(
         return np.zeros(shape, dtype=values.dtype), np.zeros(shape, dtype=np.bool_)
     working, missing = _working(values.dtype)
     found: Pixels = np.empty(shape, dtype=working)
-    geobox = grid.geobox_of(part.tile)
+    geobox = grid.geobox_of(warp_tile.tile)
     rasterio.warp.reproject(
         np.where(valid, values.astype(working, copy=False), working.type(missing)),
         found,
-        src_transform=_shifted(file.geobox, part.shift).affine
+        src_transform=_shifted(file.geobox, warp_tile.shift).affine
         @ Affine.translation(source.col - _NUDGE, source.row - _NUDGE),
         src_crs=gdal_crs(file.geobox),
         src_nodata=missing,

@@ -14,7 +14,7 @@ from icehouse_server.core.errors import SourceError, SourceTimeoutError, SourceU
 from icehouse_server.core.time import TimeStep
 from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.http.allowed_hosts import AllowedHosts
-from icehouse_server.sources.http.failures import told
+from icehouse_server.sources.http.failures import describe_error
 from icehouse_server.sources.http.urls import is_malformed, public
 from icehouse_server.sources.stac.search_boxes import Box
 from icehouse_server.sources.stac.settings import StacTable
@@ -34,12 +34,12 @@ class StacApi:
     context: SourceContext
     _threads: ThreadPoolExecutor = field(init=False)
     """Threads of its own: an API that stalls must not take those that decode for other collections."""
-    trust: AllowedHosts = field(init=False)
+    allowed: AllowedHosts = field(init=False)
     _local: threading.local = field(default_factory=threading.local)
-    _questions: list["SearchClient"] = field(default_factory=list)
+    _clients: list["SearchClient"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.trust = self.settings.trust(self.context.mirrors)
+        self.allowed = self.settings.allowed_hosts(self.context.mirrors)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"stac-{self.settings.collection}")
 
     async def document(self, url: str) -> str | None:
@@ -48,7 +48,7 @@ class StacApi:
         Raises:
             SourceError: by what happened.
         """
-        return await self._in_thread(lambda questions: questions.document(url), url)
+        return await self._in_thread(lambda client: client.document(url), url)
 
     async def search(self, boxes: tuple[Box, ...], step: TimeStep | None = None) -> str:
         """Return the items that touch any of some boxes, each once, as a JSON list.
@@ -60,7 +60,7 @@ class StacApi:
         Raises:
             SourceError: by what happened.
         """
-        return await self._in_thread(lambda questions: questions.search(boxes, step), self.settings.api)
+        return await self._in_thread(lambda client: client.search(boxes, step), self.settings.api)
 
     @property
     def _budget(self) -> float:
@@ -84,26 +84,26 @@ class StacApi:
             raise
         except Exception as error:  # no thread, no memory, no open file to be had: asking itself failed
             raise SourceUnavailableError(
-                f"the API can't be asked: {told(error)}", href=public(url)
+                f"the API can't be asked: {describe_error(error)}", href=public(url)
             ) from error
 
     def _of_this_thread(self) -> "SearchClient":
         from icehouse_server.sources.stac.search_client import SearchClient  # noqa: PLC0415 - see its docstring
 
-        questions: SearchClient | None = getattr(self._local, "questions", None)
-        if questions is None:
-            questions = SearchClient(self.settings, self.context, self._reaches, self._budget)
-            self._local.questions = questions
-            self._questions.append(questions)
-        return questions
+        client: SearchClient | None = getattr(self._local, "questions", None)
+        if client is None:
+            client = SearchClient(self.settings, self.context, self._reaches, self._budget)
+            self._local.client = client
+            self._clients.append(client)
+        return client
 
     def _reaches(self, url: str) -> bool:
         """Return whether a URL, mirrors applied, is one to ask: of the API, or of a host that is named."""
         own = urlsplit(url).netloc == urlsplit(self.context.mirrored(self.settings.api)).netloc
-        return self.trust.reaches(url) or (own and not is_malformed(url))
+        return self.allowed.reaches(url) or (own and not is_malformed(url))
 
     def close(self) -> None:
         """Close the connections. Safe to call twice."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        while self._questions:
-            self._questions.pop().close()
+        while self._clients:
+            self._clients.pop().close()

@@ -24,16 +24,16 @@ from icehouse_server.sources.stac.settings import BandTable, CompositeTable, Lim
 from icehouse_server.sources.stac.warped_raster import Convert, WarpedRaster
 
 STACKS = 256 * 1024 * 1024
-"""Bytes that the layers under work in one collection take at most, in all blocks that are read at once."""
+"""Bytes that the rasters under work in one collection take at most, in all blocks that are read at once."""
 
 WINDOWS = 128 * 1024 * 1024
 """Bytes that the windows of files which are being read in one collection take at most."""
 
-_PART = STACKS // 2
-"""Bytes of layers of one part of a block; a block is cut into parts so that this holds."""
+_SUBWINDOW_BYTES = STACKS // 2
+"""Bytes of rasters under one subwindow; a block is cut into subwindows so that this holds."""
 
-_WAVE = 8
-"""Layers of one part that are read at once."""
+_BATCH = 8
+"""Rasters under one subwindow that are read at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +62,9 @@ class Composite:
         try:
             return await reading.block()
         except SourceError:
-            for layer in reading.layers.values():
-                if layer is not None:
-                    self.files.forget(layer.asset.url)
+            for raster in reading.rasters.values():
+                if raster is not None:
+                    self.files.forget(raster.asset.url)
             raise
 
 
@@ -97,7 +97,7 @@ def ordered(items: Sequence[Item], table: CompositeTable) -> list[Item]:
     lie below all others.
 
     Raises:
-        SourceCorruptError: the property of an item is no number.
+        SourceCorruptError: the property of an item is not a number.
     """
     turned = table.rule == "last"
     match table.order_by:
@@ -117,7 +117,7 @@ def ordered(items: Sequence[Item], table: CompositeTable) -> list[Item]:
 def _number(item: Item, name: str) -> float:
     value = item.document.properties[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise item.corrupt(f"its property {name!r}, by which items are ordered, is no number")
+        raise item.corrupt(f"its property {name!r}, by which items are ordered, is not a number")
     return float(value)
 
 
@@ -129,10 +129,10 @@ class _Reading:
     request: BlockRequest
     items: Sequence[Item]
     """In order, the first on top."""
-    layers: dict[tuple[int, str], WarpedRaster | None] = field(default_factory=dict)
+    rasters: dict[tuple[int, str], WarpedRaster | None] = field(default_factory=dict)
     """By position of the item and name of the band, empty for the mask; None where it lacks the asset."""
     used: set[tuple[int, str]] = field(default_factory=set)
-    """Layers of which a pixel counts."""
+    """Rasters of which a pixel counts."""
 
     async def block(self) -> Block:
         request, window = self.request, self.request.window
@@ -144,52 +144,52 @@ class _Reading:
             for band in request.bands
         }
         widest = max(band.dtype.itemsize for band in request.bands)
-        # As many layers as the window has items at most: a bound that needs no file.
-        holds = bytes_per_pixel(self.composite.table.rule, widest, len(self.items)) + _WAVE * (widest + 1)
-        parts = list(_cut(window, request.grid, holds)) if self.items else []
-        await gather_or_cancel(self._part(part, holds, blocks) for part in parts)
+        # As many rasters as the window has items at most: a bound that needs no file.
+        holds = bytes_per_pixel(self.composite.table.rule, widest, len(self.items)) + _BATCH * (widest + 1)
+        subwindows = list(_cut(window, request.grid, holds)) if self.items else []
+        await gather_or_cancel(self._fill(subwindow, holds, blocks) for subwindow in subwindows)
         return Block(bands=blocks, provenance=tuple(sorted(self._provenance())))
 
     def _provenance(self) -> Iterator[Provenance]:
         for key in self.used:
-            layer = self.layers[key]
-            if layer is not None:
-                asset = layer.asset
-                yield Provenance(item=asset.item, href=public(asset.href), version=layer.version)
+            raster = self.rasters[key]
+            if raster is not None:
+                asset = raster.asset
+                yield Provenance(item=asset.item, href=public(asset.href), version=raster.version)
 
-    async def _part(self, part: Window, holds: int, blocks: Mapping[str, BandBlock]) -> None:
-        async with self.composite.stacks.take(part.pixels * holds):
+    async def _fill(self, subwindow: Window, holds: int, blocks: Mapping[str, BandBlock]) -> None:
+        async with self.composite.stacks.take(subwindow.pixels * holds):
             masks: dict[int, Mask | None] = {}
             for band in self.request.bands:
-                found = await self._band(part, band, masks)
-                inside = part.slices(self.request.window)
+                found = await self._band(subwindow, band, masks)
+                inside = subwindow.slices(self.request.window)
                 blocks[band.name].values[inside] = found.values
                 blocks[band.name].valid[inside] = found.valid
 
-    async def _band(self, part: Window, band: BandSpec, masks: dict[int, Mask | None]) -> BandBlock:
-        """Make one band of one part.
+    async def _band(self, subwindow: Window, band: BandSpec, masks: dict[int, Mask | None]) -> BandBlock:
+        """Make one band of one subwindow.
 
         Args:
-            part: of the request's window.
+            subwindow: of the request's window.
             band: which.
-            masks: of this part, by position of the item: kept from band to band.
+            masks: of this subwindow, by position of the item: kept from band to band.
         """
         areas: dict[int, list[Window]] = {}
-        for wave in batched(range(len(self.items)), 4 * _WAVE):
-            found = await gather_or_cancel(self._areas(number, band, part) for number in wave)
-            areas.update((number, area) for number, area in zip(wave, found, strict=True) if area)
+        for batch in batched(range(len(self.items)), 4 * _BATCH):
+            found = await gather_or_cancel(self._areas(number, band, subwindow) for number in batch)
+            areas.update((number, area) for number, area in zip(batch, found, strict=True) if area)
         rule = self.composite.table.rule
-        reduce = reducer(rule, band, (part.height, part.width), len(areas))
+        reduce = reducer(rule, band, (subwindow.height, subwindow.width), len(areas))
         if rule in IN_ORDER:
-            await self._in_order(part, band, areas, masks, reduce)
+            await self._in_order(subwindow, band, areas, masks, reduce)
         else:
-            for wave in batched(areas, _WAVE):
-                await self._add(wave, part, band, masks, reduce)
+            for batch in batched(areas, _BATCH):
+                await self._add(batch, subwindow, band, masks, reduce)
         return await run_in(self.composite.files.context.pool, reduce.result)
 
     async def _in_order(
         self,
-        part: Window,
+        subwindow: Window,
         band: BandSpec,
         areas: Mapping[int, Sequence[Window]],
         masks: dict[int, Mask | None],
@@ -200,77 +200,81 @@ class _Reading:
         In each turn those items are read of which no pixel lies under another that is still to be read.
         """
         left = dict(areas)
-        pending = np.ones((part.height, part.width), dtype=np.bool_)
+        pending = np.ones((subwindow.height, subwindow.width), dtype=np.bool_)
         while left:
             claimed = np.zeros_like(pending)
-            wave: list[int] = []
+            batch: list[int] = []
             for number, windows in list(left.items()):
-                wanted = [window.slices(part) for window in windows]
+                wanted = [window.slices(subwindow) for window in windows]
                 if not any(pending[inside].any() for inside in wanted):
                     del left[number]
                     continue
-                if len(wave) < _WAVE and not any((pending & claimed)[inside].any() for inside in wanted):
-                    wave.append(number)
+                if len(batch) < _BATCH and not any((pending & claimed)[inside].any() for inside in wanted):
+                    batch.append(number)
                 for inside in wanted:
                     claimed[inside] = True
-            for number, valid in zip(wave, await self._add(wave, part, band, masks, reduce), strict=True):
+            for number, valid in zip(
+                batch, await self._add(batch, subwindow, band, masks, reduce), strict=True
+            ):
                 del left[number]
                 if valid is not None:
                     pending &= ~valid
 
     async def _add(
         self,
-        wave: Sequence[int],
-        part: Window,
+        batch: Sequence[int],
+        subwindow: Window,
         band: BandSpec,
         masks: dict[int, Mask | None],
         reduce: Reducer,
     ) -> list[Mask | None]:
-        """Read some layers at once and add them in their order; return what is valid of each."""
-        found = await gather_or_cancel(self._masked(number, part, band, masks) for number in wave)
-        layers = [(number, layer) for number, layer in zip(wave, found, strict=True) if layer is not None]
+        """Read some rasters at once and add them in their order; return what is valid of each."""
+        found = await gather_or_cancel(self._masked(number, subwindow, band, masks) for number in batch)
+        rasters = [
+            (number, raster) for number, raster in zip(batch, found, strict=True) if raster is not None
+        ]
         counts = await run_in(
             self.composite.files.context.pool,
-            lambda: [number for number, layer in layers if reduce.add(*layer)],
+            lambda: [number for number, raster in rasters if reduce.add(*raster)],
         )
         self.used.update((number, band.name) for number in counts)
-        return [None if layer is None else layer[1] for layer in found]
+        return [None if raster is None else raster[1] for raster in found]
 
     async def _masked(
-        self, number: int, part: Window, band: BandSpec, masks: dict[int, Mask | None]
+        self, number: int, subwindow: Window, band: BandSpec, masks: dict[int, Mask | None]
     ) -> tuple[Pixels, Mask] | None:
-        """Return values and validity of one layer, or None where its mask leaves nothing of it."""
+        """Return values and validity of one raster, or None where its mask leaves nothing of it."""
         if number not in masks:
-            masks[number] = await self._mask(number, part)
+            masks[number] = await self._mask(number, subwindow)
         mask = masks[number]
-        layer = self._layer(number, band.name)
-        if layer is None or (mask is not None and not mask.any()):
+        raster = self._raster(number, band.name)
+        if raster is None or (mask is not None and not mask.any()):
             return None
-        values, valid = await layer.read(part)
+        values, valid = await raster.read(subwindow)
         return values, valid if mask is None else valid & mask
 
-    async def _mask(self, number: int, part: Window) -> Mask | None:
+    async def _mask(self, number: int, subwindow: Window) -> Mask | None:
         """Return which pixels of an item count, True = valid; None where all do."""
         table = self.composite.table.mask
-        layer = None if table is None else self._layer(number, "")
-        if table is None or layer is None:
+        raster = None if table is None else self._raster(number, "")
+        if table is None or raster is None:
             return None
-        classes, known = await layer.read(part)
+        classes, known = await raster.read(subwindow)
         mask: Mask = known & ~np.isin(classes, np.array(table.classes))
         return mask
 
-    async def _areas(self, number: int, band: BandSpec, part: Window) -> list[Window]:
-        layer = self._layer(number, band.name)
-        return [] if layer is None else await layer.areas(part)
+    async def _areas(self, number: int, band: BandSpec, subwindow: Window) -> list[Window]:
+        raster = self._raster(number, band.name)
+        return [] if raster is None else await raster.areas(subwindow)
 
-    def _layer(self, number: int, name: str) -> WarpedRaster | None:
-        """Return the layer of an item's band, or of its mask where the name is empty."""
+    def _raster(self, number: int, name: str) -> WarpedRaster | None:
+        """Return the raster of an item's band, or of its mask where the name is empty."""
         key = (number, name)
-        if key not in self.layers:
-            self.layers[key] = self._mask_layer(number) if not name else self._band_layer(number, name)
-        return self.layers[key]
+        if key not in self.rasters:
+            self.rasters[key] = self._mask_raster(number) if not name else self._band_raster(number, name)
+        return self.rasters[key]
 
-    def _band_layer(self, number: int, name: str) -> WarpedRaster | None:
+    def _band_raster(self, number: int, name: str) -> WarpedRaster | None:
         item, band = self.items[number], self.request.collection.band(name)
         table = self.composite.bands[name]
         asset = self._asset(item, table.asset, table.index, optional=table.optional)
@@ -279,9 +283,9 @@ class _Reading:
         convert = conversion(asset, table, band, item)
         own = band if convert is None else _own(band, table, asset)
         convert_all = None if convert is None else convert.apply
-        return self._made(asset, band, own, table.index, band.resampling, convert_all)
+        return self._warped_raster(asset, band, own, table.index, band.resampling, convert_all)
 
-    def _mask_layer(self, number: int) -> WarpedRaster | None:
+    def _mask_raster(self, number: int) -> WarpedRaster | None:
         table = self.composite.table.mask
         if table is None:
             return None
@@ -289,15 +293,15 @@ class _Reading:
         if asset is None:
             return None
         band = BandSpec(name="mask", dtype=np.dtype(table.dtype), nodata=None)
-        return self._made(asset, band, band, table.index, "nearest", None)
+        return self._warped_raster(asset, band, band, table.index, "nearest", None)
 
     def _asset(self, item: Item, name: str, index: int, *, optional: bool) -> RasterAsset | None:
         composite = self.composite
         return raster_asset(
-            item, name, index, optional=optional, settings=composite.settings, trust=composite.files.trust
+            item, name, index, optional=optional, settings=composite.settings, allowed=composite.files.allowed
         )
 
-    def _made(
+    def _warped_raster(
         self,
         asset: RasterAsset,
         band: BandSpec,
@@ -310,7 +314,7 @@ class _Reading:
         return WarpedRaster(
             asset=asset,
             files=composite.files,
-            room=composite.windows,
+            window_bytes=composite.windows,
             pool=composite.files.context.pool,
             grid=self.request.grid,
             band=band,
@@ -333,7 +337,7 @@ def _own(band: BandSpec, table: BandTable, asset: RasterAsset) -> BandSpec:
 
 
 def _cut(window: Window, grid: Grid, holds: int) -> Iterator[Window]:
-    """Cut a window into parts of bounded bytes: several tiles, one tile, or strips of one.
+    """Cut a window into subwindows of bounded bytes: several tiles, one tile, or strips of one.
 
     Args:
         window: pixels of the grid.
@@ -341,12 +345,12 @@ def _cut(window: Window, grid: Grid, holds: int) -> Iterator[Window]:
         holds: bytes for a pixel.
     """
     side = tile_side(grid)
-    pixels = _PART // holds
+    pixels = _SUBWINDOW_BYTES // holds
     across = max(1, math.isqrt(pixels) // side) * side
     down = across if across * across <= pixels else max(1, pixels // across)
     top, left = window.row // side * side, window.col // side * side
     for row in range(top, window.stop_row, down):
         for col in range(left, window.stop_col, across):
-            part = Window(row=row, col=col, height=down, width=across).intersection(window)
-            if part is not None:
-                yield part
+            subwindow = Window(row=row, col=col, height=down, width=across).intersection(window)
+            if subwindow is not None:
+                yield subwindow

@@ -135,7 +135,7 @@ class Finder:
             return body
 
         def parse(body: str) -> tuple[Item, ...]:
-            return (parse_item(body, url, expected_id=tile.item, place=tile.extent),)
+            return (parse_item(body, url, expected_id=tile.item, tile_window=tile.extent),)
 
         return await self._flights.run(
             f"{not_before} {url}", lambda: self._remembered(url, not_before, ask, parse)
@@ -167,9 +167,9 @@ class Finder:
     def _search_key(self, area: GeoBox, step: TimeStep | None) -> tuple[str, tuple[Box, ...]]:
         """Return under which key the items of a search area are remembered, and the boxes to search."""
         boxes = search_boxes(area)
-        place = ";".join(",".join(f"{number:.6f}" for number in box) for box in boxes)
+        bbox = ";".join(",".join(f"{number:.6f}" for number in box) for box in boxes)
         when = "" if step is None else f"&datetime={step}"
-        return f"{self.settings.api}/search?collections={self.settings.collection}&bbox={place}{when}", boxes
+        return f"{self.settings.api}/search?collections={self.settings.collection}&bbox={bbox}{when}", boxes
 
     async def _cell(self, area: GeoBox, not_before: float, step: TimeStep | None) -> tuple[Item, ...]:
         key, boxes = self._search_key(area, step)

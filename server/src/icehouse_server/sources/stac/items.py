@@ -14,9 +14,9 @@ from pyproj.exceptions import CRSError
 
 from icehouse_server.core.errors import SourceCorruptError, SourceRefusedError
 from icehouse_server.core.grid import Window
-from icehouse_server.sources.cog.georeference import place, same_crs
+from icehouse_server.sources.cog.georeference import lattice_window, same_crs
 from icehouse_server.sources.http.allowed_hosts import AllowedHosts
-from icehouse_server.sources.http.failures import told
+from icehouse_server.sources.http.failures import describe_error
 from icehouse_server.sources.http.urls import public
 from icehouse_server.sources.stac.settings import BandTable
 
@@ -40,7 +40,7 @@ class Asset:
     """What to ask for: mirrors applied."""
     extent: Window | None
     """Where it lies on the grid as far as the document says."""
-    place: Window | None
+    tile_window: Window | None
     """Where the tiling puts the item."""
 
 
@@ -49,7 +49,7 @@ class Item:
     """A parsed item document."""
 
     document: pystac.Item
-    place: Window | None = None
+    tile_window: Window | None = None
     """Where the tiling puts it on the grid, if there is a tiling."""
 
     @property
@@ -69,7 +69,7 @@ class Item:
             raise self.corrupt("it has no datetime")
         return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
 
-    def asset(self, band: BandTable, grid: GeoBox, trust: AllowedHosts) -> Asset | None:
+    def asset(self, band: BandTable, grid: GeoBox, allowed: AllowedHosts) -> Asset | None:
         """Return the file of a band, or None where the item may lack it and does.
 
         Raises:
@@ -83,9 +83,9 @@ class Item:
         return Asset(
             item=self.id,
             href=href,
-            url=trust.url_of(href, item=self.id),
+            url=allowed.url_of(href, item=self.id),
             extent=self._extent(asset, grid),
-            place=self.place,
+            tile_window=self.tile_window,
         )
 
     def found(self, name: str, *, optional: bool) -> pystac.Asset | None:
@@ -114,7 +114,7 @@ class Item:
             return asset.get_absolute_href() or asset.href
         except (ValueError, TypeError, AttributeError) as error:
             raise SourceRefusedError(
-                f"item {self.id!r}: the href of asset {name!r} is no URL", item=self.id
+                f"item {self.id!r}: the href of asset {name!r} is not a URL", item=self.id
             ) from error
 
     def _extent(self, asset: pystac.Asset, grid: GeoBox) -> Window | None:
@@ -125,7 +125,7 @@ class Item:
         if raster is None:
             return None
         affine, shape = raster
-        extent = place(grid, affine, shape)
+        extent = lattice_window(grid, affine, shape)
         if extent is None:
             raise self.corrupt(
                 f"its proj:transform {tuple(affine)[:6]} does not lie on the collection's grid",
@@ -141,7 +141,7 @@ class Item:
         PROJ reads files and pipelines where it is given other texts, so only codes are passed on.
 
         Raises:
-            SourceCorruptError: one is no code.
+            SourceCorruptError: one is not a code.
         """
         found = []
         for key in ("proj:code", "proj:epsg"):
@@ -150,7 +150,7 @@ class Item:
                 continue
             name = f"EPSG:{code}" if type(code) is int else code
             if not isinstance(name, str) or not _CODE.fullmatch(name):
-                raise self.corrupt("its proj:code is no authority and code")
+                raise self.corrupt("its proj:code is not an authority and a code")
             found.append(name)
         return found
 
@@ -210,28 +210,32 @@ def _listed(assets: Iterable[str]) -> str:
     return ", ".join(shown) or "none"
 
 
-def parse_item(body: str, url: str, *, expected_id: str | None = None, place: Window | None = None) -> Item:
+def parse_item(
+    body: str, url: str, *, expected_id: str | None = None, tile_window: Window | None = None
+) -> Item:
     """Parse an item document; both STAC 1.0.0 (``proj:epsg``) and 1.1.0 (``proj:code``) are understood.
 
     Args:
         body: JSON text.
         url: where it came from; relative hrefs are relative to it.
         expected_id: which item was asked for, if one was.
-        place: where the tiling puts the item.
+        tile_window: where the tiling puts the item.
 
     Raises:
-        SourceCorruptError: it is no STAC item, or not the one asked for.
+        SourceCorruptError: it is not a STAC item, or not the one asked for.
     """
     try:
         document = pystac.Item.from_dict(json.loads(body), href=url, preserve_dict=False)
-    except Exception as error:  # pystac raises many kinds for documents that are no STAC
+    except Exception as error:  # pystac raises many kinds for documents that are not STAC
         raise SourceCorruptError(
-            f"the API's answer is no STAC item: {told(error)}", item=expected_id or "", href=public(url)
+            f"the API's answer is not a STAC item: {describe_error(error)}",
+            item=expected_id or "",
+            href=public(url),
         ) from error
     found = document.id
     if not isinstance(found, str) or not found.isprintable() or not 0 < len(found) <= _MAX_ID:
         raise SourceCorruptError(
-            "the API sent an item whose id is no short text", item=expected_id or "", href=public(url)
+            "the API sent an item whose id is not a short text", item=expected_id or "", href=public(url)
         )
     if expected_id is not None and found != expected_id:
         raise SourceCorruptError(
@@ -239,4 +243,4 @@ def parse_item(body: str, url: str, *, expected_id: str | None = None, place: Wi
             item=expected_id,
             href=public(url),
         )
-    return Item(document, place)
+    return Item(document, tile_window)

@@ -17,7 +17,7 @@ from icehouse_server.sources.cog.item_pixels import ItemPixels
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """What the pieces read so far say, and what must be read before it is final."""
+    """What the pixels read so far say, and what must be read before it is final."""
 
     block: BandBlock
     needed: Mapping[int, Window]
@@ -25,18 +25,18 @@ class Merged:
 
 
 def merge(
-    window: Window, band: BandSpec, extents: Sequence[Window], pieces: Mapping[int, Sequence[ItemPixels]]
+    window: Window, band: BandSpec, extents: Sequence[Window], pixels: Mapping[int, Sequence[ItemPixels]]
 ) -> Merged:
-    """Merge pieces, first valid pixel wins.
+    """Merge what was read, first valid pixel wins.
 
-    Without pieces, ``needed`` is the first pass: of each item the bounding box of the part of the window that
+    Without pixels, ``needed`` is the first pass: of each item the bounding box of the part of the window that
     no earlier item covers. With them, it is the bounding boxes of the holes that a later item may fill.
 
     Args:
         window: pixels of the grid to fill.
         band: dtype and fill of the outcome.
         extents: what each item covers, in the order of precedence.
-        pieces: position of an item to what was read of it.
+        pixels: position of an item to what was read of it.
     """
     shape = (window.height, window.width)
     values = np.full(shape, band.fill, dtype=band.dtype)
@@ -48,12 +48,12 @@ def merge(
         if area is None:
             continue
         unread = pending[area.slices(window)].copy()
-        for piece in pieces.get(position, ()):
-            common = piece.window.intersection(area)
+        for read in pixels.get(position, ()):
+            common = read.window.intersection(area)
             if common is not None:
-                inside, source = common.slices(window), common.slices(piece.window)
-                taken = pending[inside] & piece.valid[source]
-                np.copyto(values[inside], piece.values[source], where=taken)
+                inside, source = common.slices(window), common.slices(read.window)
+                taken = pending[inside] & read.valid[source]
+                np.copyto(values[inside], read.values[source], where=taken)
                 valid[inside] |= taken
                 pending[inside] &= ~taken
                 unread[common.slices(area)] = False

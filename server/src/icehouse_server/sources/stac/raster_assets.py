@@ -47,7 +47,7 @@ class RasterAsset:
 
 
 def raster_asset(
-    item: Item, name: str, index: int, *, optional: bool, settings: StacTable, trust: AllowedHosts
+    item: Item, name: str, index: int, *, optional: bool, settings: StacTable, allowed: AllowedHosts
 ) -> RasterAsset | None:
     """Return the file of an asset, or None where the item may lack it and does.
 
@@ -57,7 +57,7 @@ def raster_asset(
         index: band of the file, from 1.
         optional: whether the item may lack it.
         settings: says which property tells that offsets are in the pixels already.
-        trust: which hosts may be asked.
+        allowed: which hosts may be asked.
 
     Raises:
         SourceCorruptError: the asset is missing, or what the document says of it is malformed.
@@ -71,7 +71,7 @@ def raster_asset(
     return RasterAsset(
         item=item.id,
         href=href,
-        url=trust.url_of(href, item=item.id),
+        url=allowed.url_of(href, item=item.id),
         geobox=_geobox(item, asset),
         units=_units(item, facts, settings.offset_applied),
         nodata=_nodata(item, facts),
@@ -84,7 +84,7 @@ def _geobox(item: Item, asset: pystac.Asset) -> GeoBox | None:
         return None
     affine, shape = raster
     if affine.b or affine.d or affine.a <= 0 or affine.e >= 0:
-        raise item.corrupt("its raster is turned or mirrored; only north-up rasters are read")
+        raise item.corrupt("its raster is rotated or flipped; only north-up rasters are read")
     try:
         return GeoBox(shape, affine, CRS(codes[0]))
     except (CRSError, ValueError) as error:
@@ -129,7 +129,7 @@ def _number(item: Item, value: object, default: float, name: str) -> float:
     if value is None:
         return default
     if type(value) not in {int, float} or not math.isfinite(value):  # type: ignore[arg-type]  # a number, seen here
-        raise item.corrupt(f"its {name} is no number")
+        raise item.corrupt(f"its {name} is not a number")
     return float(value)  # type: ignore[arg-type]
 
 

@@ -20,7 +20,7 @@ from icehouse_server.core.errors import (
 )
 from icehouse_server.core.time import TimeStep
 from icehouse_server.sources.context import SourceContext
-from icehouse_server.sources.http.failures import told
+from icehouse_server.sources.http.failures import describe_error
 from icehouse_server.sources.http.urls import public
 from icehouse_server.sources.stac.pystac_io import AbsentError, make_io, modifier
 from icehouse_server.sources.stac.search_boxes import Box
@@ -63,9 +63,9 @@ class SearchClient:
         try:
             found = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise SourceCorruptError("the API's answer is no JSON", href=public(url)) from error
+            raise SourceCorruptError("the API's answer is not JSON", href=public(url)) from error
         if not isinstance(found, dict):
-            raise SourceCorruptError("the API's answer is no JSON object", href=public(url))
+            raise SourceCorruptError("the API's answer is not a JSON object", href=public(url))
         return text
 
     def search(self, boxes: tuple[Box, ...], step: TimeStep | None) -> str:
@@ -119,13 +119,13 @@ class SearchClient:
             if isinstance(error.__context__, SourceError | AbsentError):
                 raise error.__context__ from None
             raise SourceCorruptError(
-                f"the API's answer can't be used: {told(error)}", href=public(url)
+                f"the API's answer can't be used: {describe_error(error)}", href=public(url)
             ) from error
         except (SourceError, AbsentError):
             raise
         except Exception as error:  # pystac raises many kinds for documents that are no STAC
             raise SourceCorruptError(
-                f"the API's answer is no STAC: {told(error)}", href=public(url)
+                f"the API's answer is not STAC: {describe_error(error)}", href=public(url)
             ) from error
 
     def close(self) -> None:

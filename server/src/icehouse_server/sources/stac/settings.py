@@ -177,7 +177,7 @@ class StacTable(BaseModel):
         """Return the URL of an item's document."""
         return f"{self.collection_url()}/items/{item}"
 
-    def trust(self, mirrors: Mapping[str, str]) -> AllowedHosts:
+    def allowed_hosts(self, mirrors: Mapping[str, str]) -> AllowedHosts:
         """Return which hosts the collection file and the mirrors vouch for."""
         hosts = {
             host_of(s3_url(f"{host}/", self.s3_region or "")) if host.startswith("s3://") else host

@@ -48,7 +48,7 @@ def create(spec: CollectionSpec, context: SourceContext) -> Source:
     settings = parse_source(spec)
     api = StacApi(settings=settings, context=context)
     bands = {band.name: parse_band(spec, band) for band in spec.bands}
-    files = RemoteFiles(context=context, trust=api.trust)
+    files = RemoteFiles(context=context, allowed=api.allowed)
     return StacSource(
         settings=settings,
         bands=bands,
@@ -115,7 +115,7 @@ class StacSource:
                 assets=[
                     asset
                     for item in items
-                    if (asset := item.asset(self.bands[band.name], grid, self.files.trust)) is not None
+                    if (asset := item.asset(self.bands[band.name], grid, self.files.allowed)) is not None
                 ],
             )
             for band in request.bands
@@ -165,16 +165,16 @@ class _BandReader:
     async def _passes(self) -> BandBlock:
         await gather_or_cancel(self._cog(n) for n, asset in enumerate(self.assets) if self._must_open(asset))
         extents = [self._extent(n) for n in range(len(self.assets))]
-        pieces: dict[int, list[ItemPixels]] = defaultdict(list)
+        pixels: dict[int, list[ItemPixels]] = defaultdict(list)
         pool = self.source.context.pool
         while True:
             window = self.request.window
-            merged = await run_in(pool, merge, window, self.band, extents, pieces)
+            merged = await run_in(pool, merge, window, self.band, extents, pixels)
             if not merged.needed:
                 return merged.block
-            read = await gather_or_cancel(self._piece(n, part) for n, part in merged.needed.items())
-            for number, piece in zip(merged.needed, read, strict=True):
-                pieces[number].append(piece)
+            read = await gather_or_cancel(self._read_file(n, area) for n, area in merged.needed.items())
+            for number, read_pixels in zip(merged.needed, read, strict=True):
+                pixels[number].append(read_pixels)
 
     def provenance(self) -> list[Provenance]:
         """Return where the pixels came from: the files that were read."""
@@ -195,14 +195,14 @@ class _BandReader:
         """
         if asset.extent is None:
             return True
-        window, place = self.request.window, asset.place
-        expected = place is not None and place.intersection(window) is not None
+        window, tile_window = self.request.window, asset.tile_window
+        expected = tile_window is not None and tile_window.intersection(window) is not None
         return expected and asset.extent.intersection(window) is None
 
     def _extent(self, number: int) -> Window:
         return self.assets[number].extent or self.cogs[number].extent
 
-    async def _piece(self, number: int, window: Window) -> ItemPixels:
+    async def _read_file(self, number: int, window: Window) -> ItemPixels:
         self.used.add(number)
         return await (await self._cog(number)).read(window)
 
@@ -216,7 +216,7 @@ class _BandReader:
                 band=self.band,
                 index=self.source.bands[self.band.name].index,
                 extent=asset.extent,
-                place=asset.place,
+                tile_window=asset.tile_window,
             )
             self.cogs[number] = await self.source.files.open(asset.url, expected, self.request.not_before)
         return self.cogs[number]

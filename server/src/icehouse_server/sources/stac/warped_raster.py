@@ -1,4 +1,4 @@
-"""Layers: the pixels of one file, warped to a part of the collection's grid."""
+"""The pixels of one file, warped to a window of the collection's grid."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,14 @@ from icehouse_server.sources.cog.georeference import same_crs
 from icehouse_server.sources.cog.reader import Cog
 from icehouse_server.sources.cog.remote_files import RemoteFiles
 from icehouse_server.sources.http.urls import public
-from icehouse_server.sources.raster.warping import Scaled, WarpTile, parts_of, scaled, tiles_under, warped
+from icehouse_server.sources.raster.warping import (
+    Scaled,
+    WarpTile,
+    scaled,
+    tiles_under,
+    warp_tiles_of,
+    warped,
+)
 from icehouse_server.sources.stac.raster_assets import RasterAsset
 
 _READ = 32 * 1024 * 1024
@@ -31,8 +38,8 @@ MAX_READ = 512 * 1024 * 1024
 _WASTE = 2
 """How much more than its tiles need a shared window may hold."""
 
-_ROOM = 3
-"""Bytes held in room for a byte of a window: what is decoded, what is converted, blocks on their way."""
+_HELD = 3
+"""Bytes held for a byte of a window: what is decoded, what is converted, blocks on their way."""
 
 type Convert = Callable[[Pixels, Mask], tuple[Pixels, Mask]]
 """From a file's values to a band's; (values, valid) of a window."""
@@ -44,8 +51,8 @@ class WarpedRaster:
 
     asset: RasterAsset
     files: RemoteFiles
-    room: ByteSemaphore
-    """For windows of files."""
+    window_bytes: ByteSemaphore
+    """Bounds the bytes of windows of files."""
     pool: Executor
     grid: Grid
     band: BandSpec
@@ -81,8 +88,8 @@ class WarpedRaster:
         else:
             geobox = self._on_grid(self.asset.geobox)
             file = scaled([(int(geobox.shape[0]), int(geobox.shape[1]))], geobox, self.grid)
-        parts = await run_in(self.pool, self._parts, file, window)
-        targets = (_target(part) for part in parts)
+        warp_tiles = await run_in(self.pool, self._warp_tiles, file, window)
+        targets = (warp_tile.target for warp_tile in warp_tiles)
         return [inside for target in targets if (inside := target.intersection(window)) is not None]
 
     async def read(self, window: Window) -> tuple[Pixels, Mask]:
@@ -94,8 +101,8 @@ class WarpedRaster:
         shape = (window.height, window.width)
         values, valid = np.full(shape, self.band.fill, dtype=self.band.dtype), np.zeros(shape, dtype=np.bool_)
         cog, file = await self._opened()
-        parts = await run_in(self.pool, self._parts, file, window)
-        for group in _groups(parts, self._bytes_per_pixel):
+        warp_tiles = await run_in(self.pool, self._warp_tiles, file, window)
+        for group in _groups(warp_tiles, self._bytes_per_pixel):
             await self._fill(cog, file, group, window, values, valid)
         return values, valid
 
@@ -106,7 +113,7 @@ class WarpedRaster:
     async def _fill(
         self, cog: Cog, file: Scaled, group: Sequence[WarpTile], window: Window, values: Pixels, valid: Mask
     ) -> None:
-        """Read the window of the file under some parts, and put what becomes of it into its place."""
+        """Read the window of the file under some tiles, and copy what it becomes into the window."""
         under = _union(group)
         size = under.pixels * self._bytes_per_pixel
         if size > MAX_READ:
@@ -117,32 +124,32 @@ class WarpedRaster:
                 href=public(self.asset.href),
                 hint="its overviews are too fine for so coarse a grid; use a finer grid, or smaller chunks",
             )
-        async with self.room.take(size * _ROOM):
+        async with self.window_bytes.take(size * _HELD):
             found, shown = await cog.read_level(file.level, under)
 
             def work() -> None:
                 own, known = found, shown
                 if self.convert is not None:
                     own, known = self.convert(own, known)
-                for part in group:
-                    self._put(part, under, file, (own, known), window, (values, valid))
+                for warp_tile in group:
+                    self._put(warp_tile, under, file, (own, known), window, (values, valid))
 
             await run_in(self.pool, work)
 
     def _put(
         self,
-        part: WarpTile,
+        warp_tile: WarpTile,
         under: Window,
         file: Scaled,
         own: tuple[Pixels, Mask],
         window: Window,
         out: tuple[Pixels, Mask],
     ) -> None:
-        inside = part.piece.source.slices(under)
+        inside = warp_tile.piece.source.slices(under)
         made, shown = warped(
-            own[0][inside], own[1][inside], part, file=file, grid=self.grid, method=self.method
+            own[0][inside], own[1][inside], warp_tile, file=file, grid=self.grid, method=self.method
         )
-        target = _target(part)
+        target = warp_tile.target
         common = target.intersection(window)
         if common is None:
             return
@@ -152,8 +159,8 @@ class WarpedRaster:
         np.copyto(values, made, where=taken)
         valid |= taken
 
-    def _parts(self, file: Scaled, window: Window) -> list[WarpTile]:
-        return parts_of(file, self.grid, list(tiles_under(self.grid, window)), self.method)
+    def _warp_tiles(self, file: Scaled, window: Window) -> list[WarpTile]:
+        return warp_tiles_of(file, self.grid, list(tiles_under(self.grid, window)), self.method)
 
     async def _opened(self) -> tuple[Cog, Scaled]:
         async with self._opening:
@@ -174,7 +181,7 @@ class WarpedRaster:
                     affine = cog.geobox.affine
                     if affine.b or affine.d or affine.a <= 0 or affine.e >= 0:
                         raise expected.corrupt(
-                            "its raster is turned or mirrored; only north-up rasters are read"
+                            "its raster is rotated or flipped; only north-up rasters are read"
                         )
                     geobox = cog.geobox
                 self._cog, self._scaled = cog, scaled(cog.levels, self._on_grid(geobox), self.grid)
@@ -186,30 +193,22 @@ class WarpedRaster:
         return GeoBox(geobox.shape, geobox.affine, self.grid.crs) if same else geobox
 
 
-def _target(part: WarpTile) -> Window:
-    """Return where a part lies on the collection's grid."""
-    target, tile = part.piece.target, part.tile
-    return Window(
-        row=tile.row + target.row, col=tile.col + target.col, height=target.height, width=target.width
-    )
-
-
-def _union(parts: Sequence[WarpTile]) -> Window:
-    window = parts[0].piece.source
-    for part in parts[1:]:
-        window = window.union(part.piece.source)
+def _union(warp_tiles: Sequence[WarpTile]) -> Window:
+    window = warp_tiles[0].piece.source
+    for warp_tile in warp_tiles[1:]:
+        window = window.union(warp_tile.piece.source)
     return window
 
 
-def _groups(parts: Sequence[WarpTile], bytes_per_pixel: int) -> Iterator[list[WarpTile]]:
-    """Yield parts that are read together, because their windows of the file lie together."""
+def _groups(warp_tiles: Sequence[WarpTile], bytes_per_pixel: int) -> Iterator[list[WarpTile]]:
+    """Yield tiles that are read together, because their windows of the file lie together."""
     group: list[WarpTile] = []
-    for part in parts:
-        joined = _union([*group, part])
-        needed = sum(member.piece.source.pixels for member in [*group, part])
+    for warp_tile in warp_tiles:
+        joined = _union([*group, warp_tile])
+        needed = sum(member.piece.source.pixels for member in [*group, warp_tile])
         if group and (joined.pixels > _WASTE * needed or joined.pixels * bytes_per_pixel > _READ):
             yield group
             group = []
-        group.append(part)
+        group.append(warp_tile)
     if group:
         yield group
