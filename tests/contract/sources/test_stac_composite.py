@@ -636,7 +636,7 @@ async def test_a_median_of_a_hundred_items_is_bounded(context, monkeypatch):
     )
     whole, free = await traced(spec, context)
     assert len(whole.provenance) == 100
-    monkeypatch.setattr(composite, "_PART", 2 * 2**20)
+    monkeypatch.setattr(composite, "_SUBWINDOW_BYTES", 2 * 2**20)
     block, bound = await traced(spec, context, 4 * 2**20)
     same(block.bands["red"], whole.bands["red"].values, whole.bands["red"].valid)
     assert bound < free - 7 * 2**20, (bound, free)

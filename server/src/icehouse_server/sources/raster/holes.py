@@ -50,11 +50,11 @@ def filled(block: BandBlock, area: Window, window: Window, grid: Grid, size: int
     for row in range(chunks.row, chunks.stop_row):
         for col in range(chunks.col, chunks.stop_col):
             chunk = grid.chunk_window(row, col)
-            inside, around = chunk.slices(area), _grown(grid, chunk, size)
-            holes = small[inside]
+            own, around = chunk.slices(area), _grown(grid, chunk, size)
+            holes = small[own]
             if holes.any():
                 found = _interpolated(values[around.slices(area)], valid[around.slices(area)], size)
-                out[inside][holes] = found[chunk.slices(around)][holes]
+                out[own][holes] = found[chunk.slices(around)][holes]
     return BandBlock(values=cast("Pixels", out[inside]), valid=cast("Mask", (valid | small)[inside]))
 
 
