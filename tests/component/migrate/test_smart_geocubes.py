@@ -478,7 +478,7 @@ async def test_the_title_says_the_collection_or_the_caller_must(tmp_path, tiled,
 
 
 async def test_what_is_no_cube_is_refused(tmp_path, pool):
-    with pytest.raises(RepositoryForeignError, match="no Icechunk repository"):
+    with pytest.raises(RepositoryForeignError, match="not an Icechunk repository"):
         await SmartGeocube.open(tmp_path / "nothing", pool)
     icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "empty")))
     with pytest.raises(RepositoryForeignError, match="never created"):

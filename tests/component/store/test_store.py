@@ -382,7 +382,7 @@ async def test_a_folder_that_is_no_repository_is_left_alone(tmp_path, pool):
     folder = tmp_path / "a"
     (folder / "photos").mkdir(parents=True)
     (folder / "photos" / "cat.jpg").write_bytes(b"meow")
-    assert "no repository" in (await refused(folder, pool)).detail
+    assert "not a repository" in (await refused(folder, pool)).detail
 
 
 @pytest.mark.parametrize("root", ["group", "array", "nothing"])

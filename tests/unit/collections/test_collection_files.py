@@ -173,7 +173,7 @@ def test_a_time_axis_is_what_it_says(table, first):
             'start = "2017"\nperiod = "P1Y"\nends = "2024"', ["time.ends", "time.end"], id="unknown key"
         ),
         pytest.param('start = "2017"\nperiod = "1Y"', ["time.period", "'1Y'", "P16D"], id="no period at all"),
-        pytest.param('start = "2017"\nperiod = "P0D"', ["time.period", "no time"], id="an empty period"),
+        pytest.param('start = "2017"\nperiod = "P0D"', ["time.period", "zero length"], id="an empty period"),
         pytest.param('start = "spring"\nperiod = "P1Y"', ["time.start", "'spring'", "2020-06"], id="no date"),
         pytest.param('start = 2017\nperiod = "P1Y"', ["time.start", "2017", "text"], id="a number"),
         pytest.param('start = 07:00:00\nperiod = "P1Y"', ["time.start", "text"], id="a time of day"),

@@ -96,7 +96,7 @@ def test_the_published_names_and_places():
     "key", ["", "x", "rema/mosaics/v2.0/32m/44_06/44_06_32m_v2.0_datamask.tif", "../etc/passwd"]
 )
 def test_other_keys_are_refused(key):
-    with pytest.raises(ValueError, match=r"no published object|no item"):
+    with pytest.raises(ValueError, match=r"not a published object|not an item"):
         parse_key(key)
 
 
