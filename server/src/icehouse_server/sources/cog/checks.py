@@ -128,7 +128,10 @@ def check_blocks(ifd: ImageFileDirectory, expected: Expectation) -> None:
     count = across[0] * across[1] * (ifd.samples_per_pixel if planar(ifd) else 1)
     offsets, counts = block_table(ifd)
     if not 0 < size <= MAX_BLOCK or count > _MAX_BLOCKS:
-        raise expected.corrupt(f"its blocks of {rows} x {cols} pixels are absurdly large or many")
+        raise expected.corrupt(
+            f"it has {count} blocks of {rows} x {cols} pixels, {size} bytes each; "
+            f"the limits are {_MAX_BLOCKS} blocks and {MAX_BLOCK} bytes"
+        )
     if len(offsets) != count or len(counts) != count:
         raise expected.corrupt(f"its header lists {len(offsets)} blocks, its size needs {count}")
     if max(counts, default=0) > 2 * size + _SLACK:

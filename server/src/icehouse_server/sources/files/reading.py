@@ -165,7 +165,7 @@ def read_bands(
     level = file.level
     with _opened(root, entry, level=level) as dataset:
         if dataset.shape != tuple(file.geobox.shape):
-            raise corrupt(entry, f"its overview {level} has not the size that it should have")
+            raise corrupt(entry, f"its overview {level} has the wrong size")
         area = RasterWindow(window.col, window.row, window.width, window.height)
         return [_read(dataset, area, band, index, entry) for band, index in wanted]
 

@@ -194,7 +194,9 @@ class RangeReader:
         self.fetched += stop - start
         if self.fetched > _MAX_HEADER:
             raise self._failed(
-                SourceCorruptError("its metadata are absurdly large", item=self.item, href=public(self.url))
+                SourceCorruptError(
+                    f"its metadata exceed {_MAX_HEADER} bytes", item=self.item, href=public(self.url)
+                )
             )
         answer = await self._fetch(start, stop)
         if start <= len(header.prefix):

@@ -170,12 +170,14 @@ class _Adapter(HTTPAdapter):
             body += piece
             self.left -= len(piece)
             if self.left < 0:
-                raise SourceCorruptError("the API's answer is absurdly large", href=public(url))
+                raise SourceCorruptError("the API's response exceeds its limit of bytes", href=public(url))
             if time.monotonic() > end:
-                raise SourceTimeoutError("the API's answer dragged on", href=public(url))
+                raise SourceTimeoutError("the API's response exceeded its time limit", href=public(url))
         # Each value of a JSON text takes dozens of bytes in memory, two in the text.
         if sum(body.count(mark) for mark in b",[{") > _MAX_VALUES:
-            raise SourceCorruptError("the API's answer is absurdly large", href=public(url))
+            raise SourceCorruptError(
+                f"the API's response holds more than {_MAX_VALUES} values", href=public(url)
+            )
         return bytes(body)
 
 

@@ -59,7 +59,9 @@ class SearchClient:
     def _document(self, url: str) -> str:
         text = self._transport.request(url)
         if len(text) > _MAX_DOCUMENT:
-            raise SourceCorruptError("the API's answer is absurdly large", href=public(url))
+            raise SourceCorruptError(
+                f"the API's response is longer than {_MAX_DOCUMENT} characters", href=public(url)
+            )
         try:
             found = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -102,7 +104,7 @@ class SearchClient:
                 if number >= _MAX_ITEMS:
                     raise SourceRefusedError(f"more than {_MAX_ITEMS} items lie in {box}", href=href)
                 if time.monotonic() > end:
-                    raise SourceTimeoutError("the API's search has no end", href=href)
+                    raise SourceTimeoutError("the API's search exceeded its time limit", href=href)
                 if not isinstance(item, dict) or not isinstance(item.get("id"), str):
                     raise SourceCorruptError("the API sent an item without id", href=href)
                 found[item["id"]] = item
