@@ -57,15 +57,15 @@ REASONS = [
     # Numbers that are well written, and too large or too small for a double.
     r"(bbox|resolution): .* holds a number that is too large",
     r"resolution: .* is not positive",
-    r"resolution: it is too small for the numbers of this CRS",
-    r"(resolution|proj:transform): its pixels have no area that a number could hold",
-    r"proj:transform: (it is six finite numbers|numbers 7 to 9 are 0, 0, 1)",
+    r"resolution: too small for the coordinates of this CRS",
+    r"(resolution|proj:transform): transform is not invertible",
+    r"proj:transform: (must be six finite numbers|numbers 7 to 9 must be 0, 0, 1)",
     # What PROJ knows, and where its CRSs have a place.
-    r"(crs|bbox-crs|proj:code): \S+ is (not known|no map of the earth in two axes)",
-    r"proj:wkt2: (it is no WKT of a projected or geographic CRS|PROJ can't read it)",
-    r"(bbox|geometry): it has no (place|extent) in \S+",
+    r"(crs|bbox-crs|proj:code): \S+ (is not known|must be a 2-D projected or geographic CRS)",
+    r"proj:wkt2: (must be WKT2 of a projected or geographic CRS|PROJ can't read it)",
+    r"(bbox|geometry): (cannot be projected to|has no extent in) \S+",
     # Geometry of polygons.
-    r"geometry: (it is empty|its coordinates can't be read)",
+    r"geometry: (must not be empty|coordinates can't be read)",
     r"geometry: (Ring )?Self-intersection.*",
     r"geometry: (Too few points|Hole lies|Holes are|Interior is|Nested|Duplicate Rings|Invalid).*",
     # What the collection has.
@@ -77,11 +77,11 @@ REASONS = [
     # What tiles there are, and what makes a picture.
     r"(z|row|col|x|y): (at zoom \d+ of \w+ it is|\w+ has zooms) from .*",
     r"(bands|properties): a picture has one band, or three.*",
-    r"bands: it means the same as properties; give one of them",
-    r"rescale: (it must be given for .*|\d+ pairs for \d+ band.*)",
+    r"bands: means the same as properties; give one of them",
+    r"rescale: (required for .*|\d+ pairs for \d+ band.*)",
     r"rescale: pairs of finite numbers, the lower one first, as float32 holds them",
     r"rescale: (shaded relief without colours takes none.*|.* holds a number that is too large)",
-    r"hillshade: relief is of one band",
+    r"hillshade: needs exactly one band",
     r"datetime: a (tile shows one time step, and \d+ are named|picture shows one time step, .*)",
     r"colormap_name: (a colour table is for one band|'\w+' is none of rio-tiler's colour tables)",
 ]

@@ -26,7 +26,7 @@ from icehouse_server.service import (
 from icehouse_server.store import Store
 
 _STATUS_FOR = 0.5
-"""Seconds for which a status is told to further streams."""
+"""Seconds for which a status is sent to further streams."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -169,7 +169,7 @@ def _place(text: str) -> tuple[float, float]:
     except ValueError:
         longitude = latitude = math.nan
     if not (-360 <= longitude <= 360 and -90 <= latitude <= 90):  # noqa: PLR2004 - degrees
-        raise BadParameterError("--at", f"--at: {text!r} is no longitude,latitude", hint="such as 150.5,65.1")
+        raise BadParameterError("--at", f"--at: {text!r} is not a lon,lat pair", hint="such as 150.5,65.1")
     return longitude, latitude
 
 
@@ -211,7 +211,7 @@ def _step(spec: CollectionSpec, moment: str | None) -> TimeStep | None:
         if not count:
             raise ConfigurationError(
                 f"collection {spec.id!r}: [time] has no step yet",
-                hint="let start lie earlier, or delay be less",
+                hint="set an earlier start or a shorter delay",
             )
         return spec.time.step(count - 1)
     try:

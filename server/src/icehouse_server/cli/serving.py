@@ -35,7 +35,7 @@ _LOOK_TICKS = 10
 _SPARE_FILES = 1024
 """Open files in addition to those of connections: repositories, sources, SQLite."""
 _LAST_WORDS = 2.0
-"""Seconds before the end of a shutdown at which requests that wait for a source are told to come again."""
+"""Seconds before the end of a shutdown at which requests that wait for a source are asked to come again."""
 
 
 def run(settings: Settings) -> NoReturn:

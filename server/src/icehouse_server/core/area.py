@@ -87,7 +87,7 @@ def check_area(asked: int, most: int) -> None:
     """
     if asked > most:
         raise TooLargeError(
-            f"this is about at least {asked} chunks; a job is about {most} at most",
+            f"job covers at least {asked} chunks; the limit is {most}",
             limit=most,
             asked=asked,
             setting="max_job_chunks",

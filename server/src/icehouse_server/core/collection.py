@@ -155,7 +155,7 @@ class CollectionSpec:
 
     def _check_styles(self, bands: Sequence[str]) -> None:
         if len({style.name for style in self.styles}) != len(self.styles):
-            raise ValueError("styles: no two have one name")
+            raise ValueError("style names must be unique")
         for style in self.styles:
             unknown = [name for name in style.read if name not in bands]
             if unknown:

@@ -1,7 +1,7 @@
 """The error tree: classes by what the handler does, each with a stable, append-only ``kind``.
 
-A ``kind`` is part of the interface: clients choose their exception by it. Statuses are no business of
-this module; ``api/problems.py`` maps classes to HTTP statuses in one table.
+A ``kind`` is part of the interface: clients choose their exception by it. Statuses do not belong
+here; ``api/responses/problems.py`` maps classes to HTTP statuses in one table.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -70,7 +70,7 @@ class Style:
                     f"colormap_name: {self.colormap_name[:40]!r} is none of rio-tiler's colour tables"
                 )
         if self.hillshade and len(self.bands) != 1:
-            raise ValueError("hillshade: relief is of one band")
+            raise ValueError("hillshade: needs exactly one band")
         if self.hillshade and self.rescale is not None and self.colormap_name is None:
             raise ValueError("rescale: shaded relief without colours takes none; give colormap_name as well")
 

@@ -17,5 +17,5 @@ def user_collections_dir(configured: Path | None) -> Path | None:
 
 
 def own_collections_dir(configured: Path | None) -> Path:
-    """Return where the user's collection files belong: in the folder set, else beside the user's settings."""
+    """Return where the user's collection files belong: in the folder set, or next to the settings."""
     return (configured or user_config_dir() / "collections").expanduser()

@@ -292,7 +292,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_token(cls, token: SecretStr | None) -> SecretStr | None:
         if token is not None and not TOKEN.fullmatch(token.get_secret_value()):
-            raise ValueError("it is 16 to 512 printable ASCII characters without spaces")
+            raise ValueError("must be 16 to 512 printable ASCII characters without spaces")
         return token
 
     @model_validator(mode="after")

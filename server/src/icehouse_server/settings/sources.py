@@ -19,7 +19,7 @@ from icehouse_server.settings.model import Settings
 PREFIX = "ICEHOUSE_"
 FILE_NAME = "icehouse.toml"
 NOT_SETTINGS = frozenset({"ICEHOUSE_URL", "ICEHOUSE_CONFIG", "ICEHOUSE_CHROMIUM", "ICEHOUSE_WITHOUT_PAGE"})
-"""Variables of the same prefix that are no settings: the client's address, where the file is, and those of a
+"""Variables of the same prefix that are not settings: the client's address, where the file is, and those of a
 checkout (docs/contribute.md)."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from icehouse_server.core.errors import ConfigurationError
 
 TOKEN = re.compile(r"[!-~]{16,512}")
-"""What a token may be: printable ASCII without spaces, long enough that nobody guesses it."""
+"""What a token may be: printable ASCII without spaces, too long to guess."""
 
 _RANDOM_BYTES = 32
 _LONGEST_FILE = 4096
@@ -32,7 +32,7 @@ def read_token_file(path: Path) -> str:
         raise ConfigurationError(f"token_file {path}: it can't be read or made: {error}") from None
     token = text.strip()
     if not token:
-        raise ConfigurationError(f"token_file {path}: it is empty", hint="remove it, and a new one is made")
+        raise ConfigurationError(f"token_file {path}: empty file", hint="remove it, and a new one is made")
     if not TOKEN.fullmatch(token):
         raise ConfigurationError(
             f"token_file {path}: it holds no token of 16 to 512 printable characters without spaces",
@@ -62,11 +62,11 @@ def _read(path: Path) -> str:
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
-            raise ConfigurationError(f"token_file {path}: it is no file")
+            raise ConfigurationError(f"token_file {path}: not a file")
         mode = stat.S_IMODE(state.st_mode)
         if mode & _FOR_OTHERS:
             raise ConfigurationError(
                 f"token_file {path}: others than its owner have rights to it (mode {mode:04o})",
-                hint=f"remove it, and a new one is made; or chmod 600 {path} if nobody has read it",
+                hint=f"remove it, and a new one is made; or chmod 600 {path} if no other user has read it",
             )
         return file.read(_LONGEST_FILE).decode("ascii")

@@ -135,7 +135,7 @@ _HEAD = "icehouse.head"
 
 
 def is_head(scope: Scope) -> bool:
-    """Return whether a request that looks like GET is a HEAD: nobody reads its body."""
+    """Return whether a request that looks like GET is a HEAD: its body is not read."""
     return _HEAD in scope
 
 
@@ -224,7 +224,7 @@ def _names(scope: Scope) -> dict[str, str]:
 def _line(
     scope: Scope, note: RequestContext, route: str, status: int, size: int, seconds: float
 ) -> dict[str, object]:
-    """Return what stands in a request's line."""
+    """Return the fields of a request's line."""
     line: dict[str, object] = {
         "method": scope["method"],
         "route": route,

@@ -32,6 +32,6 @@ def put_context(scope: Scope) -> RequestContext:
 
 
 def context_of(scope: Scope) -> RequestContext:
-    """Return the note of a request; a new one where nobody will read it."""
+    """Return the note of a request; a new one where none is kept."""
     found = scope.get(_KEY)
     return found if isinstance(found, RequestContext) else RequestContext()

@@ -35,7 +35,7 @@ _ERRORS: Mapping[int, str] = {
     422: "The body can't be used; the problem names the member.",
     429: "Reading the cube has had too many chunks fetched; Retry-After says when there are more.",
     431: "The headers are too long.",
-    500: "The daemon made a mistake, or its store failed.",
+    500: "Internal error, or the store failed.",
     502: "The source failed; the problem names chunks and items.",
     503: "Busy, or shutting down; Retry-After says when to try again.",
     504: "The source is too slow; or cached chunks alone were asked for, and some are absent.",

@@ -66,7 +66,7 @@ def read_bands(properties: str | None, bands: str | None) -> list[str] | None:
     if properties is None:
         return parse_bands(bands, "bands")
     if bands is not None:
-        raise BadParameterError("bands", "bands: it means the same as properties; give one of them")
+        raise BadParameterError("bands", "bands: means the same as properties; give one of them")
     return parse_bands(properties, "properties")
 
 

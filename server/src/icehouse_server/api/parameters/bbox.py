@@ -79,7 +79,7 @@ def read_bbox(bbox: str | None, bbox_crs: str | None) -> tuple[Bounds | None, CR
         BadParameterError: one of them can't be used, or bbox-crs is given alone.
     """
     if bbox is None and bbox_crs is not None:
-        raise BadParameterError("bbox-crs", "bbox-crs: it is given, but no bbox")
+        raise BadParameterError("bbox-crs", "bbox-crs requires bbox")
     crs = crs_codes.parse_crs("CRS84" if bbox_crs is None else bbox_crs, "bbox-crs")
     return None if bbox is None else parse_bbox(bbox, crs), crs
 

@@ -181,7 +181,7 @@ class CoverageBody(RegionBody):
             return None
         for name, value in given.items():
             if value is None:
-                raise BadBodyError(name, f"{name}: it is missing; a geobox is CRS, transform and shape")
+                raise BadBodyError(name, f"{name}: missing; a geobox needs CRS, transform and shape")
         if self.crs is not None or self.resolution is not None:
             name = "resolution" if self.crs is None else "crs"
             raise BadBodyError(name, f"{name}: an exact geobox has its own; leave it out")
@@ -196,7 +196,7 @@ class CoverageBody(RegionBody):
         if polygon is None:
             raise BadBodyError(
                 "proj:transform",
-                "proj:transform: it is missing, and so is geometry: the body names no region",
+                "proj:transform: missing, and so is geometry: the body must name a region",
                 hint="give proj:code, proj:transform and proj:shape, or a GeoJSON geometry",
             )
         target = spec.grid.crs if self.crs is None else parse_crs(self.crs, "crs")

@@ -51,14 +51,14 @@ def parse_crs(text: str, parameter: str) -> CRS:
     Only codes: no WKT, no PROJ string, nothing that could name a file.
 
     Raises:
-        BadParameterError: it is none of these, PROJ does not know it, or it is no map of the earth.
+        BadParameterError: it is none of these, PROJ does not know it, or not a map of the earth.
     """
     right = "give a code such as EPSG:3413 or http://www.opengis.net/def/crs/EPSG/0/3413, or CRS84"
     if text.upper() in {"CRS84", "OGC:CRS84", "[OGC:CRS84]"}:
         return _CRS84
     found = next((match for form in _FORMS if (match := form.fullmatch(text))), None)
     if found is None:
-        raise BadParameterError(parameter, f"{parameter}: {text[:80]!r} is no CRS code", hint=right)
+        raise BadParameterError(parameter, f"{parameter}: {text[:80]!r} is not a CRS code", hint=right)
     authority, code = found["authority"].upper(), found["code"].upper()
     if (authority, code) == ("OGC", "CRS84"):
         return _CRS84
@@ -67,7 +67,9 @@ def parse_crs(text: str, parameter: str) -> CRS:
         raise BadParameterError(parameter, f"{parameter}: {authority}:{code} is not known", hint=right)
     if not fits:
         raise BadParameterError(
-            parameter, f"{parameter}: {authority}:{code} is no map of the earth in two axes", hint=right
+            parameter,
+            f"{parameter}: {authority}:{code} must be a 2-D projected or geographic CRS",
+            hint=right,
         )
     return crs
 

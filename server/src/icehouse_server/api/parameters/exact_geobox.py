@@ -62,11 +62,11 @@ def parse_wkt(text: str) -> CRS:
     """
     text = text.strip()
     if not text.upper().startswith(_WKT_STARTS):
-        raise BadBodyError("proj:wkt2", "proj:wkt2: it is no WKT of a projected or geographic CRS")
+        raise BadBodyError("proj:wkt2", "proj:wkt2: must be WKT2 of a projected or geographic CRS")
     if _WKT_REFUSED.search(text):
         raise BadBodyError(
             "proj:wkt2",
-            "proj:wkt2: it names a file, or an operation of PROJ",
+            "proj:wkt2: must not name a file or a PROJ operation",
             hint="give a WKT2 without grids, or a code in proj:code",
         )
     try:
@@ -74,7 +74,7 @@ def parse_wkt(text: str) -> CRS:
     except Exception:  # noqa: BLE001 - whatever PROJ and odc-geo make of a broken WKT
         raise BadBodyError("proj:wkt2", "proj:wkt2: PROJ can't read it") from None
     if not is_map(crs):
-        raise BadBodyError("proj:wkt2", "proj:wkt2: it is no map of the earth in two axes")
+        raise BadBodyError("proj:wkt2", "proj:wkt2: must be a 2-D projected or geographic CRS")
     return crs
 
 
@@ -82,9 +82,9 @@ def read_affine(numbers: list[float]) -> Affine:
     """Read ``proj:transform``."""
     right = "a, b, c, d, e, f, where x = a col + b row + c and y = d col + e row + f"
     if len(numbers) not in {6, 9} or not all(math.isfinite(number) for number in numbers):
-        raise BadBodyError("proj:transform", "proj:transform: it is six finite numbers", hint=right)
+        raise BadBodyError("proj:transform", "proj:transform: must be six finite numbers", hint=right)
     if numbers[6:] not in ([], [0, 0, 1]):
-        raise BadBodyError("proj:transform", "proj:transform: numbers 7 to 9 are 0, 0, 1", hint=right)
+        raise BadBodyError("proj:transform", "proj:transform: numbers 7 to 9 must be 0, 0, 1", hint=right)
     affine = Affine(*numbers[:6])
     regions.check_affine(affine, "proj:transform")
     return affine
@@ -93,5 +93,5 @@ def read_affine(numbers: list[float]) -> Affine:
 def read_shape(numbers: list[int]) -> tuple[int, int]:
     """Read ``proj:shape``."""
     if len(numbers) != 2 or not all(1 <= number <= MAX_CELLS for number in numbers):  # noqa: PLR2004
-        raise BadBodyError("proj:shape", f"proj:shape: it is rows and columns, each from 1 to {MAX_CELLS}")
+        raise BadBodyError("proj:shape", f"proj:shape: must be rows and columns, each from 1 to {MAX_CELLS}")
     return numbers[0], numbers[1]

@@ -14,7 +14,7 @@ COVERAGES: Mapping[str, Sequence[str]] = {name: media.accepted for name, media i
 """Formats of a region and the media types of each, its own first."""
 
 PICTURES: Mapping[str, Sequence[str]] = {name: (media,) for name, media in output.PICTURES.items()}
-"""The same of a picture."""
+"""Formats of a picture and their media types."""
 
 _FORMAT: Schema = {"type": "string", "enum": list(COVERAGES), "examples": ["netcdf"]}
 _SUFFIX: Schema = {
@@ -51,7 +51,7 @@ def choose_format(
     if f is not None:
         if f not in among:
             raise BadParameterError(
-                parameter, f"{parameter}: {f[:20]!r} is no format", hint=f"one of {', '.join(among)}"
+                parameter, f"{parameter}: {f[:20]!r} is not a format", hint=f"one of {', '.join(among)}"
             )
         return f
     chosen = output.negotiate(accept, among)

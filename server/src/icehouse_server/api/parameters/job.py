@@ -161,7 +161,7 @@ async def order_of(kind: JobKind, spec: CollectionSpec, query: JobQuery, body: J
 
 
 def awaited(region: Region) -> JobSpec:
-    """Return the seed of a region that somebody waits for."""
+    """Return the seed of a region that a request waits for."""
     target, crs = region.target, region.target.crs
     asked = {
         "proj:code": str(crs),

@@ -31,7 +31,7 @@ def parse_level(given: str | int | None, spec: CollectionSpec) -> int | None:
     """Read a level; None where none is given.
 
     Raises:
-        BadParameterError: it is no whole number, or the collection has no such level.
+        BadParameterError: it is not a whole number, or the collection has no such level.
     """
     if given is None:
         return None

@@ -61,7 +61,7 @@ _MAX_POINTS = 50_000
 """Points that cutting adds at most: a comb of long teeth is cut more coarsely."""
 
 MAX_VERTICES = 20_000
-"""Vertices of a polygon: whether edges cross takes their square at worst, 4 s for so many (measured)."""
+"""Vertices of a polygon: whether edges cross takes their square at worst, 4 s for 20,000 (measured)."""
 
 
 def parse(geojson: dict[str, Any]) -> BaseGeometry:
@@ -74,21 +74,21 @@ def parse(geojson: dict[str, Any]) -> BaseGeometry:
     inner = geojson.get("geometry") if geojson.get("type") == "Feature" else geojson
     right = "a GeoJSON Polygon or MultiPolygon with lon, lat coordinates (RFC 7946)"
     if not isinstance(inner, dict) or inner.get("type") not in ("Polygon", "MultiPolygon"):
-        raise BadBodyError("geometry", "geometry: it is no polygon", hint=right)
+        raise BadBodyError("geometry", "geometry: must be a polygon", hint=right)
     try:
         polygon = shapely.force_2d(shapely.geometry.shape(inner))
     except Exception:  # noqa: BLE001 - shapely raises whatever the wrong nesting leads to
-        raise BadBodyError("geometry", "geometry: its coordinates can't be read", hint=right) from None
+        raise BadBodyError("geometry", "geometry: coordinates can't be read", hint=right) from None
     vertices = int(shapely.get_num_coordinates(polygon))
     if vertices > MAX_VERTICES:
         raise TooLargeError(
-            f"geometry: it has {vertices} vertices, {MAX_VERTICES} are allowed",
+            f"geometry: has {vertices} vertices; the limit is {MAX_VERTICES}",
             limit=MAX_VERTICES,
             asked=vertices,
             hint="simplify it; details below a pixel change nothing",
         )
     if polygon.is_empty:
-        raise BadBodyError("geometry", "geometry: it is empty", hint=right)
+        raise BadBodyError("geometry", "geometry: must not be empty", hint=right)
     if not polygon.is_valid:
         raise BadBodyError("geometry", f"geometry: {shapely.is_valid_reason(polygon)}"[:200], hint=right)
     west, south, east, north = polygon.bounds
@@ -111,7 +111,7 @@ def project(polygon: BaseGeometry, crs: CRS) -> BaseGeometry:
 
     moved = shapely.transform(dense, place)
     if not all(math.isfinite(bound) for bound in moved.bounds):
-        raise BadBodyError("geometry", f"geometry: it has no place in {crs}")
+        raise BadBodyError("geometry", f"geometry: cannot be projected to {crs}")
     return moved
 
 

@@ -35,7 +35,7 @@ def project(bounds: Bounds, source: CRS, target: CRS) -> Bounds:
     """Return the rectangle in another CRS that holds a rectangle.
 
     Raises:
-        BadParameterError: no point of it has a place in the other CRS.
+        BadParameterError: no point of it can be projected to the other CRS.
     """
     if source == target:
         return bounds
@@ -43,7 +43,7 @@ def project(bounds: Bounds, source: CRS, target: CRS) -> Bounds:
     to_x, to_y = transformer(source, target).transform(x, y)
     finite = np.isfinite(to_x) & np.isfinite(to_y)
     if not finite.any():
-        raise BadParameterError("bbox", f"bbox: it has no place in {target}")
+        raise BadParameterError("bbox", f"bbox: cannot be projected to {target}")
     south, north = float(to_y[finite].min()), float(to_y[finite].max())
     if not target.geographic:
         return Bounds(
@@ -89,7 +89,7 @@ def geobox_for(spec: CollectionSpec, bounds: Bounds | None, crs: CRS, target: CR
         size: cells or cell size; without it the collection's own grid is returned.
 
     Raises:
-        BadParameterError: the bounds have no place or no extent in the output's CRS.
+        BadParameterError: the bounds can't be projected to the output's CRS, or have no extent in it.
         OutsideError: the collection's own grid is asked for, and they do not touch it.
     """
     grid_crs = spec.grid.crs
@@ -138,7 +138,7 @@ def _by_shape(bounds: Bounds, size: Size, crs: CRS) -> GeoBox:
     """Cut the bounds into cells; where one of width and height is given, into squares."""
     span_x, span_y = bounds.east - bounds.west, bounds.north - bounds.south
     if span_x <= 0 or span_y <= 0:
-        raise BadParameterError("bbox", f"bbox: it has no extent in {crs}")
+        raise BadParameterError("bbox", f"bbox: has no extent in {crs}")
     width = size.width or max(1, round((size.height or 1) * (span_x / span_y)))
     height = size.height or max(1, round(width * (span_y / span_x)))
     return _geobox((height, width), (span_x / width, span_y / height), (bounds.west, bounds.north), crs)
@@ -148,7 +148,7 @@ def _by_resolution(bounds: Bounds, step: tuple[float, float], crs: CRS) -> GeoBo
     """Snap outward to multiples of the cell size, as odc-stac does (anchor at the edge)."""
     edges = (bounds.west / step[0], bounds.east / step[0], bounds.south / step[1], bounds.north / step[1])
     if not all(math.isfinite(edge) for edge in edges):
-        raise BadParameterError("resolution", "resolution: it is too small for the numbers of this CRS")
+        raise BadParameterError("resolution", "resolution: too small for the coordinates of this CRS")
     col, stop_col = math.floor(edges[0] + _EDGE), math.ceil(edges[1] - _EDGE)
     row, stop_row = math.floor(edges[2] + _EDGE), math.ceil(edges[3] - _EDGE)
     shape = (max(1, stop_row - row), max(1, stop_col - col))
@@ -168,11 +168,11 @@ def check_affine(affine: Affine, parameter: str) -> None:
     """Refuse an affine that can't be inverted in float64.
 
     Raises:
-        BadParameterError: its pixels have no area, or one that no number holds.
+        BadParameterError: it is not invertible in float64.
     """
     area = abs(affine.determinant)
     if not (0 < area < math.inf and all(math.isfinite(number) for number in tuple(~affine))):
-        raise BadParameterError(parameter, f"{parameter}: its pixels have no area that a number could hold")
+        raise BadParameterError(parameter, f"{parameter}: transform is not invertible")
 
 
 def region(

@@ -177,7 +177,7 @@ def _complete(style: Style, spec: CollectionSpec) -> Style:
     if rescale is None:
         raise BadParameterError(
             "rescale",
-            f"rescale: it must be given for {', '.join(style.bands)}: nothing says which values are shown",
+            f"rescale: required for {', '.join(style.bands)}: nothing says which values are shown",
             hint="give rescale=low,high, or a style with it in the collection file",
         )
     return replace(style, rescale=rescale)

@@ -1,4 +1,4 @@
-"""Refuses what nobody would read: unknown query parameters, bodies that are no JSON."""
+"""Refuses unknown query parameters, and bodies that are not JSON."""
 
 import difflib
 import typing
@@ -42,10 +42,10 @@ async def refuse_unread_parameters(request: Request) -> None:
     for name, times in given.items():
         if name not in known:
             raise BadParameterError(
-                name[:80], f"{name[:80]}: there is no such query parameter here", hint=_hint(name, known)
+                name[:80], f"{name[:80]}: not a query parameter of this route", hint=_hint(name, known)
             )
         if times > 1 and not known[name]:
-            raise BadParameterError(name, f"{name}: it is given {times} times", hint="give it once")
+            raise BadParameterError(name, f"{name}: given {times} times", hint="give it once")
 
 
 async def refuse_other_media_types(request: Request) -> None:

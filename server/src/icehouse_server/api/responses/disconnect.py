@@ -1,4 +1,4 @@
-"""Work for a client that may go away: then it is not waited for any more."""
+"""Work for a client that may go away: then the work is cancelled."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -13,10 +13,10 @@ class ClientGoneError(Exception):
 async def while_connected[T](request: Request, work: Coroutine[object, object, T]) -> T:
     """Await work, and cancel it as soon as the client closes its connection.
 
-    Chunks that nobody waits for any more and whose fetch has not begun are then not fetched.
+    Chunks that no request waits for any more and whose fetch has not begun are then not fetched.
 
     Raises:
-        ClientGoneError: the client is gone; there is nobody to answer.
+        ClientGoneError: the client is gone; no answer can reach it.
     """
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_gone(request))

@@ -38,7 +38,7 @@ _LARGER = 1.1
 """Times its pieces' area that a square may have which is drawn whole."""
 
 _THIN = 1e-6
-"""Degrees: what is thinner is no piece of a square but a matter of rounding."""
+"""Degrees: what is thinner is not a piece of a square but a matter of rounding."""
 
 _DIGITS = {True: 7, False: 3}
 """Decimals of coordinates, for geographic CRSs and others: a centimetre, a millimetre."""

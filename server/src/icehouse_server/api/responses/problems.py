@@ -189,7 +189,7 @@ async def _on_validation(_: Request, error: Exception) -> Response:
     name = name.encode(errors="backslashreplace").decode()  # JSON can hold halves of characters, UTF-8 not
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "json_invalid":
-        name, message = "body", f"it is no JSON, as character {place[1]} shows"
+        name, message = "body", f"not valid JSON at character {place[1]}"
     return problem(
         422 if in_body else 400,
         "bad-body" if in_body else "bad-parameter",
@@ -199,15 +199,15 @@ async def _on_validation(_: Request, error: Exception) -> Response:
 
 
 async def _on_gone(request: Request, _: Exception) -> Response:
-    """Close the books on a client that went away; nobody reads this (499 is nginx's word for it)."""
+    """Close the books on a client that went away; its answer is not read (499 is nginx's status for it)."""
     context_of(request.scope).gone = True
     return Response(status_code=499)
 
 
 def of_defect(error: Exception) -> Response:
-    """Make the problem document of an error that nobody expected, and log it."""
+    """Make the problem document of an unexpected error, and log it."""
     log.error("a request failed in a way that it should not", error=repr(error), exc_info=error)
-    return problem(500, "internal", "the daemon made a mistake", hint="its log says more; please report it")
+    return problem(500, "internal", "internal error", hint="its log says more; please report it")
 
 
 def install(app: FastAPI) -> None:

@@ -38,7 +38,7 @@ _LOOK_EVERY = 0.25
 """Seconds between two looks for those who watch."""
 
 _SHARE = 5
-"""A look that takes long is followed by a rest of so many times its length."""
+"""A look that takes long is followed by a rest of five times its length."""
 
 _LONGEST_REST = 30.0
 """Seconds, however long the look took."""
@@ -97,7 +97,7 @@ class InventoryQuery:
         if not re.fullmatch(r"\d{1,4}", text, re.ASCII) or int(text) not in _CELLS:
             raise BadParameterError(
                 "cell",
-                f"cell: {text[:40]!r} is no power of two from 1 to {MOST_CELL}",
+                f"cell: {text[:40]!r} is not a power of two from 1 to {MOST_CELL}",
                 hint=f"one of {', '.join(map(str, _CELLS))}",
             )
         return int(text)
@@ -169,12 +169,12 @@ class _InventoryFeed:
         self._state = state
         self._asked = asked
         self._version = (-1, -1)
-        self._told: InventorySnapshot | None = None
+        self._sent: InventorySnapshot | None = None
         self._due = 0.0
         """When to look again, by the monotonic clock."""
 
     async def news(self, seconds: float) -> event_streams.Event | None:
-        """Wait until a chunk is in another state than told, or until the time is up."""
+        """Wait until a chunk is in another state than sent, or until the time is up."""
         end = time.monotonic() + seconds
         while (now := time.monotonic()) < end:
             if now < self._due:
@@ -188,15 +188,15 @@ class _InventoryFeed:
         return None
 
     async def _look(self) -> event_streams.Event | None:
-        inventory, asked, told = self._state.inventory, self._asked, self._told
+        inventory, asked, sent = self._state.inventory, self._asked, self._sent
         version = inventory.version(asked.view)  # before the look: the next finds what changes meanwhile
-        if told is not None and version == self._version and not told.unsure:
+        if sent is not None and version == self._version and not sent.unsure:
             return None
         snapshot = await inventory.snapshot(asked.view)
-        self._version, self._told = version, snapshot
-        if told is None:
+        self._version, self._sent = version, snapshot
+        if sent is None:
             return event_streams.Event(name="inventory", data=inventory.each(asked.collection(snapshot)))
-        places = changes(told, snapshot, asked.view)
+        places = changes(sent, snapshot, asked.view)
         if not len(places):
             return None
         return event_streams.Event(name="change", data=inventory.each(asked.change(snapshot, places)))

@@ -240,7 +240,7 @@ class _JobFeed:
         self._seen = -1
 
     async def news(self, seconds: float) -> event_streams.Event | None:
-        """Wait until the job is another than told, or until the time is up."""
+        """Wait until the job is another than the one sent, or until the time is up."""
         job = self._job
         await job.news(self._seen, seconds)
         if job.version == self._seen and not job.over:

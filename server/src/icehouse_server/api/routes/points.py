@@ -128,7 +128,7 @@ def _place(
             raise BadParameterError(name, f"{name}: give lon and lat, or x and y (with crs), not both")
     for name in names:
         if given[name] is None:
-            raise BadParameterError(name, f"{name}: it is missing; give lon and lat, or x and y (with crs)")
+            raise BadParameterError(name, f"{name}: missing; give lon and lat, or x and y (with crs)")
     first, second = (parse_number(given[name] or "", name) for name in names)
     if names == ("lon", "lat"):
         return parse_lonlat(first, second), crs_codes.parse_crs("CRS84", "crs")

@@ -180,17 +180,17 @@ class _StatusFeed:
 
     def __init__(self, state: ApiState) -> None:
         self._state = state
-        self._told: dict[str, Any] | None = None
+        self._sent: dict[str, Any] | None = None
 
     async def news(self, seconds: float) -> event_streams.Event | None:
-        """Wait until the status is another than told, or until the time is up."""
+        """Wait until the status is another than the one sent, or until the time is up."""
         end = time.monotonic() + seconds
         while True:
-            if self._told is not None:
+            if self._sent is not None:
                 await self._state.streams.rest(_EVERY)
             steady, text = await self._state.status.get(self._made)
-            if steady != self._told:
-                self._told = steady
+            if steady != self._sent:
+                self._sent = steady
                 return event_streams.Event(name="status", data=text)
             if time.monotonic() + _EVERY > end:
                 return None

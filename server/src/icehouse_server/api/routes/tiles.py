@@ -106,7 +106,7 @@ async def get_xyz_tile(
     """A map tile, as most map libraries ask for it."""
     found = _ROW.fullmatch(y)
     if found is None:
-        raise BadParameterError("y", f"y: {y[:40]!r} is no row, such as 7 or 7@2x")
+        raise BadParameterError("y", f"y: {y[:40]!r} is not a row, such as 7 or 7@2x")
     size = TILE * _SCALES[found[2]]
     wanted = TileRequest(
         spec=spec,
