@@ -7,7 +7,10 @@ from importlib.resources import files
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
-from icehouse_server.api.middleware.guards import HeadAsGet, HostGuard, RequestLog, SizeLimits
+from icehouse_server.api.middleware.head_as_get import HeadAsGet
+from icehouse_server.api.middleware.host_guard import HostGuard
+from icehouse_server.api.middleware.request_log import RequestLog
+from icehouse_server.api.middleware.size_limits import SizeLimits
 from icehouse_server.api.middleware.tokens import TokenGuard, TokenRule, guarded_operations, reading_paths
 from icehouse_server.api.observability.metrics import Metrics, Observed, TrafficSnapshot
 from icehouse_server.api.openapi import description

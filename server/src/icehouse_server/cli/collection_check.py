@@ -169,7 +169,9 @@ def _place(text: str) -> tuple[float, float]:
     except ValueError:
         longitude = latitude = math.nan
     if not (-360 <= longitude <= 360 and -90 <= latitude <= 90):  # noqa: PLR2004 - degrees
-        raise BadParameterError("--at", f"--at: {text!r} is not a lon,lat pair", hint="such as 150.5,65.1")
+        raise BadParameterError(
+            "--at", f"--at: {text!r} is not longitude,latitude", hint="such as 150.5,65.1"
+        )
     return longitude, latitude
 
 

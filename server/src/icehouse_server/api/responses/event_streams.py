@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from icehouse_server.api.middleware.guards import is_head
+from icehouse_server.api.middleware.head_as_get import is_head
 from icehouse_server.api.observability.request_context import context_of
 from icehouse_server.api.responses.disconnect import ClientGoneError, while_connected
 from icehouse_server.api.responses.problems import of_error
