@@ -86,7 +86,10 @@ def test_without_styles_each_default_band_and_rgb_bytes_have_one():
         ('name = "a"\nbands = ["ice"]\ncolormap_name = "x"', "styles.a.colormap_name"),
         ('name = "a"\nbands = ["ice"]\nrescale = [[3, 2]]', "styles.a.rescale"),
         ('name = "a"\nbands = ["ice"]\ncolourmap = "x"', "styles.0.colourmap"),
-        ('name = "a"\nbands = ["ice"]\n[[styles]]\nname = "a"\nbands = ["ice"]', "styles: no two"),
+        (
+            'name = "a"\nbands = ["ice"]\n[[styles]]\nname = "a"\nbands = ["ice"]',
+            "style names must be unique",
+        ),
     ],
 )
 def test_a_wrong_style_of_a_file_is_refused_by_its_key(rest, said):
