@@ -182,7 +182,7 @@ def test_what_failed_is_said_until_something_else_is_done(draw, daemon, watch, f
 
 
 def test_words_name_what_is_wrong(open_page, daemon, watch):
-    """A tile that is no picture; a collection that was set aside while others are fetched."""
+    """A tile that is not a picture; a collection that was set aside while others are fetched."""
     watch.expected.append("503")
     page = open_page(None)
     status = daemon.http.get("/status").json()

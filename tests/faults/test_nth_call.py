@@ -167,7 +167,7 @@ class Life:
         self.refreshed |= {key for key in keys if key.path not in failed}
 
     async def attempt(self, work):
-        """Something that is no request: it ends well or in one of our errors."""
+        """Something that is not a request: it ends well or in one of our errors."""
         try:
             await work
         except IcehouseError as error:

@@ -91,7 +91,7 @@ def assert_tells(error):
     """It names what can't be used, and what to do."""
     assert error.hint
     if isinstance(error, CacheFolderLockedError):
-        return  # flock says EACCES where somebody else has the lock
+        return  # flock says EACCES where another caller has the lock
     assert "'tiny'" in error.detail or "cache_dir" in error.detail
 
 

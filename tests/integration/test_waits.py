@@ -1,4 +1,4 @@
-"""Nobody waits for ever: sources that hang, full queues and clients that vanish, over real sockets.
+"""No caller waits for ever: sources that hang, full queues and clients that vanish, over real sockets.
 
 That a name server hangs is not tested: nothing here can stand for one. Names are resolved below aiohttp and
 requests, under the same deadlines.

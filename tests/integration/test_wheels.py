@@ -73,7 +73,7 @@ def wheels(uv, tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheels")
     dist = folder / "dist"
     build = (uv, "build", "-q", "--python", sys.executable, "--out-dir", dist)
-    # The copy is no repository, which would say it.
+    # The copy is not a repository, which would say it.
     version = {"SETUPTOOLS_SCM_PRETEND_VERSION": icehouse.__version__}
     for name in ("client", "server"):
         unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info", ".venv", "node_modules")

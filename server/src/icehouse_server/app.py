@@ -61,7 +61,8 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_daemon(settings) as state:
             app.state.icehouse = state
-            list(iter_route_contexts(app.routes))  # FastAPI prepares them when first asked; nobody need wait
+            # FastAPI prepares them when first asked; no request need wait.
+            list(iter_route_contexts(app.routes))
             yield
 
     return create_api(

@@ -374,7 +374,7 @@ async def test_so_many_run_at_once_and_the_others_wait(tmp_path, pool):
         first, second = await d.start(window=GRID.window), await d.start(window=GRID.window)
         await until(lambda: d.source.under_way)
         assert (first.state, second.state) == (JobState.RUNNING, JobState.ACCEPTED)
-        # Neither what somebody waits for nor upkeep stands behind them.
+        # Neither what a caller waits for nor upkeep stands behind them.
         awaited = await d.start(window=GRID.window, priority=Priority.INTERACTIVE)
         assert (await d.done("truncate")).state is JobState.SUCCESSFUL
         assert awaited.state is JobState.RUNNING

@@ -354,7 +354,7 @@ async def test_what_was_used_longest_ago_goes_first(opened):
         store.room.limit = 90 * CHUNK_BYTES
         await store.maintenance.run_once()
         assert store.room.bytes <= 0.95 * 90 * CHUNK_BYTES
-        left = {(key.row, key.col) for key in tiny.index.keys()}  # noqa: SIM118 - an index is no mapping
+        left = {(key.row, key.col) for key in tiny.index.keys()}  # noqa: SIM118 - an index is not a mapping
         assert {(0, col) for col in range(10)} <= left, "they were read a moment ago"
         assert (1, 0) not in left
         assert {place for place in left if place[0]} == set(EVERYWHERE[-(len(left) - 10) :])
@@ -411,7 +411,7 @@ async def test_no_room_is_said_by_the_deadline():
     with pytest.raises(DiskFullError, match="950000 of the 1000000 bytes that max_cache_bytes allows"):
         await room.admit(50_000, 0.05)
     assert room.wanted.is_set()
-    assert room.excess == 0, "nobody waits any more"
+    assert room.excess == 0, "no caller waits any more"
     room.measured(100_000)
     await room.admit(50_000, 0.05)
 

@@ -286,7 +286,7 @@ SQUARE = {"origin": [0, 0], "size": 1, "rows": [1, 2], "columns": [1, 2], "item"
         ({"assets": ["dem"]}, "assets"),
         ({"tiling": {**SQUARE, "rows": [2, 1]}}, "rows"),
         ({"tiling": {**SQUARE, "item": "{row}"}}, "same id"),
-        ({"tiling": {**SQUARE, "item": "{x}"}}, "no format"),
+        ({"tiling": {**SQUARE, "item": "{x}"}}, "not a format"),
         ({"tiling": {**SQUARE, "divisions": 2}}, "same id"),
     ],
 )

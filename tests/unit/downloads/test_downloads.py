@@ -512,7 +512,7 @@ async def test_bounds_hold_and_a_slow_collection_blocks_no_other(pool):
 
 
 async def test_joining_a_prefetched_block_raises_its_priority(pool):
-    """Priority inversion: a chunk that somebody waits for goes by the best priority of those who do."""
+    """Priority inversion: a chunk that a caller waits for goes by the best priority of those who do."""
     async with bench(pool, blocks_per_collection=1, block_side=16) as b:
         b.source.gate = asyncio.Event()
         first = b.begin([chunk(9, 9)])

@@ -120,4 +120,4 @@ def runs(pid):
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie that nobody waits for
+    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie that no caller waits for

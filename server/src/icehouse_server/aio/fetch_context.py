@@ -21,6 +21,6 @@ FETCH: ContextVar[FetchTally | None] = ContextVar("icehouse-fetch", default=None
 
 
 def request_headers() -> dict[str, str]:
-    """Return the headers by which a source's own log can be laid beside ours."""
+    """Return the headers by which a source's own log can be matched with ours."""
     fetch = FETCH.get()
     return {} if fetch is None else {"X-Request-ID": fetch.id}

@@ -26,7 +26,7 @@ _MAX_HEAD_BYTES = 64 * 1024
 """Length of a request's head as it arrives; the application refuses less, and says so (``SizeLimits``)."""
 
 _SPARE = 64
-"""Connections beyond the limit that are still told so; further ones are closed without a word."""
+"""Connections beyond the limit that still get an answer that says so; further ones are closed without one."""
 
 _LINGER = 5.0
 """Seconds for which a refused client may go on sending: were it closed at once, the answer might get lost."""
@@ -54,7 +54,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """When the client was first seen to lag behind, and the bytes that it had then taken."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin; too many are not even told so."""
+        """Begin; too many get no answer."""
         super().connection_made(transport)
         self._begun = self.loop.time()
         if len(self.connections) > self._limits.connections + _SPARE:
@@ -102,7 +102,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's sentence, in plain text
-        """Answer what is no HTTP."""
+        """Answer what is not HTTP."""
         self._refuse(problem(400, "bad-request", "this can't be read as an HTTP request"))
 
     def look(self, now: float) -> None:

@@ -137,7 +137,7 @@ def show(
 
 
 def _quiet() -> None:
-    """Leave the log to the daemon: what a user needs stands in the answer."""
+    """Leave the log to the daemon: the answer has what a user needs."""
     import logging
 
     import structlog

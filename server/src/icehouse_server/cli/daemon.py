@@ -68,7 +68,7 @@ class Daemon:
             path: what to ask for.
             query: its parameters.
             to: the file.
-            progress: told (bytes so far, bytes in all).
+            progress: called with (bytes so far, bytes in all).
 
         Returns:
             Size of the file, and Cache-Status.
@@ -135,5 +135,5 @@ def _refusal(answer: httpx.Response) -> DaemonError:
         return DaemonError(document["detail"], hint=document.get("hint", ""))
     except (ValueError, KeyError, TypeError):
         return DaemonError(
-            f"what answers at {answer.url} is no Icehouse daemon (status {answer.status_code})"
+            f"what answers at {answer.url} is not an Icehouse daemon (status {answer.status_code})"
         )

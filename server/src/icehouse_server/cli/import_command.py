@@ -27,7 +27,7 @@ _INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended, as shells have it."""
 
 _SHOWN = 5
-"""Ids of patches that are named; all stand in --json."""
+"""Ids of patches that are named; all are in --json."""
 
 
 def import_smart_geocubes(

@@ -19,7 +19,7 @@ _MANY_LINES = frozenset({"exception", "stack"})
 """Members that may have lines of their own: tracebacks."""
 
 _SUSPECT = re.compile(r"[=:?@ ]")
-"""Without one of these a text holds no secret that could be told from a name: most values of a line."""
+"""Without one of these a text holds no secret that its name could reveal: most values of a line."""
 
 _PLAIN = frozenset({int, float, bool, type(None)})
 _OWN = frozenset({"timestamp", "level"})
@@ -59,7 +59,7 @@ def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _is_clean(value: object) -> bool:
-    """Return whether a value may be written as it is: nearly all, told in a fraction of a microsecond."""
+    """Return whether a value may be written as it is: nearly all, decided in a fraction of a microsecond."""
     if isinstance(value, str):
         return _SUSPECT.search(value) is None and value.isprintable()
     return type(value) in _PLAIN

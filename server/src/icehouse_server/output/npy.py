@@ -14,7 +14,7 @@ def encode_npy(coverage: Coverage) -> list[bytes | memoryview]:
     Where the collection has a time axis it is (bands, time, rows, columns).
 
     As titiler and rio-tiler write it, without their mask. Bands of several dtypes are promoted to one that
-    holds them all (``numpy.result_type``). Invalid pixels hold the fill of their band; which it is stands in
+    holds them all (``numpy.result_type``). Invalid pixels hold the fill of their band; its value is in
     the collection's schema.
 
     Returns:

@@ -7,8 +7,8 @@ it to that). Two things are GDAL's as well and are left as they are:
 - A valid result that happens to equal nodata is moved to the next value, so that it stays valid.
 - GDAL computes the place of a target pixel exactly at the ends of a row and interpolates between them while
   that is right to an eighth of a grid pixel. Where a row begins and ends is for the call to say, so in a
-  target of several pieces a pixel may be taken from a quarter of a grid pixel beside where one call takes it,
-  as in GDAL's own answer when its memory limit makes it cut the work. ``sum`` goes by rows of the grid
+  target of several pieces a pixel may be taken from a quarter of a grid pixel away from where one call takes
+  it, as in GDAL's own answer when its memory limit makes it cut the work. ``sum`` goes by rows of the grid
   instead of the target, and so differs in this way in one piece too.
 
 GDAL also widens its kernels by the mean scale of what it warps in one call. That would show as seams between

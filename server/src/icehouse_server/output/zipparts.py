@@ -18,7 +18,7 @@ _ALIGN_ID = 0xD935
 
 _ZIP64_ID = 0x0001
 _LIMIT = 0xFFFFFFFF
-"""What an old field of four bytes holds where the number stands in a ZIP64 field."""
+"""What an old field of four bytes holds where the number is in a ZIP64 field."""
 
 _COUNT_LIMIT = 0xFFFF
 _DATE = (1 << 5) | 1

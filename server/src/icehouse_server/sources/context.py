@@ -20,7 +20,7 @@ class SourceContext(SourceSettings):
     """
 
     documents: Documents
-    """Where item documents are remembered beside the repositories."""
+    """Where item documents are remembered, next to the repositories."""
     pool: Executor
     """Runs what takes the processor: merging and masking large windows, GDAL."""
     user_agent: str = "icehouse"

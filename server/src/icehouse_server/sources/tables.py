@@ -29,7 +29,7 @@ def parse_table[T: BaseModel](model: type[T], table: Mapping[str, object], where
 
 
 def _sentence(entry: ErrorDetails) -> str:
-    """Say what is wrong with a key in the words of the rest of the collection file."""
+    """Say what is wrong with a key as the rest of the collection file does."""
     key = ".".join(str(part) for part in entry["loc"])
     match entry["type"]:
         case "extra_forbidden":

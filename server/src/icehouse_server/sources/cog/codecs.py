@@ -20,7 +20,7 @@ class BlockSizeError(ValueError):
 
 
 def bounded(size: int) -> DecoderRegistry:
-    """Return decoders for blocks of so many bytes, decompressed."""
+    """Return decoders for blocks of a given size in bytes, decompressed."""
 
     def deflate(buffer: Buffer) -> bytes:
         found: bytes = zlib_ng.decompressobj().decompress(buffer, size + 1)
@@ -42,7 +42,7 @@ def bounded(size: int) -> DecoderRegistry:
 def _content_size(head: bytes) -> int | None:
     """Return the size that the first frame claims (RFC 8878, 3.1.1.1), or None where it claims none.
 
-    It must be known, as what falls short of the buffer is not told.
+    It must be known, as what falls short of the buffer is not reported.
     """
     if len(head) < 6 or not head.startswith(_MAGIC):  # noqa: PLR2004 - magic, descriptor, one more
         return None

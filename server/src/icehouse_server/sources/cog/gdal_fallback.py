@@ -26,7 +26,7 @@ from icehouse_server.sources.http.ranges import RangeReader
 _NAME = "item.tif"
 
 _GDAL_OPTIONS = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no look for files beside this one
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no look for files next to this one
     "GDAL_SKIP": "VRT",  # a VRT may name any file of this machine
     "GDAL_PAM_ENABLED": "NO",
 }

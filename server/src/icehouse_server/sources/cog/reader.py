@@ -34,7 +34,7 @@ from icehouse_server.sources.cog.item_pixels import ItemPixels
 from icehouse_server.sources.http.ranges import RangeReader
 
 _BATCH = 64 * 1024 * 1024
-"""Decoded bytes that one read holds beside its outcome: large windows are fetched in turns."""
+"""Decoded bytes that one read holds in addition to its outcome: large windows are fetched in turns."""
 
 
 async def decoded[T](work: Awaitable[T], reader: RangeReader, expected: Expectation) -> T:

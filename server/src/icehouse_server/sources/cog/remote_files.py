@@ -27,7 +27,7 @@ class RemoteFiles:
         Args:
             url: what to ask for, mirrors applied.
             expected: what it must be.
-            not_before: monotonic seconds; a header that is remembered from before is not believed.
+            not_before: monotonic seconds; a header that is remembered from before is not considered fresh.
 
         Raises:
             SourceError: by what happened.

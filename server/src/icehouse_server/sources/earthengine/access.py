@@ -53,7 +53,7 @@ _IN_FORCE = _InForce()
 
 
 class Access:
-    """Runs calls of Earth Engine's library in threads, so many at once. Used from one event loop.
+    """Runs calls of Earth Engine's library in threads, a limited number at once. Used from one event loop.
 
     Each call has a thread of its own that does not hold up the end of the process, however stuck it is.
 
@@ -98,7 +98,7 @@ class Access:
             result, failure = None, None
             try:
                 result = self._prepared(work, given_up, seconds, max_bytes)
-            except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it
+            except BaseException as error:  # noqa: BLE001 - whatever it is, a caller waits for it
                 failure = error
             with suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(finish, result, failure)
@@ -238,8 +238,8 @@ def _key_file(ee: Any, path: Path) -> Any:  # noqa: ANN401
         mode = stat.S_IMODE(path.stat().st_mode)
         found = module.Credentials.from_service_account_file(str(path), scopes=ee.oauth.SCOPES)
     except (OSError, ValueError) as error:
-        # The text of a JSON error may repeat what stands in the file.
-        reason = error.strerror if isinstance(error, OSError) else "it is no service account's key (JSON)"
+        # The text of a JSON error may repeat the content of the file.
+        reason = error.strerror if isinstance(error, OSError) else "it is not a service account's key (JSON)"
         raise SourceRefusedError(
             f"earthengine_credentials {path}: it can't be used: {reason}", hint=HOW_TO
         ) from None

@@ -1,6 +1,6 @@
 """What went wrong at Earth Engine, as errors of our tree.
 
-Its library raises one class with a text; the status stands in the exception that it was made from. A
+Its library raises one class with a text; the status is in the exception that it was made from. A
 connection that fails comes as ConnectionError or TimeoutError.
 """
 

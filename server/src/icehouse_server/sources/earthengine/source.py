@@ -36,7 +36,7 @@ _BLOCK_SIDE = 4096
 """Pixels each way of a block: large, as a block is cut into requests that Earth Engine's limit fills."""
 
 _HEADER = 64 * 1024
-"""Bytes of an answer beside its pixels, at most."""
+"""Bytes of an answer in addition to its pixels, at most."""
 
 
 def create(spec: CollectionSpec, context: SourceContext) -> Source:

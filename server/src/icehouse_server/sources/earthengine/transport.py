@@ -36,7 +36,7 @@ class Call:
     max_bytes: int
     """Of one answer; what is longer is not held."""
     given_up: threading.Event = field(default_factory=threading.Event)
-    """Set when nobody waits for it any more."""
+    """Set when no caller waits for it any more."""
 
     def left(self) -> float:
         """Return the seconds that are left.

@@ -134,7 +134,7 @@ class Canvas:
         """Copy an answer to its window. Windows of threads that do so at once must not overlap.
 
         Raises:
-            SourceUnavailableError: it is no NPY file, or is cut off.
+            SourceUnavailableError: it is not an NPY file, or is cut off.
             SourceCorruptError: it holds other bands, dtypes or shapes than asked for.
         """
         found = decode(answer, self.layout, (window.height, window.width))
@@ -151,7 +151,7 @@ class Canvas:
         values = self.arrays[f"v{self.layout.values.index(value)}"]
         valid = values != values.dtype.type(value.sentinel) if marked is None else marked
         if band.dtype.kind == "f":
-            # Beyond float32 there is infinity only; and where NaN is nodata, NaN is no value.
+            # Beyond float32 there is infinity only; and where NaN is nodata, NaN is not a value.
             valid &= ~np.isinf(cast("NDArray[np.floating]", values))
             if band.nodata is not None and np.isnan(band.nodata):
                 valid &= ~np.isnan(cast("NDArray[np.floating]", values))
@@ -169,7 +169,7 @@ def decode(answer: bytes, layout: Layout, shape: tuple[int, int]) -> NDArray[np.
     The header is looked at before anything is made from it: it may say whatever it likes.
 
     Raises:
-        SourceUnavailableError: it is no NPY file, or is cut off.
+        SourceUnavailableError: it is not an NPY file, or is cut off.
         SourceCorruptError: it holds other bands, dtypes or shapes than asked for.
     """
     if not answer.startswith(_MAGIC):

@@ -26,7 +26,7 @@ from icehouse_server.sources.files.reading import FolderEntry, Header, corrupt, 
 from icehouse_server.sources.files.settings import FilesTable
 
 FRESH = 5.0
-"""Seconds for which a listing is believed."""
+"""Seconds for which a listing is considered fresh."""
 
 _BATCH = 64
 """Headers that a thread reads in one go."""

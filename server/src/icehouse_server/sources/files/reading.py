@@ -24,7 +24,7 @@ from icehouse_server.sources.cog.georeference import same_crs
 from icehouse_server.sources.raster.warping import Scaled, scaled
 
 _GDAL_OPTIONS = {
-    # Nothing beside a file is looked at: .ovr, .msk and .aux.xml may be of any format and name other files.
+    # Nothing next to a file is looked at: .ovr, .msk and .aux.xml may be of any format and name other files.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_GEOREF_SOURCES": "INTERNAL",
@@ -109,7 +109,7 @@ def read_header(root: Path, entry: FolderEntry, grid: Grid) -> Header:
     """Read where a file lies and what it holds.
 
     Raises:
-        SourceCorruptError: it is no GeoTIFF, or does not say where it lies.
+        SourceCorruptError: it is not a GeoTIFF, or does not say where it lies.
         SourceUnavailableError: it changed, or can't be opened.
     """
     with _opened(root, entry) as dataset:

@@ -32,7 +32,7 @@ class NameTable(BaseModel):
         try:
             groups = re.compile(value).groups
         except re.error as error:
-            raise ValueError(f"{value!r} is no regular expression: {error}") from None
+            raise ValueError(f"{value!r} is not a regular expression: {error}") from None
         if groups != 1:
             raise ValueError(f"{value!r} has {groups} groups; put the date into one, such as '_(\\d{{8}})'")
         return value

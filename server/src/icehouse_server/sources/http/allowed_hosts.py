@@ -40,7 +40,7 @@ class AllowedHosts:
         """Return the URL to ask for an href of a document: mirrors applied.
 
         Raises:
-            SourceRefusedError: nobody vouches for its host, or it is no plain http URL.
+            SourceRefusedError: no collection file or mirror names its host, or it is not a plain http URL.
         """
         if href.startswith("s3://") and mirrored(href, self.mirrors) is None:
             href = self._of_bucket(href, item)
@@ -83,7 +83,7 @@ class AllowedHosts:
             item: id for the error.
 
         Raises:
-            SourceRefusedError: nobody vouches for the host, or it is no plain http URL.
+            SourceRefusedError: no collection file or mirror names the host, or it is not a plain http URL.
         """
         target = _joined(url, location)
         fault = url_error(target)

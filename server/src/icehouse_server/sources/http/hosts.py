@@ -163,14 +163,14 @@ class Hosts:
                     total=None, sock_connect=self.connect_timeout, sock_read=self.read_timeout
                 ),
                 headers={"User-Agent": self.user_agent},
-                auto_decompress=False,  # a range of a compressed body is no body
+                auto_decompress=False,  # a range of a compressed body can't be decompressed
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=True,  # proxies
             )
         return self._session
 
     def enter(self, user: object) -> None:
-        """Note that somebody fetches, before it does; the same one may say so again."""
+        """Note that a caller fetches, before it does; the same one may note it again."""
         self._users.add(id(user))
 
     async def leave(self, user: object) -> None:
@@ -206,7 +206,7 @@ def _checked(response: aiohttp.ClientResponse, start: int, stop: int, item: str,
 
 
 async def _body(response: aiohttp.ClientResponse, expected: int, item: str, url: str) -> bytearray:
-    """Read a body of exactly so many bytes; what is longer is not held, let alone believed."""
+    """Read a body of exactly the given size in bytes; what is longer is not held, let alone used."""
     body = bytearray(expected)
     at = 0
     async for data in response.content.iter_any():

@@ -89,7 +89,7 @@ def s3_url(url: str, region: str) -> str:
     """
     bucket, _, key = url.removeprefix("s3://").partition("/")
     if not _BUCKET.fullmatch(bucket):
-        raise ValueError("its bucket is no name that a host can have; a mirror can map it to https")
+        raise ValueError("its bucket is not a valid host name; a mirror can map it to https")
     return f"https://{bucket}.s3.{region}.amazonaws.com/{quote(key, safe='/')}"
 
 

@@ -23,7 +23,7 @@ IN_ORDER = frozenset({"first", "last", "best"})
 """Rules that take the first valid pixel: rasters under a pixel that is settled need not be read."""
 
 _WORKING = 40
-"""Bytes that a rule holds for one pixel beside its stack: sums, counts, indices."""
+"""Bytes that a rule holds for one pixel in addition to its stack: sums, counts, indices."""
 
 
 class Reducer(Protocol):
@@ -164,7 +164,7 @@ class _Median:
         self.stack.sort(axis=1)
         valid = self.count > 0
         middle = self._picked(np.maximum(self.count - 1, 0) // 2)
-        # Halved before they are added: the sum of two large floats has no end.
+        # Halved before they are added: the sum of two large floats may be infinite.
         middle = middle / 2 + self._picked(np.minimum(self.count // 2, self.stack.shape[1] - 1)) / 2
         return fitted(middle.reshape(self.shape), valid.reshape(self.shape), self.band)
 
@@ -202,7 +202,7 @@ def _block(values: Pixels, valid: Mask, band: BandSpec) -> BandBlock:
 
 
 def _next(value: np.generic) -> np.generic:
-    """Return the value beside another, where GDAL's warp moves to: above, at the top of the range below."""
+    """Return the neighbouring value that GDAL's warp moves to: above, at the top of the range below."""
     dtype = value.dtype
     if dtype.kind == "f":
         towards = np.inf if value < np.finfo(dtype.name).max else -np.inf  # type: ignore[operator]  # a number

@@ -3,7 +3,7 @@
 What a pixel becomes depends on the file and on the collection's grid, never on how requests are cut: work is
 done in tiles that are anchored at the grid's corner, whole tiles are warped and cut afterwards, and overview
 and kernel are chosen once for a file, by the scale in its middle. Values are warped in a dtype that has room
-for a value which no pixel holds, so validity comes out beside them.
+for a value which no pixel holds, so validity comes out with them.
 """
 
 import math
@@ -143,7 +143,7 @@ def _reduction(geobox: GeoBox, grid: Grid, shifts: Sequence[float]) -> tuple[flo
 
 
 def _shifts(geobox: GeoBox, grid: Grid) -> tuple[float, ...]:
-    """Return by how many degrees a file may lie beside the longitudes that the grid asks for.
+    """Return by how many degrees a file may be shifted against the longitudes that the grid asks for.
 
     PROJ answers with longitudes from -180 to 180; a grid of degrees has its own.
     """

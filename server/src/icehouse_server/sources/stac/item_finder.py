@@ -1,4 +1,4 @@
-"""Which items lie under a window: by arithmetic or by search, remembered beside the repositories."""
+"""Which items lie under a window: by arithmetic or by search, remembered next to the repositories."""
 
 import json
 import math
@@ -31,7 +31,7 @@ _PARSED = 512
 """Parsed documents kept; parsing one takes about a millisecond."""
 
 _BELIEVED = 10.0
-"""Seconds for which a document is believed although it led to an error: neighbouring reads share it."""
+"""Seconds for which a document is reused although it led to an error: neighbouring reads share it."""
 
 _SETTLED = 30 * 86400.0
 """Seconds after a step's end for which items are taken to come in still: scenes are published days later.
@@ -39,7 +39,7 @@ _SETTLED = 30 * 86400.0
 Until then a search is believed as long as "there is no such item" is, afterwards as long as a document."""
 
 _EXPIRY_MARGIN = 120.0
-"""Seconds before its end from which on a signed link is not believed: a read that has begun must end."""
+"""Seconds before its end from which on a signed link is not used: a read that has begun must end."""
 
 _COLLECTION_MAX_AGE = 300.0
 """Seconds for which the collection is known to be there, so that a 404 means the item alone."""
@@ -67,7 +67,7 @@ class Finder:
     _probes: SingleFlight[str, None] = field(default_factory=SingleFlight)
     _parsed: OrderedDict[str, _Parsed] = field(default_factory=OrderedDict)
     _doubted: set[str] = field(default_factory=set)
-    """Keys of remembered documents that led to an error: not to be believed again."""
+    """Keys of remembered documents that led to an error: not to be reused."""
     _seen: float | None = None
     """When the collection's own document was last there (monotonic seconds)."""
 
@@ -81,7 +81,7 @@ class Finder:
 
         Args:
             window: pixels of the grid at the level.
-            not_before: monotonic seconds; what is remembered from before is not believed.
+            not_before: monotonic seconds; what is remembered from before is not considered fresh.
             step: only items whose time lies in it, its end excluded; None for items of any time.
             level: of the window.
 
@@ -232,7 +232,7 @@ class Finder:
         return await run_in(self.context.pool, work)
 
     def _max_age(self, body: str | None, step: TimeStep | None) -> float:
-        """Return for how many seconds an answer is believed."""
+        """Return for how many seconds an answer is considered fresh."""
         context = self.context
         if body is None:
             return context.absent_max_age
@@ -268,7 +268,7 @@ def _is_in(item: Item, step: TimeStep | None) -> bool:
 
 
 def _seconds_left(items: tuple[Item, ...]) -> float:
-    """Return for how long the signed links of some items may be believed; infinite where none is signed."""
+    """Return for how long the signed links of some items may be used; infinite where none is signed."""
     ends = (
         end
         for item in items

@@ -24,7 +24,7 @@ _MAX_NUMBER = 1e15
 _MAX_SIDE = 2**31
 _MAX_ID = 256
 _ASSETS = 20
-"""Assets of an item that a message names, each by so many characters."""
+"""Assets of an item that a message names, each by at most this many characters."""
 _SHOWN = 40
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,15}:[A-Za-z0-9_.]{1,32}")
 

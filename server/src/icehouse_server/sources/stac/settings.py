@@ -51,7 +51,7 @@ class TilingTable(BaseModel):
             }
         except (KeyError, IndexError, ValueError, AttributeError) as error:
             raise ValueError(
-                f"item = {self.item!r} is no format of row, col, subrow and subcol, "
+                f"item = {self.item!r} is not a format of row, col, subrow and subcol, "
                 'such as "{row:02d}_{col:02d}"'
             ) from error
         if len(ids) < (5 if self.divisions > 1 else 3):
@@ -154,7 +154,7 @@ class StacTable(BaseModel):
             name = value.removeprefix("s3://")
             if url_error(f"https://{name}/") or "/" in name:
                 raise ValueError(
-                    f"{value!r} is no host; write name or name:port, without https://, or s3://bucket"
+                    f"{value!r} is not a host; write name or name:port, without https://, or s3://bucket"
                 )
         return tuple(
             value if value.startswith("s3://") else host_of(f"https://{value}").removesuffix(":80")

@@ -191,7 +191,7 @@ class _BandReader:
         """Return whether only the file can tell if it touches the window.
 
         So it is where the document does not say, and where it says no although the tiling says yes: a
-        document that is wrong there would leave a hole that nobody sees.
+        document that is wrong there would leave a hole that goes unnoticed.
         """
         if asset.extent is None:
             return True
