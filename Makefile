@@ -67,6 +67,7 @@ check: $(ready) ## format, lint, types, layers, declared imports
 	$(bin)/ruff check .
 	$(bin)/mypy
 	$(bin)/lint-imports
+	$(bin)/python scripts/structure.py --check
 	$(bin)/deptry --config client/pyproject.toml client/src
 	$(bin)/deptry --config server/pyproject.toml server/src
 	$(bin)/python $(page) check

@@ -95,9 +95,9 @@ def run(part, seed, jobs, folder):
 def main():
     """Run rounds until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=60, help="no part begins after so many")
+    parser.add_argument("--minutes", type=float, default=60, help="no part begins after this many")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of the first round")
-    parser.add_argument("--jobs", default="auto", help="processes beside each other")
+    parser.add_argument("--jobs", default="auto", help="processes next to each other")
     parser.add_argument("--part", help="only the part of this name", choices=[part.name for part in PARTS])
     chosen = parser.parse_args()
     until, total, number = time.monotonic() + 60 * chosen.minutes, Counter(), 0

@@ -73,7 +73,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, no million chunks")
     parser.add_argument(
         "--no-smart-geocubes-2m",
-        "--no-peer-2m",
         action="store_true",
         help="leave out the 2 m load of smart-geocubes (45 s, 6 GB)",
     )

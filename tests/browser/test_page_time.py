@@ -83,7 +83,7 @@ def write(path, values, crs, transform, **options):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Collection files, and their files beside them."""
+    """Collection files, and their files next to them."""
     made = tmp_path_factory.mktemp("collections")
     for year in range(2020, 2024):
         write(
@@ -115,7 +115,7 @@ def daemon(start_daemon, folder):
 
 
 def colour(page):
-    """The colour of the map beside its middle."""
+    """The colour of the map next to its middle."""
     box = page.locator("#chart").bounding_box()
     clip = {
         "x": box["x"] + box["width"] / 2 + 20,
@@ -223,7 +223,7 @@ def test_a_step_of_many_is_chosen_by_its_date(open_page, screens, at_rest, view,
     assert (steps.input_value(), view(page)["datetime"]) == ("2022-01-01", "2022-01-01T00:00:00Z")
     at_rest(page)
     np.testing.assert_allclose(colour(page), value_of(2022), atol=1)
-    # There is no such step, and nobody is taken to another one.
+    # There is no such step, and the page does not move to another one.
     for outside in ("2030-01-01", "1999-12-31"):
         steps.fill(outside)
         steps.blur()

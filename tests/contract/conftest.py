@@ -23,7 +23,7 @@ CHUNK_M = CHUNK * 32
 LEFT, TOP = -4_000_096, 4_100_096
 """Corner of the collection's grid."""
 _FRESH_COLS, _FRESH_ROWS = range(880, 900, 3), range(440, 474, 3)
-"""Chunks around tile 44_74, which exists with its neighbours: for tests that need what nobody asked for.
+"""Chunks around tile 44_74, which exists with its neighbours: for tests that need what was never asked for.
 
 Three apart, so that no two share a block of a file.
 """

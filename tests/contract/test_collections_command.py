@@ -1,4 +1,5 @@
-"""``icehouse collections check | add | show`` against the stand-ins: what is told, and what of mistakes."""
+"""``icehouse collections check | add | show`` against the stand-ins: what they report, and how they
+refuse."""
 
 from __future__ import annotations
 

@@ -172,7 +172,8 @@ class Runner:
             self.run_shell(block, place)
 
     def install(self, project):
-        """Let a package's entry points be found: what pip leaves beside its modules, in the page's folder."""
+        """Let a package's entry points be found: what pip leaves next to its modules, in the page's
+        folder."""
         name, version = project["project"]["name"], project["project"]["version"]
         lines = [f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n"]
         for group, points in project["project"]["entry-points"].items():

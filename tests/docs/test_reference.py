@@ -101,7 +101,7 @@ def server_kinds():
     for status, kind in literal_problems():
         found.setdefault(kind, set()).add(status)
     for kind in ("bad-configuration", "cache-folder-locked", "repository-foreign"):
-        found[kind] = set()  # they end the start: nobody is there to answer
+        found[kind] = set()  # they end the start: nothing answers
     return found
 
 

@@ -203,7 +203,7 @@ def key(standin, tmp_path):
 
 
 async def test_a_service_account(standin, key, capfd):
-    """Its key buys a token, and neither stands in the log."""
+    """Its key buys a token, and neither is in the log."""
     standin.rules(Rules(token="secret-token-of-the-server"))
     settings = EarthEngineSettings(credentials=str(key), url=standin.url)
     await load(standin, earthengine=settings)

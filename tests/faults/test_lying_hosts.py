@@ -1,6 +1,7 @@
-"""Nothing that comes from a source sends the daemon to a host that nobody named: documents, links, redirects.
+"""Nothing that comes from a source sends the daemon to a host that was not named: documents, links,
+redirects.
 
-The victim is a server on the loopback that writes down who asks it: nobody must.
+The victim is a server on the loopback that writes down who asks it: no request may arrive.
 """
 
 from __future__ import annotations
@@ -54,9 +55,9 @@ async def read(scene, window=made.LEFT, *, spec=None, context=None):
 def refused(error, *, item="1_1"):
     assert type(error) is SourceRefusedError, repr(error)
     assert error.item == item
-    told = f"{error} {error.hint} {error.href}"
-    assert SECRET not in told, told
-    assert "metadata of the cloud" not in told
+    reported = f"{error} {error.hint} {error.href}"
+    assert SECRET not in reported, reported
+    assert "metadata of the cloud" not in reported
     return True
 
 

@@ -1,7 +1,7 @@
 """Grids that lie: one table. Each lie ends in the right pixels or in an error that names the item.
 
-Never shifted, never a hole that nobody sees, never a hang; and the neighbour that does not need the item is
-filled. The truth is two overlapping items; the left one, 1_1, lies.
+Never shifted, never a hole that goes unnoticed, never a hang; and the neighbour that does not need the item
+is filled. The truth is two overlapping items; the left one, 1_1, lies.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ CONTENT = [
     Lie(what="nodata another in the document",
         document=lambda item: item["assets"]["dem"].update(nodata=0, data_type="uint8")),
     Lie(what="a VRT that names a file of this machine", file=lambda: VRT, says="does not decode"),
-    Lie(what="NaN beside nodata", file=lambda: made.geotiff(with_nan(), TRUE), pixels=with_nan_true),
+    Lie(what="NaN next to nodata", file=lambda: made.geotiff(with_nan(), TRUE), pixels=with_nan_true),
     Lie(what="infinities", file=lambda: made.geotiff(with_infinity(), TRUE), pixels=with_infinity),
 ]  # fmt: skip
 
@@ -368,16 +368,16 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize(("before", "after", "told"), CHANGES.values(), ids=CHANGES.keys())
-async def test_a_file_that_is_replaced_between_header_and_data(scene, before, after, told):
+@pytest.mark.parametrize(("before", "after", "reported"), CHANGES.values(), ids=CHANGES.keys())
+async def test_a_file_that_is_replaced_between_header_and_data(scene, before, after, reported):
     """Old and new are never mixed: another identity is an error that another try mends."""
     big = made.geotiff(PIXELS, TRUE, compress="none")
     assert len(big) > 65536
     path = f"/{LIAR}.tif"
-    other = big if not told else made.geotiff(PIXELS + 1, TRUE, compress="none")
+    other = big if not reported else made.geotiff(PIXELS + 1, TRUE, compress="none")
     scene.origin.say(path, tagged(big, **before), tagged(other, **after))
     error = await outcome(scene, made.BOTH, scene.spec)
-    assert named(error, SourceUnavailableError, "changed") if told else error is None
+    assert named(error, SourceUnavailableError, "changed") if reported else error is None
 
 
 async def test_a_file_that_is_replaced_by_one_of_another_size(scene):
@@ -437,7 +437,7 @@ async def test_a_search_that_finds_what_is_no_item(scene):
 
 @pytest.mark.parametrize("tiled", [True, False], ids=["tiling", "search"])
 async def test_remembered_document_that_led_to_an_error_is_not_reused(scene, tiled, monkeypatch):
-    """Documents are believed for a week; the API has mended this one since."""
+    """Documents stay fresh for a week; the API has mended this one since."""
     wrong = scene.document(LIAR)
     place(moved(1))(wrong)
     spec = scene.collection(**({} if tiled else {"tiling": None}))

@@ -146,7 +146,7 @@ class Life:
         if isinstance(error, ChunksFailedError):
             assert {failure.chunk for failure in error.failed} <= {key.path for key in keys}
             assert {failure.kind for failure in error.failed} <= {StoreError.kind, DiskFullError.kind}
-        else:  # what can't be read back counts as absent, which who may not fetch is told
+        else:  # what can't be read back counts as absent, which a caller that may not fetch is answered
             assert isinstance(error, StoreError | DiskFullError | NotCachedError), repr(error)
         self.errors.append(error)
 
@@ -174,7 +174,7 @@ class Life:
             self.note(error, set())
 
     async def idle(self):
-        while (now := self.downloads.snapshot()).running or now.queued:  # noqa: ASYNC110 - somebody hung up
+        while (now := self.downloads.snapshot()).running or now.queued:  # noqa: ASYNC110 - a caller hung up
             await asyncio.sleep(0.001)
         await self.collection.writer.turn(partial(asyncio.sleep, 0))
 
@@ -215,7 +215,7 @@ async def together(life):
 
 
 async def kept(life):
-    """What is cached is read, whatever becomes of a load beside it."""
+    """What is cached is read, whatever becomes of a load at the same time."""
 
     async def keep_reading():
         for _ in range(4):
@@ -247,7 +247,8 @@ async def past(life):
 
 
 async def upkeep(life):
-    """A chunk is dropped, another fetched again, and what nobody needs is collected, beside a reader."""
+    """A chunk is dropped, another fetched again, and what is not needed is collected, while a reader
+    reads."""
     key = SPEC.key("dem", 0, 1)
     life.acknowledged.discard(key)
     async with life.collection.lease():

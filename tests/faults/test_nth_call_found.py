@@ -115,7 +115,9 @@ async def test_lookup_error_went_to_the_caller_in_icechunks_words(store, calls):
             await tiny.absent(lease, [ONE, TWO])
         assert await tiny.absent(lease, [ONE, TWO]) == (TWO,)
     async with tiny.lease() as lease:
-        tiny.index.become(await Index.load(SPEC, lease.session))  # as after a restart: nobody has looked yet
+        tiny.index.become(
+            await Index.load(SPEC, lease.session)
+        )  # as after a restart: nothing was examined yet
     calls.reset(once("lookup", partial(storage_error, errno.EIO)))
     with pytest.raises(StoreError):
         await tiny.void_scan.count([ONE])

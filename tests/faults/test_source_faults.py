@@ -172,7 +172,7 @@ async def test_the_api_fails_once(spec, context, request_, fresh_standins, actio
 
 
 async def test_a_long_retry_after_goes_up(spec, context, request_, fresh_standins):
-    """Nobody sleeps here for a minute: the layer above knows what to do with the number."""
+    """This layer does not sleep for a minute: the layer above knows what to do with the number."""
     fresh_standins.faults(
         [Fault(action=Status(status=503, body="json", retry_after="61"), path=ITEM, times=None)]
     )

@@ -250,7 +250,7 @@ async def test_a_torn_repository_that_is_moved_away_is_fetched_again(folder, poo
         assert await d.load("hurt") is None
 
 
-# What lies beside the repositories
+# What lies next to the repositories
 
 
 @pytest.mark.parametrize("name", ["notes.sqlite", "notes.sqlite-wal", "icehouse.lock", "daemon.json"])

@@ -139,10 +139,10 @@ def test_a_region_is_loaded_into_a_file_by_its_suffix(ask, tmp_path, native, tru
 def test_a_picture_has_the_shape_asked_for(ask, tmp_path):
     file = tmp_path / "region.png"
     done = ask("load", "arcticdem-32m", file, *REGION, "--width", 60, "--height", 30, "--json")
-    told = json.loads(done.out)
-    assert told["file"] == str(file)
-    assert told["bytes"] == file.stat().st_size
-    assert told["cache_status"].startswith("icehouse;")
+    reported = json.loads(done.out)
+    assert reported["file"] == str(file)
+    assert reported["bytes"] == file.stat().st_size
+    assert reported["cache_status"].startswith("icehouse;")
     assert png_size(file) == (60, 30)
 
 

@@ -1,4 +1,5 @@
-"""Earth Engine through the daemon and the real client: pixels, faults beside another collection, endings."""
+"""Earth Engine through the daemon and the real client: pixels, faults while another collection works,
+endings."""
 
 from __future__ import annotations
 

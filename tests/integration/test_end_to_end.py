@@ -21,7 +21,7 @@ NODATA = -9999
 PLACES = {
     "inside a tile at 32 m": ("32m", -740_000, 2_650_000),
     "where four tiles at 32 m meet, over a bare buffer": ("32m", -705_000, 2_605_000),
-    "beside an ocean gap at 32 m": ("32m", -805_000, 2_705_000),
+    "next to an ocean gap at 32 m": ("32m", -805_000, 2_705_000),
     "on the antimeridian at 32 m, Wrangel Island": ("32m", -1_453_000, 1_453_000),
     "on the antimeridian at 32 m, Chukotka, an item of the old form": ("32m", -1_755_000, 1_755_000),
     "on longitude 0 at 32 m": ("32m", 1_143_000, -1_143_000),
@@ -45,7 +45,7 @@ def test_pixels_of_the_native_grid_equal_those_of_the_source(shared, native, tru
 
 @dataclass(kw_only=True)
 class Life:
-    """What happened to one cache folder: a daemon, a restart, and then nobody."""
+    """What happened to one cache folder: a daemon, a restart, and then no daemon."""
 
     cache: Path
     loads: dict[str, list[xr.Dataset]]

@@ -134,7 +134,7 @@ def test_sigterm_ends_a_stuck_load_in_time_and_keeps_commits(daemon, fresh_stand
         begun = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - begun < SHUTDOWN_SECONDS + 40  # closing, on a busy machine
-        error = load.exception(timeout=60)  # it was told to come again, and found nobody
+        error = load.exception(timeout=60)  # it was asked to retry, and found no daemon
     assert isinstance(error, (icehouse.ConnectionFailed, icehouse.ProtocolError, icehouse.Busy)), repr(error)
     said = server.log.read_text()
     assert '"status": 503' in said

@@ -15,7 +15,7 @@ import icehouse
 
 
 def fill(daemon, size):
-    """Let no file of the daemon grow beyond so many bytes; None is room again."""
+    """Let no file of the daemon grow beyond the given bytes; None is room again."""
     _, hard = resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
 

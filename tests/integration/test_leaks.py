@@ -73,7 +73,7 @@ def document(server, _):
 
 
 def sea(server, _):
-    """A region that nobody has asked for: a miss, void, so that it costs the stand-ins nothing."""
+    """A region that was never asked for: a miss, void, so that it costs the stand-ins nothing."""
     place = next(FRESH)
     x, y = -3_900_000 + 8192 * (place % 40), 3_900_000 - 8192 * (place // 40 % 20)
     query = {"x": x, "y": y, "crs": "EPSG:3413"}
@@ -89,7 +89,7 @@ def tile(server, _):
 
 
 def listens(server, _):
-    """Somebody who looks on, until he has seen something."""
+    """A reader that watches until it has seen something."""
     address = urlsplit(server.url)
     for path in ("/status/events", "/collections/arcticdem-32m/inventory/events?cell=64"):
         with socket.create_connection((address.hostname, address.port), timeout=60) as reader:

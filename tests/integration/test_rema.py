@@ -12,7 +12,7 @@ CORNERS = {"2m": (2, 3_000_100), "10m": (10, 3_000_100), "32m": (32, 3_000_096)}
 """Pixel size, and how far the lattice begins left of and above 0."""
 PLACES = {
     "where two tiles at 32 m meet, over a bare buffer": ("32m", -2_405_000, 1_355_000),
-    "beside a tile that does not exist": ("32m", -2_505_000, 1_355_000),
+    "next to a tile that does not exist": ("32m", -2_505_000, 1_355_000),
     "on longitude 0 at 32 m": ("32m", -105_000, 1_455_000),
     "on the antimeridian at 32 m": ("32m", -5_000, -205_000),
     "beyond row 60 at 32 m, where there is nothing": ("32m", -2_410_000, 3_198_000),

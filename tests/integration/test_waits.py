@@ -258,5 +258,5 @@ def test_clients_that_vanish_at_any_stage_leave_nothing(daemon, native, fresh_st
     until(lambda: connections(server) <= 1)  # that of the client
     assert settled(server) == {}, "the block that had begun ends by its own deadline"
     fresh_standins.reset()
-    beside = native("32m", -720_000, 2_620_000, (64, 64))  # of the file that is built
-    assert ask(server, "arcticdem-32m", beside).status_code == 200
+    other = native("32m", -720_000, 2_620_000, (64, 64))  # of the file that is built
+    assert ask(server, "arcticdem-32m", other).status_code == 200

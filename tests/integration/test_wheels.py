@@ -112,16 +112,16 @@ def test_the_client_alone_installs_little_and_loads(wheels, install, shared, nat
     bin_folder = install(wheels["icehouse"])
     box = native("32m", -740_000, 2_650_000, (200, 300))
     transform = json.dumps(tuple(box.affine)[:6])
-    told = json.loads(
+    reported = json.loads(
         run(bin_folder / "python", "-W", "error", "-c", LOAD, shared.url, transform, cwd=tmp_path)
     )
-    assert told["version"] == icehouse.__version__
-    assert {"icehouse", "numpy", "xarray", "httpx"} <= set(told["installed"])
+    assert reported["version"] == icehouse.__version__
+    assert {"icehouse", "numpy", "xarray", "httpx"} <= set(reported["installed"])
     heavy = {"icehouse-server", "icechunk", "zarr", "rasterio", "odc-geo", "dask", "pydantic", "fastapi"}
-    assert not heavy & set(told["installed"])
-    assert str(ROOT) not in told["file"]
-    assert told["corner"] == [box.coordinates[name].values[0] for name in "xy"]
-    assert told["sum"] == float(truth("32m", box).astype("float64").sum())
+    assert not heavy & set(reported["installed"])
+    assert str(ROOT) not in reported["file"]
+    assert reported["corner"] == [box.coordinates[name].values[0] for name in "xy"]
+    assert reported["sum"] == float(truth("32m", box).astype("float64").sum())
 
 
 def test_what_is_in_the_wheels(wheels):

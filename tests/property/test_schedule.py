@@ -21,7 +21,7 @@ KEY = SPECS[0].key("dem", 0, 0)
 
 @dataclass
 class Rig:
-    """A schedule whose jobs run until they are told to end."""
+    """A schedule whose jobs run until they are asked to end."""
 
     at_once: int
     per_collection: int
@@ -126,7 +126,7 @@ async def test_bounds_hold_and_no_job_is_lost(steps, at_once, per_collection, le
 
 
 async def turn_of(place, priority, rivals):
-    """How many jobs ran before one that stands at this place, beside a stream that never ends."""
+    """How many jobs ran before one at this position, next to a stream that never ends."""
     rig = Rig(1, 1, collections=1)
     rig.put(0, 1, 0)
     await asyncio.sleep(0)

@@ -55,7 +55,7 @@ def places_and_windows(draw):
 
 @dataclass(frozen=True)
 class Act:
-    """Something that somebody does, some turns from now; he may leave some turns later."""
+    """Something that a caller does, some turns from now; the caller may leave some turns later."""
 
     what: str
     where: tuple[str, Window]
@@ -80,7 +80,7 @@ ACTS = st.builds(
 
 @dataclass(eq=False)
 class Pin:
-    """A lease that somebody holds, and what it must give."""
+    """A lease that a caller holds, and what it must give."""
 
     name: str
     stack: AsyncExitStack
@@ -146,7 +146,9 @@ class Machine(RuleBasedStateMachine):
             tasks = [asyncio.ensure_future(self._act(act)) for act in acts]
             await asyncio.sleep(turns * TURN)
             while True:
-                told = [(dict(ledger.floor), set(ledger.acknowledged)) for ledger in self.ledgers.values()]
+                reported = [
+                    (dict(ledger.floor), set(ledger.acknowledged)) for ledger in self.ledgers.values()
+                ]
                 try:
                     copy_as_a_crash_leaves_it(self.folder, copied)
                     break
@@ -154,7 +156,7 @@ class Machine(RuleBasedStateMachine):
                     await asyncio.sleep(TURN)
             await asyncio.gather(*tasks)
             await self._close()
-            for ledger, (floor, acknowledged) in zip(self.ledgers.values(), told, strict=True):
+            for ledger, (floor, acknowledged) in zip(self.ledgers.values(), reported, strict=True):
                 ledger.floor, ledger.acknowledged = floor, acknowledged
 
         async def live():
@@ -168,7 +170,7 @@ class Machine(RuleBasedStateMachine):
         self.folder = copied
         self.runner.run(live())
 
-    # What somebody may do
+    # What a caller may do
 
     def _history_may_go(self, name):
         for (owner, snapshot), (holds, _) in self.past.items():
@@ -176,7 +178,7 @@ class Machine(RuleBasedStateMachine):
                 self.past[owner, snapshot] = holds, False
 
     async def _act(self, act):
-        """Do it beside others; errors that these can cause are as good as an answer."""
+        """Do it next to others; errors that these can cause are as good as an answer."""
         await asyncio.sleep(act.after * TURN)
         work = asyncio.ensure_future(self._work_of(act))
         if act.leaves is not None:

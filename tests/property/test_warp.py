@@ -106,7 +106,7 @@ def assert_same(got, wanted, *, exact):
 
 @st.composite
 def placed(draw, name):
-    """A target in the grid's own CRS: any shift, scale and rotation, also beside the edge."""
+    """A target in the grid's own CRS: any shift, scale and rotation, also next to the edge."""
     geobox = GRIDS[name]
     scale = draw(st.sampled_from([0.31, 0.5, 1.0, 1.7, 2.0, 7.0]))
     angle = draw(st.sampled_from([0.0, 0.0, 17.0, 90.0, 33.0]))
@@ -148,7 +148,7 @@ def test_a_target_in_the_grids_crs_equals_one_reproject(data):
         return
     wanted = oracle(values, grid, target, band, method)
     if method != "nearest" and under_half(grid, target, values, band):
-        # Of pixels that stick out, GDAL 3.12 gives a value or none by how wide the raster is beside the
+        # Of pixels that stick out, GDAL 3.12 gives a value or none by how wide the raster is next to the
         # target (measured: `average` by 7, turned: from 3.1 times on).
         both = (got != band.fill) & (wanted != band.fill) & ~np.isnan(got) & ~np.isnan(wanted)
         got, wanted = got[both], wanted[both]
@@ -239,8 +239,8 @@ def test_an_aligned_target_is_a_copy(kind):
     got, under = ours(values, grid, target, band, "cubic")
     assert under.aligned
     np.testing.assert_array_equal(got, values[100:150, 60:200])
-    beside = GeoBox((50, 50), grid.geobox.affine * Affine.translation(-20, -30), grid.geobox.crs)
-    got, _ = ours(values, grid, beside, band, "nearest")
+    neighbour = GeoBox((50, 50), grid.geobox.affine * Affine.translation(-20, -30), grid.geobox.crs)
+    got, _ = ours(values, grid, neighbour, band, "nearest")
     np.testing.assert_array_equal(got[30:, 20:], values[:20, :30])
     np.testing.assert_array_equal(got[:30], np.full((30, 50), band.fill))
 

@@ -54,7 +54,7 @@ class Cache:
         downloads: from the ledgers' sources.
         service: what answers.
         ledgers: by collection.
-        forgets_history: told that past snapshots of a collection may go from now on.
+        forgets_history: called when past snapshots of a collection may go from now on.
     """
 
     store: Store
@@ -135,7 +135,7 @@ class Cache:
         Args:
             leases: how many are meant to be held, by collection.
         """
-        while (now := self.downloads.snapshot()).running or now.queued:  # noqa: ASYNC110 - somebody hung up
+        while (now := self.downloads.snapshot()).running or now.queued:  # noqa: ASYNC110 - a caller hung up
             await asyncio.sleep(0.001)
         assert self.downloads.snapshot().flights == 0
         assert self.service.admission.budget.held == 0

@@ -78,7 +78,7 @@ class ChangingSource(ScriptedSource):
     """A source of a truth that changes. It remembers which versions it gave.
 
     Attributes:
-        served: versions given of each chunk, since somebody emptied it.
+        served: versions given of each chunk, since it was emptied.
     """
 
     truth: ChangingTruth

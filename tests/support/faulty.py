@@ -55,7 +55,7 @@ KINDS = (*_REPOSITORY, "commit", "list", *_STORE, *_FILES, "disk-usage", "sqlite
 
 
 class Panic(BaseException):
-    """Stands for ``pyo3_runtime.PanicException``, which is no ``Exception`` either."""
+    """Stands for ``pyo3_runtime.PanicException``, which is not an ``Exception`` either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

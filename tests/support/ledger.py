@@ -22,10 +22,10 @@ DAMAGED: frozenset[int] = frozenset()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Since:
-    """What was known when somebody asked for something."""
+    """What was known when a caller asked for something."""
 
     floor: Mapping[ChunkKey, int]
-    """Versions that somebody had been told of."""
+    """Versions that a caller had been given."""
     removals: int
     """Removals that had begun."""
     removing: int
@@ -45,11 +45,11 @@ class Ledger:
     stored: dict[ChunkKey, int] = field(default_factory=dict)
     """Versions in the repository when all was quiet the last time."""
     floor: dict[ChunkKey, int] = field(default_factory=dict)
-    """Versions that somebody was told of."""
+    """Versions that a caller was given."""
     acknowledged: set[ChunkKey] = field(default_factory=set)
-    """Chunks that somebody was told are there, since all was quiet."""
+    """Chunks that a caller knows are there, since all was quiet."""
     removable: set[ChunkKey] = field(default_factory=set)
-    """Chunks that may have been dropped since somebody was told of them."""
+    """Chunks that may have been dropped since a caller got them."""
     removals: int = 0
     """Removals that have begun so far."""
     removing: int = 0
@@ -93,7 +93,7 @@ class Ledger:
             self.tell(key, min(fits), since)
 
     def begin(self) -> Since:
-        """Return what is known now, as somebody asks for something."""
+        """Return what is known now, as a caller asks for something."""
         return Since(floor=dict(self.floor), removals=self.removals, removing=self.removing)
 
     @contextmanager
@@ -116,7 +116,7 @@ class Ledger:
         self.removable.update(keys)
 
     def tell(self, key: ChunkKey, version: int, since: Since) -> None:
-        """Note that somebody was told that a chunk is there, in a version or a newer one.
+        """Note that a caller knows that a chunk is there, in a version or a newer one.
 
         Args:
             key: the chunk.
@@ -127,7 +127,7 @@ class Ledger:
         self.note(key, version, stays=undisturbed)
 
     def note(self, key: ChunkKey, version: int, *, stays: bool) -> None:
-        """Note a chunk of which somebody was told; where it stays, nothing has dropped it by now."""
+        """Note a chunk that a caller knows of; where it stays, nothing has dropped it by now."""
         self.floor[key] = max(self.floor.get(key, 0), version)
         self.acknowledged.add(key)
         if stays:
@@ -175,7 +175,7 @@ class Ledger:
 
     def _describe(self, key: ChunkKey) -> str:
         return (
-            f"stored {self.stored.get(key)}, told of {self.floor.get(key)}, "
+            f"stored {self.stored.get(key)}, known to callers {self.floor.get(key)}, "
             f"given {sorted(self.source.served[key])}, newest {self.now(key)}, "
             f"acknowledged {key in self.acknowledged}, removable {key in self.removable}, "
             f"damaged {key in self.damaged}"

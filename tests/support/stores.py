@@ -14,7 +14,7 @@ from icehouse_server.store import SidecarDb, Store, StoreSettings
 async def open_store(
     folder: Path, specs: Iterable[CollectionSpec], settings: StoreSettings, *, pool: Executor
 ) -> AsyncIterator[Store]:
-    """Open a store in a folder, as the composition root does; maintenance runs only when it is told to."""
+    """Open a store in a folder, as the composition root does; maintenance runs only when it is called."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     notes = SidecarDb(folder / "notes.sqlite", pool)
     try:

@@ -36,12 +36,12 @@ def say(what: str, *details: object) -> None:
 
 
 class SpokenLedger(Ledger):
-    """A ledger that says aloud what it is told."""
+    """A ledger that says aloud what it records."""
 
     def note(self, key: ChunkKey, version: int, *, stays: bool) -> None:
         """Say what was acknowledged."""
         super().note(key, version, stays=stays)
-        say("told", key.collection, key.path, self.floor[key], stays)
+        say("reported", key.collection, key.path, self.floor[key], stays)
 
     def may_go(self, keys: Collection[ChunkKey]) -> None:
         """Say what may be gone from now on."""
@@ -61,7 +61,7 @@ def write_versions(ledgers: Mapping[str, Ledger]) -> str:
 def hear(ledgers: Mapping[str, Ledger], line: str) -> None:
     """Note in ledgers what a workload has said."""
     match json.loads(line):
-        case ["told", name, path, version, stays]:
+        case ["reported", name, path, version, stays]:
             ledgers[name].note(ChunkKey.from_path(name, path), version, stays=stays)
         case ["may go", keys]:
             for name, path in keys:

@@ -85,11 +85,11 @@ def _warm_beside(bench: Bench) -> Result:
         worker.loads([small] * 3)
         alone = Figure.of_seconds("alone", worker.loads([small] * number))
         with _streaming(bench, running, [[places.LARGE]] * _STREAMS):
-            beside = Figure.of_seconds("next to six", worker.loads([small] * number))
+            next_to_six = Figure.of_seconds("next to six", worker.loads([small] * number))
     return Result(
         what="a warm load of 256 x 256 next to 6 streaming warm ones of 3600 x 3600",
-        figures=[beside, alone],
-        checks=[within("at most 2 x its time alone", beside, alone, 2)],
+        figures=[next_to_six, alone],
+        checks=[within("at most 2 x its time alone", next_to_six, alone, 2)],
         notes=["smart-geocubes: 10 x (quoted from an earlier measurement, not part of this run)"],
     )
 
@@ -103,11 +103,11 @@ def _cold_beside(bench: Bench) -> Result:
         alone = Figure.of_seconds("alone", worker.loads(small[:number]))
     lists = [large[index::_STREAMS] for index in range(_STREAMS)]
     with bench.daemon() as running, bench.client(running) as worker, _streaming(bench, running, lists):
-        beside = Figure.of_seconds("next to six", worker.loads(small[number:]))
+        next_to_six = Figure.of_seconds("next to six", worker.loads(small[number:]))
     return Result(
         what="a cold load of 256 x 256 next to 6 cold ones of 2500 x 2500, 40 ms",
-        figures=[beside, alone],
-        checks=[within("at most 2 x its time alone", beside, alone, 2)],
+        figures=[next_to_six, alone],
+        checks=[within("at most 2 x its time alone", next_to_six, alone, 2)],
         notes=["the line's bandwidth is not limited: it would be shared, whoever serves"],
     )
 

@@ -225,7 +225,9 @@ async def run(folder, spec, cache, pool, **more):
     cube = await SmartGeocube.open(folder, pool)
     async with open_store(cache, [spec], StoreSettings(decoded_cache_bytes=10**6), pool=pool) as store:
         index = store.collections[spec.id].index
-        return await take_over(cube, spec, index, pool=pool, store=store, **{"told": lambda *_: None, **more})
+        return await take_over(
+            cube, spec, index, pool=pool, store=store, **{"progress": lambda *_: None, **more}
+        )
 
 
 def stored(cache, name):
@@ -318,7 +320,7 @@ async def test_interrupted_run_keeps_its_commits_and_the_next_goes_on(tmp_path, 
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await run(tmp_path / "cube", tiled, tmp_path / "cache", pool, told=end_it)
+        await run(tmp_path / "cube", tiled, tmp_path / "cache", pool, progress=end_it)
     kept = await asyncio.to_thread(stored, tmp_path / "cache", "heights")
     wanted = chunks_of(3, 1) | chunks_of(1, 3)
     assert 0 < len(kept["dem"]) < len(wanted)
@@ -473,7 +475,7 @@ async def test_the_title_says_the_collection_or_the_caller_must(tmp_path, tiled,
     assert "heights" not in refused.value.hint
     with pytest.raises(BadParameterError, match="same grid"):
         await take_over(
-            vague, tiled, await inspect_repository(tiled, tmp_path / "none", pool), pool=pool, told=print
+            vague, tiled, await inspect_repository(tiled, tmp_path / "none", pool), pool=pool, progress=print
         )
 
 
@@ -536,7 +538,7 @@ def test_the_command_line(tmp_path):
     report = json.loads(done.stdout)
     assert report == {**json.loads(dry.stdout), "dry_run": False}
     assert report["bands"]["dem"]["taken"] == len(chunks_of(3, 1)) == len(stored(cache, "heights")["dem"])
-    told = command(tmp_path / "cube", cache, "--collection", "heights", "--dry-run")
-    assert "left: cached already" in told.stdout
+    reported = command(tmp_path / "cube", cache, "--collection", "heights", "--dry-run")
+    assert "left: cached already" in reported.stdout
     after = {path: path.read_bytes() for path in (tmp_path / "cube").rglob("*") if path.is_file()}
     assert after == before, "the cube is only read"

@@ -348,7 +348,7 @@ async def test_large_results_take_turns_and_a_hung_one_blocks_no_other(tmp_path,
         for answer in await asyncio.gather(*(d.load() for _ in range(5))):
             answer.close()
         assert max(most) == 1
-        await d.service.admission._large.acquire()  # somebody's disk hangs
+        await d.service.admission._large.acquire()  # another caller's disk hangs
         for answer in await asyncio.gather(*(d.load() for _ in range(5))):
             answer.close()
         assert max(most) > 1

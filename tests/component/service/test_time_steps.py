@@ -389,20 +389,20 @@ def test_a_document_lists_steps_that_nothing_else_tells():
     first, day = datetime(2000, 1, 1, tzinfo=UTC), timedelta(days=1)
     listed = tuple(TimeStep(start=first + 2 * day * n, end=first + 2 * day * n + day) for n in range(1500))
 
-    def told(**axis):
+    def reported(**axis):
         document = collection_document(tiny_spec(time=TimeAxis(**axis)), "http://localhost")
         return document["cube:dimensions"]["time"]
 
-    irregular = told(listed=listed)
+    irregular = reported(listed=listed)
     assert (irregular["step"], len(irregular["values"])) == (None, 1500)
     assert irregular["values"][-1] == "2008-03-17T00:00:00Z"
     daily = Period(rest=day)
-    short = told(start=first, period=daily, end=first + 1000 * day)
+    short = reported(start=first, period=daily, end=first + 1000 * day)
     assert (short["step"], len(short["values"])) == ("P1D", 1000)
-    long = told(start=first, period=daily, end=first + 1001 * day)
+    long = reported(start=first, period=daily, end=first + 1001 * day)
     assert long == {
         "type": "temporal",
         "extent": ["2000-01-01T00:00:00Z", "2002-09-28T00:00:00Z"],
         "step": "P1D",
     }
-    assert told(start=first, period=daily, end=None, delay=timedelta(days=36_525))["values"] == []
+    assert reported(start=first, period=daily, end=None, delay=timedelta(days=36_525))["values"] == []

@@ -272,7 +272,7 @@ async def test_a_commit_that_landed_though_it_was_reported_as_failed(opened):
         await commit(store, [(0, 0)])
         session = await tiny.head.repository.writable_session_async("main")
         await session.store.delete(SPEC.key("dem", 0, 0).path)
-        landed = await session.commit_async("nobody was told")
+        landed = await session.commit_async("no caller knows")
         await tiny.collect(0)
         assert tiny.snapshot == landed
         with pytest.raises(DamagedChunksError):

@@ -337,7 +337,7 @@ def test_events_tell_of_changes_and_of_the_end(daemon, fresh_standins):
         assert seen[0][0] == "progress"
         assert seen[-1] == ("end", "dismissed")
         assert {name for name, _ in seen[:-1]} == {"progress"}
-        with daemon.http.stream("GET", f"{job}/events") as answer:  # it is over: told so at once
+        with daemon.http.stream("GET", f"{job}/events") as answer:  # it is over: the answer says so at once
             assert [name for name, _ in events(answer.iter_lines())] == ["end"]
 
 
@@ -537,13 +537,13 @@ def test_stopping_a_daemon_with_token_ends_jobs_and_streams(start_daemon, fresh_
         check_token(daemon)
         fresh_standins.shape(latency=0.5)
         answer = daemon.http.post(f"{BASE}/seed", json=body(*SLOW), headers=TOKEN)
-        told, ready = [], threading.Event()
+        reported, ready = [], threading.Event()
 
         def listen():
             url = f"{answer.headers['location']}/events"
             with httpx.stream("GET", url, timeout=60, trust_env=False) as stream:
                 for name, found in events(stream.iter_lines()):
-                    told.append((name, found["status"], found["message"]))
+                    reported.append((name, found["status"], found["message"]))
                     ready.set()
 
         listener = threading.Thread(target=listen)
@@ -551,6 +551,6 @@ def test_stopping_a_daemon_with_token_ends_jobs_and_streams(start_daemon, fresh_
         assert ready.wait(30)
         daemon.process.send_signal(signal.SIGTERM)
         listener.join(30)
-        assert told[-1][:2] == ("end", "dismissed")
-        assert "stops" in told[-1][2]
+        assert reported[-1][:2] == ("end", "dismissed")
+        assert "stops" in reported[-1][2]
         assert daemon.process.wait(30) == 0

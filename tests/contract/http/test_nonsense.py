@@ -401,7 +401,7 @@ def test_a_member_whose_name_is_half_a_character(daemon):
     for body in ('{"\\ud800": 1}', '{"resampling": {"\\ud800": "nearest"}}', '{"bands": ["\\ud800"]}'):
         answer = daemon.http.post(daemon.path("plan"), content=body, headers=JSON)
         assert answer.status_code in {404, 422}
-        # pydantic does not repeat the name of a member that is no text
+        # pydantic does not repeat the name of a member that is not a text
         assert r"\ud800" in answer.json()["detail"] or body.startswith('{"\\ud800"')
 
 

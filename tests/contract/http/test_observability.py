@@ -103,7 +103,7 @@ def test_a_cold_load_in_the_log(daemon, place):
     assert fetch["source_bytes"] > 0
     assert fetch["source_requests"] > 0
     assert fetch["items"]
-    assert "request_id" not in fetch  # a fetch is nobody's own
+    assert "request_id" not in fetch  # a fetch belongs to no single request
     assert fetch["ms"] <= request["ms"]
 
 
@@ -231,7 +231,7 @@ def test_the_clients_exception_names_the_request_in_the_log(daemon, place, fresh
     assert fetches(daemon, name)
 
 
-# Lines that nobody can forge
+# Lines that can't be forged
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_figures_of_the_parts(daemon, place):
     text = daemon.http.get("/metrics").text
     for pool in ("compute", "io"):
         assert f'icehouse_pool_queued{{pool="{pool}"}} 0.0' in text
-    assert 'icehouse_places_taken{collection="arcticdem-32m"} 0.0' in text
+    assert 'icehouse_collection_blocks_running{collection="arcticdem-32m"} 0.0' in text
 
 
 def test_labels_stay_few_whatever_is_asked(daemon):
@@ -502,7 +502,7 @@ def test_no_secret_in_any_line_or_answer(signed, host, way):
     wrong = {"Authorization": f"Bearer {PASSWORD}"}
     answers = [
         signed.http.get(COVERAGE, params=query)
-    ]  # a parameter nobody reads is refused, without being repeated
+    ]  # a parameter that is not read is refused, without being repeated
     assert answers[0].status_code == 400
     del query["token"]
     answers += [signed.http.get(COVERAGE, params={**query, "f": form}) for form in ("zarr", "json", "netcdf")]

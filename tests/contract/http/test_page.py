@@ -141,7 +141,7 @@ async def test_with_a_read_token_the_page_is_free_and_its_data_is_not(start, fol
         assert (await http.get(path, headers=BROWSER)).status_code == 401
     assert (await http.post("/", headers=BROWSER)).status_code == 401
     assert (await http.get("/", headers={"authorization": f"Bearer {TOKEN}"})).json()["type"] == "Catalog"
-    # The plain page names collections: without the token nobody gets it.
+    # The plain page names collections: without the token it is not shown.
     (folder / "index.html").unlink()
     assert (await (await start(host="0.0.0.0", token=TOKEN)).get("/", headers=BROWSER)).status_code == 401
 

@@ -1,6 +1,6 @@
 """Rule 13 of reliability.md 1.1: what a connection may take of time, memory and places; HTTP that is none.
 
-The rules of the other parts stand in `test_security.py`.
+The rules of the other parts are in `test_security.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PLAN = b'{"proj:code":"EPSG:3413","proj:transform":[32,0,-712000,0,-32,2650000],
 
 @pytest.fixture(scope="module")
 def strict(start_daemon):
-    """One daemon that waits for nobody, and serves few."""
+    """One daemon with short deadlines, which serves few."""
     settings = {"receive_timeout": SECONDS, "send_timeout": SECONDS, "max_connections": CONNECTIONS}
     variables = {f"ICEHOUSE_{name.upper()}": str(value) for name, value in settings.items()}
     with start_daemon({**variables, "ICEHOUSE_COLLECTIONS": "arcticdem-32m"}) as started:

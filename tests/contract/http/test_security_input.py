@@ -1,6 +1,6 @@
 """Rules 1, 3, 7 and 8 of reliability.md 1.1: what a request may name, and what the largest may cost.
 
-The rules of the other parts stand in `test_security.py`, those of ordinary nonsense in
+The rules of the other parts are in `test_security.py`, those of ordinary nonsense in
 `test_nonsense.py`.
 """
 

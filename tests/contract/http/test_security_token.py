@@ -1,6 +1,6 @@
 """Rules 9, 11 and 12 of reliability.md 1.1: who may change something, and who may ask at all.
 
-The rules of the other parts stand in `test_security.py`.
+The rules of the other parts are in `test_security.py`.
 """
 
 from __future__ import annotations

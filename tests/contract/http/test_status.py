@@ -72,7 +72,7 @@ def test_a_tile_that_fetches_nothing_asks_for_nothing(daemon):
     assert int(answer.headers["icehouse-chunks-not-shown"]) > 0
     after = status(daemon)["hits"]
     shown = after["chunks_asked"] - before["chunks_asked"]
-    assert shown == after["chunks_cached"] - before["chunks_cached"], "no miss: nobody wanted them fetched"
+    assert shown == after["chunks_cached"] - before["chunks_cached"], "no miss: no caller wanted them fetched"
 
 
 def test_blocks_and_jobs_under_way(daemon, place, fresh_standins):

@@ -43,7 +43,7 @@ def ask(daemon, method, path, *headers, body=None):
         (416, "range-not-satisfiable", "GET", "{coverage}?" + BOX, ["Range: bytes=99999999-"], None),
         (421, "host-refused", "GET", "/", ["Host: evil.example"], None),
         (422, "bad-body", "POST", "{plan}", JSON, b"{}"),
-        (422, "bad-body", "POST", "{plan}", JSON, None),  # no length is no body (RFC 9112, 6.3): never 411
+        (422, "bad-body", "POST", "{plan}", JSON, None),  # no length means no body (RFC 9112, 6.3): never 411
         (431, "headers-too-large", "GET", "/", ["X-Long: " + "x" * 40_000], None),
     ],
 )
@@ -55,7 +55,7 @@ def test_a_refusal_is_a_problem_document(daemon, status, kind, method, path, hea
     assert (document["status"], document["kind"]) == (status, kind)
     assert document["detail"]
     assert document["title"]
-    assert kind == "bad-request" or "icehouse-request-id" in head  # what is no request has no id
+    assert kind == "bad-request" or "icehouse-request-id" in head  # what is not a request has no id
     if status == 405:
         assert head["allow"].startswith("head, get")
 

@@ -129,11 +129,11 @@ def test_a_tile_of_the_web_is_rio_tilers(daemon, objects_folder):
 def test_neighbouring_tiles_of_relief_are_one_relief(daemon):
     path, geobox = polar(10, -760_000, 2_660_000, "style=hillshade")
     z, row, col = path.partition("?")[0].split("/")[2:]
-    beside = f"tiles/EPSG3413Quad/{z}/{row}/{int(col) + 1}?style=hillshade"
+    neighbour = f"tiles/EPSG3413Quad/{z}/{row}/{int(col) + 1}?style=hillshade"
     joint = type(geobox)((258, 514), geobox.affine * Affine.translation(-1, -1), geobox.crs)
     heights = pixels(daemon, joint)
     sides = np.full((256, 512), 32, dtype=np.float32)
-    found = np.concatenate([picture(get(daemon, each))[..., 0] for each in (path, beside)], axis=1)
+    found = np.concatenate([picture(get(daemon, each))[..., 0] for each in (path, neighbour)], axis=1)
     expected = hillshade(heights, heights != -9999, sides, sides, exaggeration(sides)).astype(int)
     valid = heights[1:-1, 1:-1] != -9999
     # The plane is the earth to a hundredth here, which the tiles know and this relief does not.
@@ -325,8 +325,8 @@ def test_a_view_from_afar_costs_nothing_and_is_hatched(cold, fresh_standins):
             assert {24, 150} <= alphas <= {0, 24, 150}
     assert fresh_standins.counters().requests == 0
     whole = picture(get(cold, "tiles/EPSG3413Quad/3/3/3"))
-    beside = picture(get(cold, "tiles/EPSG3413Quad/3/3/4"))
-    np.testing.assert_array_equal(whole, beside)  # the lines go on over the edge
+    neighbour = picture(get(cold, "tiles/EPSG3413Quad/3/3/4"))
+    np.testing.assert_array_equal(whole, neighbour)  # the lines go on over the edge
     assert (np.roll(whole, 16, axis=1) == whole).all()
 
 

@@ -153,7 +153,7 @@ class TestOnTheGrid(SourceConformance):
 
 
 class TestOfAnotherSize(SourceConformance):
-    """Pixels of 30 m, 7 m beside the lattice, two bands and masks of their own: nearest by arithmetic."""
+    """Pixels of 30 m, 7 m off the lattice, two bands and masks of their own: nearest by arithmetic."""
 
     @pytest.fixture
     def case(self, context, tmp_path):
@@ -223,7 +223,7 @@ async def test_files_of_another_crs_are_warped_once_as_rasterio_does(tmp_path, c
     np.testing.assert_array_equal(np.where(found.valid, found.values, -9999), found.values)
     both = found.valid & (expected != -9999)
     assert both.mean() > 0.3
-    assert (found.valid == (expected != -9999)).mean() > 0.995  # a hundredth of a pixel beside, at the rims
+    assert (found.valid == (expected != -9999)).mean() > 0.995  # a hundredth of a pixel off, at the rims
     steps = np.abs(found.values - expected)[both]
     slope = 12.5  # at most, from pixel to pixel of the file
     assert steps.max() < (2 * slope if method == "nearest" else 0.1 * slope)

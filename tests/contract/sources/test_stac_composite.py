@@ -283,7 +283,7 @@ SCENE = "S2A_32UQU_20230214_0_L2A"
 
 @pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326"])
 async def test_nearest_takes_the_pixel_that_holds_the_place(context, crs):
-    """Places by pyproj, exactly; only those within the tolerance of a pixel's edge may fall beside."""
+    """Places by pyproj, exactly; only those within the tolerance of a pixel's edge may fall into the next."""
     where = {
         "EPSG:32633": {"bounds": (273_760, 5_330_000, 277_600, 5_333_840), "resolution": 10},
         "EPSG:4326": {"bounds": (11.96, 48.08, 12.0, 48.11), "resolution": 0.0001, "crs": "EPSG:4326"},

@@ -131,7 +131,7 @@ def test_a_search_that_can_not_be_read_is_a_400(earth_search, body):
 def test_what_is_missing_is_a_404(earth_search):
     for path in ("/collections/x", f"/collections/{STACK}/items/x"):
         assert get(earth_search.stac_url + path).status_code == 404
-    for key in ("sentinel-cogs/x.tif", f"{dem.BUCKET}/{Degree(48, 10).key}", "nobody/x"):
+    for key in ("sentinel-cogs/x.tif", f"{dem.BUCKET}/{Degree(48, 10).key}", "no-bucket/x"):
         answer = get(earth_search.cogs_base + key)
         assert answer.status_code == 404
         assert "NoSuchKey" in answer.text

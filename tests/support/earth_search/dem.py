@@ -24,7 +24,7 @@ COP_DEM: Final = "cop-dem-glo-30"
 BUCKET: Final = "copernicus-dem-30m"
 _ROWS: Final = 3600
 _SPACINGS: Final = ((50, 1.0), (60, 1.5), (70, 2.0), (80, 3.0), (85, 5.0), (90, 10.0))
-"""Degrees of latitude, north or south, below which the spacing of longitudes is so many arc seconds."""
+"""Degrees of latitude, north or south, below which the spacing of longitudes is this many arc seconds."""
 _HALF_SECONDS: Final = 7200
 """Half arc seconds in a degree: every spacing is a multiple of one."""
 _STEP_M: Final = 1 / 8

@@ -63,7 +63,7 @@ class Evaluation:
     def _call(self, content: Mapping[str, Any], scope: Mapping[str, Any]) -> Any:
         name = content.get("functionName", "")
         if name == "If":
-            # The other branch may well be an error, which nobody meets.
+            # The other branch may well be an error, which is never met.
             branches = content["arguments"]
             chosen = "trueCase" if self.node(branches["condition"], scope) else "falseCase"
             return self.node(branches[chosen], scope) if chosen in branches else None

@@ -181,7 +181,7 @@ def _refused(_: Request, error: Exception) -> Response:
 
 
 def _admit(request: Request) -> dict[str, str]:
-    """Headers for the answer to somebody who may ask.
+    """Headers for the answer to a caller that may ask.
 
     Raises:
         EarthEngineError: they may not, or not now.

@@ -40,7 +40,7 @@ MIXED: Final = "projects/standin/assets/mixed"
 DATED: Final = "projects/standin/assets/dated"
 """A collection in EPSG:32633: B4, B8 and SCL (a classification) at seven dates, of different extents."""
 FORBIDDEN: Final = "projects/standin/assets/forbidden"
-"""Exists, but nobody may read it."""
+"""Exists, but can't be read."""
 MISSING: Final = "projects/standin/assets/missing"
 """Does not exist, like all that is not named here."""
 

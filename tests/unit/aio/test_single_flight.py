@@ -51,7 +51,7 @@ async def test_failure_is_read_where_every_caller_has_left():
 
     async def ask():
         await go.wait()
-        raise ValueError("nobody listens")
+        raise ValueError("no caller listens")
 
     leaver = asyncio.create_task(flights.run("k", ask))
     await asyncio.sleep(0)

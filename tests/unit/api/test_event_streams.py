@@ -38,14 +38,14 @@ LONLAT = CRS("EPSG:4326")
 class Told:
     """A feed of events that are given to it."""
 
-    def __init__(self, *told):
-        self.told = list(told)
+    def __init__(self, *reported):
+        self.reported = list(reported)
         self.asked = 0
 
     async def news(self, _seconds):
         self.asked += 1
         await asyncio.sleep(0)
-        return self.told.pop(0) if self.told else None
+        return self.reported.pop(0) if self.reported else None
 
 
 def event(number, **more):
@@ -149,8 +149,8 @@ async def test_feed_rests_after_a_long_look_and_between_heartbeats(monkeypatch):
     view = View(
         collection=SPEC, level=0, bands=("dem",), times=(0,), areas=(Window(row=0, col=0, height=1, width=1),)
     )
-    told = SimpleNamespace(snapshot=picture, version=lambda _: (0, 0), each=lambda parts: parts)
-    state = SimpleNamespace(inventory=told, streams=SimpleNamespace(rest=rest))
+    reported = SimpleNamespace(snapshot=picture, version=lambda _: (0, 0), each=lambda parts: parts)
+    state = SimpleNamespace(inventory=reported, streams=SimpleNamespace(rest=rest))
     feed = InventoryFeed(state, Asked(view=view, crs=LONLAT))
     assert (await feed.news(15.0)).name == "inventory"
     for _ in range(6):

@@ -48,8 +48,8 @@ PLACES = {
 }
 
 
-def beside(first, last, count):
-    """Numbers of tiles that are said to have nothing: at both ends, and just beside those that have."""
+def next_to(first, last, count):
+    """Numbers of tiles that are said to have nothing: at both ends, and just next to those that have."""
     return {0, first - 1, last + 1, count - 1} & ({*range(first), *range(last + 1, count)})
 
 
@@ -65,8 +65,8 @@ def test_tiles_that_are_not_said_to_have_pixels_have_none(place, tms):
         for part in (0.001, 0.4, 0.999):
             row = round(tiles.first_row + part * (tiles.last_row - tiles.first_row))
             col = round(tiles.first_col + part * (tiles.last_col - tiles.first_col))
-            addresses = [(row, other) for other in beside(tiles.first_col, tiles.last_col, cols)]
-            addresses += [(other, col) for other in beside(tiles.first_row, tiles.last_row, rows)]
+            addresses = [(row, other) for other in next_to(tiles.first_col, tiles.last_col, cols)]
+            addresses += [(other, col) for other in next_to(tiles.first_row, tiles.last_row, rows)]
             for address in addresses:
                 numbers = chunk_numbers(spec.grid, tile_at(tms, zoom, *address, size=64).geobox())
                 assert (numbers < 0).all(), (zoom, address, tiles)

@@ -52,7 +52,7 @@ async def connected():
 
 
 async def read(client, size):
-    """Read so many bytes, or to the end."""
+    """Read N bytes, or to the end."""
     loop, got = asyncio.get_running_loop(), 0
     while got < size and (piece := await asyncio.wait_for(loop.sock_recv(client, size - got), 30)):
         got += len(piece)

@@ -12,7 +12,7 @@ from icehouse._httpx import HttpxTransport
 from icehouse._native import NativeTransport
 from icehouse._session import Session
 
-TOKEN = "a-token-that-nobody-knows"
+TOKEN = "a-token-that-is-not-known"
 OTHER = "another-token-of-the-file"
 
 

@@ -427,7 +427,7 @@ async def test_disconnect_drops_what_has_not_begun_and_keeps_the_rest(pool):
         await until(lambda: b.source.under_way)
         ask.cancel()
         await asyncio.wait([ask])
-        assert b.downloads.snapshot().queued == 1, "the places of what nobody wants are free at once"
+        assert b.downloads.snapshot().queued == 1, "the slots of what no caller wants are free at once"
         b.source.gate.set()
         assert not (await shared).failed
         await until(lambda: b.downloads.snapshot().running == 0)
@@ -731,7 +731,7 @@ async def test_again_is_not_content_with_a_fetch_that_began_before(pool):
         await until(lambda: b.source.under_way)
         asks = [b.begin(square(2), again=True) for _ in range(5)]
         await settle()
-        assert len(b.source.requests) == 1, "not beside it: the older pixels could be committed last"
+        assert len(b.source.requests) == 1, "not at the same time: the older pixels could be committed last"
         gate.set()
         for ended in await asyncio.gather(first, *asks):
             assert not ended.failed

@@ -1,4 +1,4 @@
-"""What GDAL's warp is told of scales."""
+"""The scales that GDAL's warp is given."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The service of tiles: entity tags, and what lies beside the grid."""
+"""The service of tiles: entity tags, and what lies off the grid."""
 
 from __future__ import annotations
 

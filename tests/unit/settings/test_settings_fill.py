@@ -40,7 +40,7 @@ WITHOUT_SETTING = {
     "unwanted",
     "user_agent",
 }
-"""Fields that nobody sets, or that the composition root works out."""
+"""Fields that are not set, or that the composition root works out."""
 
 READ_AS_THEY_ARE = {
     "allowed_hosts",

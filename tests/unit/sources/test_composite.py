@@ -57,7 +57,7 @@ def test_the_first_valid_layer_wins(drawn):
 
 
 def test_the_largest_value_of_a_type_is_a_value_like_others():
-    """The stack is filled up with it; what counts is told by counts."""
+    """The stack is filled up with it; what counts is given by counts."""
     values = np.array([[[255]], [[255]], [[9]], [[0]]], dtype=np.uint8)
     valid = np.array([[[True]], [[True]], [[True]], [[False]]])
     assert made("median", band("uint8"), values, valid)[0].values == 255

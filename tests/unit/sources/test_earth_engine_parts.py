@@ -232,7 +232,7 @@ class EEException(Exception):  # noqa: N818 - named as Earth Engine's library do
 
 
 def raised(text, status=0, **headers):
-    """An exception as the library raises it: the status stands in its context."""
+    """An exception as the library raises it: the status is in its context."""
     try:
         try:
             error = ValueError("HttpError")

@@ -52,7 +52,7 @@ def test_least_recently_used_goes_first_and_bytes_are_bounded(operations, limit)
         elif name == "drop":
             cache.drop((key(number),))
             model.pop(number, None)
-        else:  # began to read before somebody dropped something
+        else:  # began to read before something was dropped
             begun = cache.generation
             cache.drop(())
             cache.put(key(number), pixels(size), generation=begun)

@@ -1,4 +1,4 @@
-"""What sources remember beside the repositories: nice to have, never in the way."""
+"""What sources remember next to the repositories: nice to have, never in the way."""
 
 from __future__ import annotations
 

@@ -311,7 +311,7 @@ async def test_a_chunk_that_was_fetched_twice_is_what_came_last():
         repository.hang.set()
         await asyncio.gather(first, *rest)
         assert repository.stored[path(1)] == b"new"
-        assert sets == [path(1)], "not one beside the other"
+        assert sets == [path(1)], "not one next to the other"
         assert [paths for _, paths in published] == [(path(0),), (path(1), path(1))]
 
 

@@ -14,8 +14,8 @@ from icehouse_server.testing.daemon import DaemonProcess, DaemonStartError
 
 READY = 'print("Icehouse is ready at http://127.0.0.1:4711", flush=True)\n'
 TOLD = """import json, os, sys
-told = [sys.argv[1:], os.getcwd(), dict(os.environ)]
-print(json.dumps(told), file=sys.stderr, flush=True)
+reported = [sys.argv[1:], os.getcwd(), dict(os.environ)]
+print(json.dumps(reported), file=sys.stderr, flush=True)
 """
 NO_END = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 STAY = "import signal\nsignal.pause()\n"

@@ -52,9 +52,9 @@ def import_smart_geocubes(
     configure_logging(settings)
     specs = read_collections(user_collections_dir(settings.collections_dir))
     try:
-        with _told(shown=not as_json) as told:
+        with _progress_bar(shown=not as_json) as progress:
             report = asyncio.run(
-                _import(path.expanduser().resolve(), settings, specs, collection, told, dry_run=dry_run)
+                _import(path.expanduser().resolve(), settings, specs, collection, progress, dry_run=dry_run)
             )
     except KeyboardInterrupt:
         print("icehouse: interrupted; what was committed is kept, and passed over next time", file=sys.stderr)
@@ -73,7 +73,7 @@ async def _import(
     settings: "Settings",
     specs: "dict[str, CollectionSpec]",
     name: str | None,
-    told: "ProgressCallback",
+    progress: "ProgressCallback",
     *,
     dry_run: bool,
 ) -> "Takeover":
@@ -92,17 +92,17 @@ async def _import(
         if dry_run:
             place = settings.cache_dir.expanduser().resolve() / "collections" / spec.id
             return await take_over(
-                cube, spec, await inspect_repository(spec, place, pool), pool=pool, told=told
+                cube, spec, await inspect_repository(spec, place, pool), pool=pool, progress=progress
             )
         async with open_store(settings, spec) as store:
             index = store.collections[spec.id].index
             return await take_over(
-                cube, spec, index, pool=pool, told=told, store=store, disk_floor=settings.disk_floor
+                cube, spec, index, pool=pool, progress=progress, store=store, disk_floor=settings.disk_floor
             )
 
 
 @contextmanager
-def _told(*, shown: bool) -> "Iterator[ProgressCallback]":
+def _progress_bar(*, shown: bool) -> "Iterator[ProgressCallback]":
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not shown or not sys.stderr.isatty()) as bar:

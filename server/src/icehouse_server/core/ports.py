@@ -41,7 +41,7 @@ class BlockRequest:
     not_before: float = -math.inf
     """Monotonic seconds: what the source remembers from before this moment is not considered fresh.
 
-    A refresh sets it; otherwise the source decides for how long it believes what it remembers."""
+    A refresh sets it; otherwise the source decides how long what it remembers stays fresh."""
 
     @property
     def grid(self) -> Grid:

@@ -63,7 +63,7 @@ class BlockFetcher:
         """Read, cut and commit a task's block, and land its flights.
 
         Where the block fails through an item, its chunks are to be tried one by one, so that the bad item
-        stays local: those that somebody waits for are returned as tasks.
+        stays local: those that a caller waits for are returned as tasks.
         """
         spec, error = task.spec, await self._try(task, flights)
         if error is None:

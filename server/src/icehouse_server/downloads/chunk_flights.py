@@ -225,7 +225,7 @@ class Failures:
         return self._version
 
     def note(self, key: ChunkKey, failure: FailedChunk, *, at_least: float = 0.0) -> None:
-        """Remember a failure, for so many seconds at least."""
+        """Remember a failure, for at least the given seconds."""
         self._version += 1
         now = self._clock()
         noted = Failure(

@@ -117,9 +117,9 @@ class Downloads:
         """Have chunks fetched and committed, and wait for them.
 
         What was there, or came in the meantime, costs nothing. A caller that is cancelled, or whose time is
-        up, stops waiting. Chunks that nobody waits for any more are not fetched where they have not begun; a
-        block that has begun may go on for half a minute. A caller of any priority counts as one who waits,
-        and a chunk that several wait for goes by the best of their places.
+        up, stops waiting. Chunks that no caller waits for any more are not fetched where they have not
+        begun; a block that has begun may go on for half a minute. A caller of any priority counts as one who
+        waits, and a chunk that several wait for goes by the best of their places.
 
         Args:
             spec: the collection of all the keys.

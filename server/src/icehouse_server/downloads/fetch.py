@@ -48,7 +48,7 @@ async def read_block(
         request: what to read.
         policy: how often and how long to try.
         until: when a try ends at the latest, by the event loop's clock.
-        on_retry: told when a further try begins: what made it needed, and the seconds waited since.
+        on_retry: called when a further try begins: what made it needed, and the seconds waited since.
 
     Raises:
         SourceError: after the last try, or at once where another try is of no use.

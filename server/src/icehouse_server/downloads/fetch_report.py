@@ -32,7 +32,7 @@ class FetchCounts:
     blocks_fetched: int
     chunks_fetched: int
     chunks_joined: int
-    chunks_left_alone: int
+    chunks_backoff: int
     chunks_failed: Mapping[str, int]
     """Chunks that could not be filled, by kind of error."""
     retries: Mapping[str, int]
@@ -56,7 +56,7 @@ class Counters:
             blocks_fetched=self._blocks,
             chunks_fetched=self._fetched,
             chunks_joined=self._joined,
-            chunks_left_alone=self._left_alone,
+            chunks_backoff=self._left_alone,
             chunks_failed=dict(self._failed),
             retries=dict(self._retries),
             fetch_seconds=deepcopy(self._seconds),
@@ -131,7 +131,7 @@ class FetchNote:
 def fetch_noted(
     spec: CollectionSpec, block: ChunkBlock, flights: Sequence[Flight], counters: Counters
 ) -> Iterator[FetchNote]:
-    """Give a fetch an id that stands in all lines below it, and write its own line at its end."""
+    """Give a fetch an id that appears in all its log lines, and write its own line at its end."""
     note, tally, begun = (
         FetchNote(counters=counters),
         FetchTally(id=secrets.token_hex(6)),

@@ -47,6 +47,6 @@ class Ensured:
     started: int
     """Chunks whose fetch this call began."""
     joined: int
-    """Chunks that were under way for somebody else."""
+    """Chunks that were under way for another caller."""
     commit_seconds: float = 0.0
     """Of the time waited, the part after the last chunk had arrived: encoding it and committing."""

@@ -57,8 +57,8 @@ def _make(path: Path) -> None:
 
 
 def _read(path: Path) -> str:
-    # The open file is looked at, not the name: a link to a file that others may read is no better than it.
-    # Non-blocking, so that a pipe in its place is refused instead of waited for.
+    # The open file is looked at, not the name: a link to a file that others may read is as readable as the
+    # file. Non-blocking, so that a pipe in its place is refused instead of waited for.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):

@@ -43,8 +43,8 @@ def translate_errors(what: str) -> Iterator[None]:
 def is_cancellation(error: BaseException) -> bool:
     """Return whether an error ends the current task.
 
-    All else is a refusal: also a Rust panic, which is no ``Exception``, and a ``CancelledError`` that a call
-    ends in although the task was not cancelled.
+    All else is a refusal: also a Rust panic, which is not an ``Exception``, and a ``CancelledError`` that a
+    call ends in although the task was not cancelled.
     """
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()

@@ -339,7 +339,7 @@ def _downloads(downloads: DownloadsSnapshot) -> Iterator[Metric]:
     yield _gauge("icehouse_blocks_running", "Blocks under way.", downloads.running)
     yield _gauge("icehouse_blocks_running_limit", "Blocks that may be under way.", settings.blocks_at_once)
     yield _gauges(
-        "icehouse_places_taken",
+        "icehouse_collection_blocks_running",
         "Blocks of a collection under way.",
         "collection",
         downloads.running_by_collection,
@@ -350,15 +350,15 @@ def _fetches(counts: FetchCounts) -> Iterator[Metric]:
     yield _counter("icehouse_blocks_fetched", "Blocks fetched.", counts.blocks_fetched)
     yield _counter("icehouse_chunks_fetched", "Chunks fetched and committed.", counts.chunks_fetched)
     yield _counter(
-        "icehouse_chunks_joined", "Chunks that were under way for somebody else.", counts.chunks_joined
+        "icehouse_chunks_joined", "Chunks that were under way for another caller.", counts.chunks_joined
     )
     yield _counters(
         "icehouse_chunks_failed", "Chunks that could not be filled.", "kind", counts.chunks_failed
     )
     yield _counter(
-        "icehouse_chunks_left_alone",
+        "icehouse_chunks_backoff",
         "Chunks not asked for because they failed a moment before.",
-        counts.chunks_left_alone,
+        counts.chunks_backoff,
     )
     yield _counters("icehouse_retries", "Further tries of blocks, by cause.", "kind", counts.retries)
     yield _histograms(

@@ -1,4 +1,4 @@
-"""Server-sent events: what is to be told now, heartbeats in between, and an end."""
+"""Server-sent events: what is new, heartbeats in between, and an end."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ _HEARTBEAT = 15.0
 """Seconds after which a comment is sent where nothing happens: neither side takes the other for dead."""
 
 _PAUSE = 0.2
-"""Seconds between two events: what changes more often is told once."""
+"""Seconds between two events: what changes more often is sent once."""
 
 _RETRY_AFTER = 10.0
 """Seconds after which to ask again where too many streams are open."""
@@ -53,7 +53,7 @@ class Event:
 
 
 class Feed(Protocol):
-    """What a stream tells of. It keeps nothing for a reader but what was told last."""
+    """What a stream reports. It keeps nothing for a reader but what was sent last."""
 
     async def news(self, seconds: float) -> Event | None:
         """Wait until there is something to tell, or until the time is up: None.
@@ -118,7 +118,7 @@ class EventStream(Response):
     a reader that is slow piles up nothing.
 
     Args:
-        feed: what is told.
+        feed: what is sent.
         streams: among which it counts.
     """
 

@@ -99,7 +99,7 @@ async def take_over(
     known: Presence,
     *,
     pool: Executor,
-    told: ProgressCallback,
+    progress: ProgressCallback,
     store: Store | None = None,
     disk_floor: int = 0,
 ) -> Takeover:
@@ -112,7 +112,7 @@ async def take_over(
         spec: the collection.
         known: which chunks are cached.
         pool: where pixels are read and looked at, by one thread at a time.
-        told: how it goes.
+        progress: called with (cells done, cells in all).
         store: holds the collection's repository.
         disk_floor: bytes to be left free on the cache folder's disk.
 
@@ -121,7 +121,7 @@ async def take_over(
         DiskFullError: there is no more room; what was taken so far is kept.
         StoreError: the repository did not take a commit.
     """
-    return await _Run(cube, spec, known, pool).run(store, told, disk_floor)
+    return await _Run(cube, spec, known, pool).run(store, progress, disk_floor)
 
 
 class _Run:
@@ -145,12 +145,12 @@ class _Run:
             invented=cube.title.startswith("TCTrend"),
         )
 
-    async def run(self, store: Store | None, told: ProgressCallback, disk_floor: int) -> Takeover:
+    async def run(self, store: Store | None, progress: ProgressCallback, disk_floor: int) -> Takeover:
         """Look at every chunk, and commit those that are taken group by group."""
         cells = self._cells()
         group: list[FilledChunk] = []
         for done, cell in enumerate(cells):
-            told(done, len(cells))
+            progress(done, len(cells))
             for name, window in product(self.report.bands, self._windows(cell)):
                 found = await run_in(self._pool, self._look, name, cell, window)
                 if isinstance(found, SkipReason):
@@ -164,7 +164,7 @@ class _Run:
                     await self._commit(store, group, disk_floor)
         if store is not None and group:
             await self._commit(store, group, disk_floor)
-        told(len(cells), len(cells))
+        progress(len(cells), len(cells))
         return self.report
 
     async def _commit(self, store: Store, group: list[FilledChunk], disk_floor: int) -> None:

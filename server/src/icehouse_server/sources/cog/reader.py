@@ -41,7 +41,7 @@ async def decoded[T](work: Awaitable[T], reader: RangeReader, expected: Expectat
     """Await async-tiff and give its failures their type back.
 
     Our own errors arrive as ``TypeError`` or ``AsyncTiffException``, damaged blocks as ``RustPanic`` or, by
-    the version, as pyo3's ``PanicException``, which is no ``Exception``.
+    the version, as pyo3's ``PanicException``, which is not an ``Exception``.
 
     Raises:
         SourceError: what the reader recorded.

@@ -101,7 +101,7 @@ class ByteRange:
     start: int
     stop: int
     wanted: int
-    """Bytes that somebody asked for."""
+    """Bytes that a caller asked for."""
     members: tuple[int, ...]
     """Positions of the ranges it serves."""
 
@@ -151,7 +151,7 @@ class RangeReader:
     allowed: AllowedHosts = field(default_factory=AllowedHosts)
     """Judges redirects."""
     not_before: float = -math.inf
-    """Monotonic seconds: a header from before is not believed."""
+    """Monotonic seconds: a header from before is not considered fresh."""
     failure: SourceError | None = None
     """The first typed error that this reader raised."""
     fetched: int = 0

@@ -36,7 +36,7 @@ _BELIEVED = 10.0
 _SETTLED = 30 * 86400.0
 """Seconds after a step's end for which items are taken to come in still: scenes are published days later.
 
-Until then a search is believed as long as "there is no such item" is, afterwards as long as a document."""
+Until then a search stays fresh as long as "there is no such item" does, afterwards as long as a document."""
 
 _EXPIRY_MARGIN = 120.0
 """Seconds before its end from which on a signed link is not used: a read that has begun must end."""
@@ -203,8 +203,8 @@ class Finder:
         if stored is not None and stored.age <= min(self._max_age(stored.body, step), now - not_before):
             items, left = await self._parse(stored.body, parse)
             if left > 0:
-                believed = min(left, self._max_age(stored.body, step) - stored.age)
-                return self._keep(key, _Parsed(born=now - stored.age, until=now + believed, items=items))
+                fresh = min(left, self._max_age(stored.body, step) - stored.age)
+                return self._keep(key, _Parsed(born=now - stored.age, until=now + fresh, items=items))
         body = await ask()
         items, left = await self._parse(body, parse)  # first: nothing is remembered that can't be used
         await self.context.documents.put(key, body)

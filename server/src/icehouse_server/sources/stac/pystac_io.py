@@ -113,7 +113,7 @@ class _Adapter(HTTPAdapter):
         """Send a request; the body is always read here, whatever ``stream`` says."""
         url = request.url or ""
         if not is_http(url) or not self._reaches(url):
-            where = repr(host_of(url)[:_SHOWN]) if is_http(url) else "what is no http URL"
+            where = repr(host_of(url)[:_SHOWN]) if is_http(url) else "something other than an http URL"
             raise SourceRefusedError(
                 f"the API sent us to {where}, which the collection does not name",
                 href=public(url) if is_http(url) else "",
@@ -185,7 +185,7 @@ def _failure(error: Exception, url: str) -> SourceError:
     """Return the error for a connection that failed.
 
     Once its retries are used up, requests calls a read that timed out a ``ConnectionError``; what it was
-    stands in urllib3's reason.
+    is in urllib3's reason.
     """
     inner = error.args[0] if error.args else None
     reason = inner.reason if isinstance(inner, MaxRetryError) else error
