@@ -192,6 +192,7 @@ class Collection:
 
         Raises:
             BadParameter: both kinds of coordinates are given, or neither is whole.
+            OutsideCollection: the point lies outside the collection.
             IcehouseError: anything else; see its subclasses.
         """
         asked = _point_query(lon, lat, x, y, crs)
@@ -199,7 +200,7 @@ class Collection:
         if moments is not None:
             asked["datetime"] = moments
         path = f"{collection_path(self.id)}/point?{urlencode(asked)}"
-        return Point.from_json(self._session.get_json(path, timeout=timeout))
+        return Point.from_json(self._session.ask_json("GET", path, timeout=timeout))
 
     def inventory(
         self,

@@ -75,6 +75,13 @@ def test_outside(client, daemon, box):
     assert daemon.connections == 1  # a 204 has no body, and its connection lives on
 
 
+def test_a_point_outside(client, daemon):
+    daemon.script.append(lambda _h: (204, {}, b""))
+    with pytest.raises(icehouse.OutsideCollection) as raised:
+        client.point(-120, 10)
+    assert raised.value.status == 204
+
+
 @pytest.mark.parametrize("kind", ["busy", "shutting-down"])
 def test_busy_is_asked_again_after_the_time_it_says(client, daemon, double, box, kind):
     daemon.script += [double.problem(kind, 503, retry_after=0.2), double.problem(kind, 503, retry_after=0)]
