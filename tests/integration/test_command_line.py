@@ -217,7 +217,7 @@ def test_a_wrong_option_is_a_usage_error(ask):
 
 def test_a_program_that_is_no_daemon_is_told_apart(icehouse_command, standins):
     said = refusal(icehouse_command("collections", "--url", standins.cogs_base))
-    assert "no Icehouse daemon" in said
+    assert "not an Icehouse daemon" in said
 
 
 @pytest.mark.slow

@@ -489,7 +489,7 @@ def test_a_job_that_fails_is_a_command_that_fails(icehouse_command, fresh_standi
     ("words", "said"),
     [
         (("seed", "arcticdem-32m"), "a seed needs a region"),
-        (("seed", "arcticdem-32m", "--all"), "at most"),
+        (("seed", "arcticdem-32m", "--all"), "the limit is"),
         (("seed", "arcticdem-32m", "--bbox", "0,0,1,1"), "outside"),
         (("jobs", "0"), "no job '0'"),
     ],

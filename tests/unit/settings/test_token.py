@@ -107,7 +107,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(path):
     with pytest.raises(ConfigurationError, match="token_file"):
         read_token_file(path.parent)
     os.mkfifo(path, 0o600)
-    with pytest.raises(ConfigurationError, match="no file"):
+    with pytest.raises(ConfigurationError, match="not a file"):
         read_token_file(path)
 
 
