@@ -317,6 +317,43 @@ def test_the_longest_mirror_wins(context):
     assert made.mirrored("https://c.org/") == "https://c.org/"
 
 
+@pytest.mark.parametrize(
+    ("prefix", "copy"),
+    [("https://a.org/v1/", "http://one/stac/"), ("https://a.org/v1", "http://one/stac")],
+)
+def test_a_slash_at_the_end_of_a_mirror_makes_no_difference(context, prefix, copy):
+    made = replace(context, mirrors={prefix: copy})
+    for rest in ("", "/", "/x/y", "?token=1", "/search?limit=1"):
+        assert made.mirrored(f"https://a.org/v1{rest}") == f"http://one/stac{rest}"
+    for other in ("https://a.org/v", "https://a.org/v11", "https://a.org/v1.evil/x", "https://a.org/"):
+        assert made.mirrored(other) == other
+
+
+@pytest.mark.parametrize("tiling", [True, False])
+@pytest.mark.parametrize("rewrites", [True, False])
+async def test_mirrors_as_people_write_them(fresh_standins, tiling, rewrites):
+    """The API's whole URL with its slash; and a mirror whose documents name hosts of its own."""
+    api = fresh_standins.open_stac_url if rewrites else fresh_standins.stac_url
+    objects = {url: copy for url, copy in fresh_standins.mirrors.items() if "stac" not in url}
+    mirrors = {"https://stac.pgc.umn.edu/api/v1/": api, **objects}
+    spec = collection("arcticdem-32m")
+    if not tiling:
+        spec = rig.with_source(spec, tiling=None)
+    with rig.source_context(fresh_standins, mirrors=mirrors) as context:
+        case = case_of(spec, context, BORDER, ("dem",))
+        async with case.open() as source:
+            case.check(await source.read(case.request(case.area)), case.area)
+
+
+async def test_a_host_that_no_mirror_leads_to_is_refused(fresh_standins):
+    mirrors = {"https://stac.pgc.umn.edu/api/v1/": fresh_standins.open_stac_url}
+    with rig.source_context(fresh_standins, mirrors=mirrors) as context:
+        case = case_of(collection("arcticdem-32m"), context, BORDER, ("dem",))
+        async with case.open() as source:
+            with pytest.raises(SourceRefusedError, match="does not name"):
+                await source.read(case.request(case.area))
+
+
 @pytest.mark.parametrize(("level", "overview"), [(1, 0), (2, 1), (3, 2)])
 async def test_a_level_is_warped_from_the_overview_that_is_no_coarser(
     context, fresh_standins, level, overview

@@ -123,15 +123,18 @@ def encoded(url: str) -> str:
 
 
 def mirrored(url: str, mirrors: Mapping[str, str]) -> str | None:
-    """Return the counterpart of a URL under the longest prefix that stands for it, or None.
+    """Return the counterpart of a URL under the longest prefix that covers it, or None.
 
-    A prefix ends where a part of the URL ends: ``https://a.org`` stands neither for ``https://a.org.evil/``
-    nor for ``https://a.org:81/``.
+    A prefix ends where a segment of the URL ends: ``https://a.org`` covers neither ``https://a.org.evil/``
+    nor ``https://a.org:81/``. A slash at its end makes no difference: ``https://a.org/v1/`` covers
+    ``https://a.org/v1`` too.
     """
-    prefix = max((prefix for prefix in mirrors if _stands_for(prefix, url)), key=len, default=None)
-    return None if prefix is None else mirrors[prefix] + url[len(prefix) :]
+    prefix = max((prefix for prefix in mirrors if _covers(prefix, url)), key=len, default=None)
+    if prefix is None:
+        return None
+    return mirrors[prefix].removesuffix("/") + url[len(prefix.removesuffix("/")) :]
 
 
-def _stands_for(prefix: str, url: str) -> bool:
-    rest = url[len(prefix) :]
-    return url.startswith(prefix) and (prefix.endswith("/") or not rest or rest[0] in "/?#")
+def _covers(prefix: str, url: str) -> bool:
+    base = prefix.removesuffix("/")
+    return url.startswith(base) and (len(url) == len(base) or url[len(base)] in "/?#")

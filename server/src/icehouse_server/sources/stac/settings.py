@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from icehouse_server.core.collection import DTYPES, BandSpec, CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.sources.http.allowed_hosts import AllowedHosts
-from icehouse_server.sources.http.urls import host_of, s3_url, url_error
+from icehouse_server.sources.http.urls import host_of, is_http, s3_url, url_error
 from icehouse_server.sources.raster.reducers import RuleName
 from icehouse_server.sources.stac.tiling import Tiling
 from icehouse_server.sources.tables import parse_table
@@ -183,8 +183,10 @@ class StacTable(BaseModel):
             host_of(s3_url(f"{host}/", self.s3_region or "")) if host.startswith("s3://") else host
             for host in self.asset_hosts
         }
+        # A mirror that rewrites its documents names its own hosts, which other mirrors may lead to.
+        copies = {host_of(url) for url in mirrors.values() if is_http(url)}
         return AllowedHosts(
-            hosts=frozenset({host_of(self.api), *hosts}), mirrors=mirrors, s3_region=self.s3_region
+            hosts=frozenset({host_of(self.api), *hosts, *copies}), mirrors=mirrors, s3_region=self.s3_region
         )
 
 
