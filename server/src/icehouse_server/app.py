@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from threading import Barrier
 
 import structlog
@@ -76,6 +78,30 @@ def create_app(settings: Settings) -> FastAPI:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Base:
+    """What everything else is built on: the cache folder is locked, its repositories are open."""
+
+    settings: Settings
+    folder: Path
+    compute: ThreadPoolExecutor
+    waiting: ThreadPoolExecutor
+    context: SourceContext
+    store: Store
+    downloads: Downloads
+    crashed: bool
+    """The daemon before this one did not stop by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Monitors:
+    """What watches the daemon while it runs."""
+
+    loop: LoopLagMonitor
+    folder: CacheFolderProbe
+    throughput: ThroughputMonitor
+
+
 @asynccontextmanager
 async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
     """Open the cache and everything that works on it.
@@ -85,93 +111,106 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         CacheFolderLockedError: another daemon owns the cache folder.
         RepositoryForeignError: a repository is not ours to use.
     """
-    specs = read_collections(user_collections_dir(settings.collections_dir), settings.collections)
-    folder = settings.cache_dir.expanduser().resolve()
     async with AsyncExitStack() as stack:
-        lock = FolderLock(folder)
-        lock.acquire()
-        stack.callback(lock.release)
-        compute = _pool(stack, settings.worker_threads, "compute")
-        waiting = _pool(stack, _IO_THREADS, "io")
-        notes = SidecarDb(folder / "notes.sqlite", waiting)
-        stack.callback(notes.close)
-        context = source_context(settings, SqliteDocuments(notes), waiting)
-        sources = {name: create_source(spec, context) for name, spec in specs.items()}
-        for source in sources.values():
-            stack.push_async_callback(source.close)
-        store = await Store.open(
-            folder,
-            specs.values(),
-            fill(StoreSettings, settings),
-            notes=notes,
-            pool=compute,
-        )
-        stack.push_async_callback(store.close)
-        downloads = _downloads(settings, store, sources, compute)
-        stack.push_async_callback(downloads.close)
+        base = await _open_base(settings, stack)
+        store, downloads = base.store, base.downloads
         limits = fill(ServiceSettings, settings)
-        parts = ServiceParts.assemble(store, downloads, limits, pool=compute)
-        jobs = Jobs(store, downloads, parts.disk_guard, fill(JobSettings, settings), pool=compute)
+        parts = ServiceParts.assemble(store, downloads, limits, pool=base.compute)
+        jobs = Jobs(store, downloads, parts.disk_guard, fill(JobSettings, settings), pool=base.compute)
         stack.push_async_callback(jobs.close)
         for collection in store.collections.values():
             await parts.coverages.warm_up(collection.spec)
-        store.maintenance.start(crashed=lock.crashed)
-        loop, watched = LoopLagMonitor(), CacheFolderProbe(folder)
-        stack.callback(watched.close)
-        sampler = asyncio.create_task(loop.run(), name="loop watch")
-        stack.callback(sampler.cancel)
-        pulse = ThroughputMonitor(lambda: _amounts(downloads, context))
-        beating = asyncio.create_task(pulse.run(), name="pulse")
-        stack.callback(beating.cancel)
+        store.maintenance.start(crashed=base.crashed)
+        monitors = _start_monitors(base, stack)
         log.info(
             "ready",
-            cache_dir=str(folder),
-            collections=len(specs),
+            cache_dir=str(base.folder),
+            collections=len(store.collections) + len(store.set_aside),
             chunks=sum(len(collection.index) for collection in store.collections.values()),
         )
-        yield ApiState(
-            settings=limits,
-            store=store,
-            downloads=downloads,
-            budget=parts.admission.budget,
-            planner=parts.planner,
-            coverages=parts.coverages,
-            cubes=CubeService(
-                store,
-                parts.fetcher,
-                parts.admission,
-                fill(CubeSettings, settings),
-                timeout=limits.request_timeout,
-                pool=compute,
-            ),
-            tiles=TileService(
-                store,
-                parts.coverages,
-                fill(TileSettings, settings),
-                limits=limits.limits,
-                pool=compute,
-            ),
-            jobs=jobs,
-            inventory=Inventory(store, downloads, timeout=limits.request_timeout, pool=compute),
-            streams=Streams(settings.max_event_streams),
-            pulse=pulse,
-            metrics=Metrics(
-                Observed(
-                    store=store,
-                    downloads=downloads,
-                    budget=parts.admission.budget,
-                    disk_floor=limits.disk_floor,
-                    jobs=jobs,
-                    traffic=context.hosts.traffic.snapshot,
-                    loop=loop,
-                    folder=watched,
-                    pools={"compute": compute, "io": waiting},
-                )
-            ),
-            loop=loop,
-            folder=watched,
-            version=version("icehouse-server"),
-        )
+        yield _state(base, limits, parts, jobs, monitors)
+
+
+async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
+    """Lock the cache folder and open what is in it; the stack closes all of it, the last opened first."""
+    specs = read_collections(user_collections_dir(settings.collections_dir), settings.collections)
+    folder = settings.cache_dir.expanduser().resolve()
+    lock = FolderLock(folder)
+    lock.acquire()
+    stack.callback(lock.release)
+    compute = _pool(stack, settings.worker_threads, "compute")
+    waiting = _pool(stack, _IO_THREADS, "io")
+    notes = SidecarDb(folder / "notes.sqlite", waiting)
+    stack.callback(notes.close)
+    context = source_context(settings, SqliteDocuments(notes), waiting)
+    sources = {name: create_source(spec, context) for name, spec in specs.items()}
+    for source in sources.values():
+        stack.push_async_callback(source.close)
+    store = await Store.open(folder, specs.values(), fill(StoreSettings, settings), notes=notes, pool=compute)
+    stack.push_async_callback(store.close)
+    downloads = _downloads(settings, store, sources, compute)
+    stack.push_async_callback(downloads.close)
+    return _Base(
+        settings=settings,
+        folder=folder,
+        compute=compute,
+        waiting=waiting,
+        context=context,
+        store=store,
+        downloads=downloads,
+        crashed=lock.crashed,
+    )
+
+
+def _start_monitors(base: _Base, stack: AsyncExitStack) -> _Monitors:
+    loop, folder = LoopLagMonitor(), CacheFolderProbe(base.folder)
+    stack.callback(folder.close)
+    sampling = asyncio.create_task(loop.run(), name="loop lag")
+    stack.callback(sampling.cancel)
+    throughput = ThroughputMonitor(lambda: _amounts(base.downloads, base.context))
+    measuring = asyncio.create_task(throughput.run(), name="throughput")
+    stack.callback(measuring.cancel)
+    return _Monitors(loop=loop, folder=folder, throughput=throughput)
+
+
+def _state(
+    base: _Base, limits: ServiceSettings, parts: ServiceParts, jobs: Jobs, monitors: _Monitors
+) -> ApiState:
+    settings, store, downloads, pool = base.settings, base.store, base.downloads, base.compute
+    timeout = limits.request_timeout
+    cubes = CubeService(
+        store, parts.fetcher, parts.admission, fill(CubeSettings, settings), timeout=timeout, pool=pool
+    )
+    tiles = TileService(store, parts.coverages, fill(TileSettings, settings), limits=limits.limits, pool=pool)
+    observed = Observed(
+        store=store,
+        downloads=downloads,
+        budget=parts.admission.budget,
+        disk_floor=limits.disk_floor,
+        jobs=jobs,
+        traffic=base.context.hosts.traffic.snapshot,
+        loop=monitors.loop,
+        folder=monitors.folder,
+        pools={"compute": base.compute, "io": base.waiting},
+    )
+    return ApiState(
+        settings=limits,
+        store=store,
+        downloads=downloads,
+        budget=parts.admission.budget,
+        planner=parts.planner,
+        coverages=parts.coverages,
+        cubes=cubes,
+        tiles=tiles,
+        jobs=jobs,
+        inventory=Inventory(store, downloads, timeout=timeout, pool=pool),
+        streams=Streams(settings.max_event_streams),
+        pulse=monitors.throughput,
+        metrics=Metrics(observed),
+        loop=monitors.loop,
+        folder=monitors.folder,
+        version=version("icehouse-server"),
+    )
 
 
 @asynccontextmanager
