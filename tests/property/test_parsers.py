@@ -248,7 +248,7 @@ QUERY = {
 def test_a_query_as_a_whole(spec, query):
     names = {name.replace("_", "-") for name in query} | {"resolution", "bbox", "bands"}
     asked = attempt(
-        lambda: CoverageQuery(**query).ask(spec),
+        lambda: CoverageQuery(**query).coverage_request(spec),
         *names,
         errors=(BadParameterError, UnknownBandError, OutsideError),
     )

@@ -6,7 +6,7 @@ from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import ChunksFailedError, DiskFullError, FailedChunk, ShuttingDownError
 from icehouse_server.core.grid import ChunkKey
 from icehouse_server.downloads import Downloads
-from icehouse_server.service.disk_guard import DiskGuard
+from icehouse_server.service.disk_guard import FULL_HINT, DiskGuard
 from icehouse_server.service.trace import Trace
 
 
@@ -60,8 +60,7 @@ def error_of(failed: tuple[FailedChunk, ...], *, holes: bool = True) -> ChunksFa
         holes: the caller may have the failed area as nodata instead (``fail_on_error``).
     """
     if all(failure.kind == DiskFullError.kind for failure in failed):
-        hint = "make room, or point cache_dir at a larger disk; cached regions still work"
-        return DiskFullError(failed[0].detail, hint=hint)
+        return DiskFullError(failed[0].detail, hint=FULL_HINT)
     error = ChunksFailedError(failed)
     if not holes:
         error.hint = error.remedy

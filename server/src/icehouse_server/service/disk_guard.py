@@ -8,6 +8,9 @@ from icehouse_server.aio.cached_probe import CachedProbe, ProbeTimeoutError
 from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.errors import DiskFullError, StoreError
 
+FULL_HINT = "make room, or point cache_dir at a larger disk; cached regions still work"
+_SILENT_HINT = "look at the disk of the cache folder; cached regions still work"
+
 _PATIENCE = 5.0
 """Seconds in which the disk must say what it has free."""
 
@@ -36,7 +39,7 @@ class DiskGuard:
         if free < self.floor:
             raise DiskFullError(
                 f"the cache folder's disk has {free} bytes free; disk_floor is {self.floor}",
-                hint="make room, or point cache_dir at a larger disk; cached regions still work",
+                hint=FULL_HINT,
             )
 
     async def _free_bytes(self) -> int:
@@ -46,12 +49,12 @@ class DiskGuard:
         except ProbeTimeoutError:
             raise StoreError(
                 f"the disk of the cache folder did not answer within {_PATIENCE:.0f} s",
-                hint="look at the disk of the cache folder; cached regions still work",
+                hint=_SILENT_HINT,
             ) from None
         except OSError as error:
             raise StoreError(
                 f"the disk of the cache folder does not say what is free: {error.strerror}",
-                hint="look at the disk of the cache folder; cached regions still work",
+                hint=_SILENT_HINT,
             ) from error
 
     async def _look(self) -> int:

@@ -78,7 +78,7 @@ class CoverageQuery:
     ] = "true"
     snapshot: Snapshot = None
 
-    def ask(self, spec: CollectionSpec) -> CoverageRequest:
+    def coverage_request(self, spec: CollectionSpec) -> CoverageRequest:
         """Return what is asked for.
 
         Raises:
@@ -141,7 +141,7 @@ class CoverageBody(RegionBody):
     fail_on_error: bool = True
     snapshot: SnapshotName = None
 
-    async def ask(self, spec: CollectionSpec) -> CoverageRequest:
+    async def coverage_request(self, spec: CollectionSpec) -> CoverageRequest:
         """Return what is asked for; a polygon may be large and is worked on in a thread.
 
         Raises:

@@ -59,10 +59,10 @@ class JobQuery:
         """Return the bands that are named."""
         return read_bands(self.properties, self.bands)
 
-    def ask(self, spec: CollectionSpec) -> CoverageRequest | None:
+    def coverage_request(self, spec: CollectionSpec) -> CoverageRequest | None:
         """Return the region, or None where none is given."""
         query = CoverageQuery(bbox=self.bbox, bbox_crs=self.bbox_crs)
-        return None if self.bbox is None and self.bbox_crs is None else query.ask(spec)
+        return None if self.bbox is None and self.bbox_crs is None else query.coverage_request(spec)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,19 +100,19 @@ class JobBody(RegionBody):
         with in_body():
             return None if self.bands is None else check_bands(self.bands)
 
-    async def ask(self, spec: CollectionSpec) -> CoverageRequest | None:
+    async def coverage_request(self, spec: CollectionSpec) -> CoverageRequest | None:
         """Return the region, or None where none is given."""
         region = {
             name: value for name, value in self.given().items() if name not in {"bands", "datetime", "level"}
         }
         if "bbox" not in region and "bbox-crs" not in region:
-            return await CoverageBody.model_validate(region).ask(spec) if region else None
+            return await CoverageBody.model_validate(region).coverage_request(spec) if region else None
         for name in region:
             if name not in {"bbox", "bbox-crs"}:
                 raise BadBodyError(name, f"{name}: give it or bbox, not both")
         with in_body():
             text = None if self.bbox is None else ",".join(map(repr, self.bbox))
-            return CoverageQuery(bbox=text, bbox_crs=self.bbox_crs).ask(spec)
+            return CoverageQuery(bbox=text, bbox_crs=self.bbox_crs).coverage_request(spec)
 
 
 class SeedBody(JobBody):
@@ -126,7 +126,7 @@ class SeedBody(JobBody):
         return self.all_
 
 
-async def order_of(kind: JobKind, spec: CollectionSpec, query: JobQuery, body: JobBody | None) -> JobSpec:
+async def job_spec_of(kind: JobKind, spec: CollectionSpec, query: JobQuery, body: JobBody | None) -> JobSpec:
     """Return what is asked for.
 
     Raises:
@@ -143,19 +143,19 @@ async def order_of(kind: JobKind, spec: CollectionSpec, query: JobQuery, body: J
     with nullcontext() if body is None else in_body():
         times = parse_datetime((body or query).datetime, spec)
         level = parse_level((body or query).level, spec)
-    ask = query.ask(spec) if body is None else await body.ask(spec)
+    wanted = query.coverage_request(spec) if body is None else await body.coverage_request(spec)
     everything = query.everything or (body is not None and body.everything)
-    if ask is None and kind is JobKind.SEED and not everything:
+    if wanted is None and kind is JobKind.SEED and not everything:
         raise _no_region(in_body=body is not None)
-    if ask is not None and everything:
+    if wanted is not None and everything:
         raise BadParameterError("all", "all: a region is given as well; leave one of them out")
     return JobSpec(
         kind=kind,
         collection=spec,
         bands=_bands(kind, spec, names),
         times=times,
-        target=None if ask is None else ask.region.target,
-        levels=_levels(kind, level, ask),
+        target=None if wanted is None else wanted.region.target,
+        levels=_levels(kind, level, wanted),
         asked=_shown(asked),
     )
 
@@ -193,13 +193,13 @@ def _bands(kind: JobKind, spec: CollectionSpec, names: list[str] | None) -> tupl
     return spec.bands if names is None and kind is not JobKind.SEED else spec.select(names)
 
 
-def _levels(kind: JobKind, level: int | None, ask: CoverageRequest | None) -> tuple[int, ...] | None:
+def _levels(kind: JobKind, level: int | None, wanted: CoverageRequest | None) -> tuple[int, ...] | None:
     """Return the levels: where none is named, the one that a load reads; of what is cached already, all."""
     if level is not None:
         return (level,)
     if kind is not JobKind.SEED:
         return None
-    return (0,) if ask is None else (ask.region.level,)
+    return (0,) if wanted is None else (wanted.region.level,)
 
 
 def _shown(asked: Mapping[str, Any]) -> dict[str, Any]:

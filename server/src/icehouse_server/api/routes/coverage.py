@@ -98,7 +98,7 @@ async def get_coverage(
     accept: Accept = None,
 ) -> Response:
     """A region as bytes."""
-    return await _answer(request, state, query.ask(spec), choose_format(COVERAGES, f, accept))
+    return await _answer(request, state, query.coverage_request(spec), choose_format(COVERAGES, f, accept))
 
 
 @router.get(
@@ -120,7 +120,7 @@ async def get_coverage_as(
         raise NotAcceptableError(
             f"no format has the suffix .{suffix[:20]}", hint=f"there are {', '.join(names)}"
         )
-    return await _answer(request, state, query.ask(spec), names[suffix])
+    return await _answer(request, state, query.coverage_request(spec), names[suffix])
 
 
 @router.post(
@@ -139,35 +139,37 @@ async def post_coverage(
     accept: Accept = None,
 ) -> Response:
     """A region as bytes, by an exact geobox or clipped to a polygon."""
-    return await _answer(request, state, await body.ask(spec), choose_format(COVERAGES, f, accept))
+    return await _answer(
+        request, state, await body.coverage_request(spec), choose_format(COVERAGES, f, accept)
+    )
 
 
-async def _answer(request: Request, state: ApiState, ask: CoverageRequest, format_name: str) -> Response:
-    ask = replace(ask, only_if_cached=only_if_cached(request))
+async def _answer(request: Request, state: ApiState, wanted: CoverageRequest, format_name: str) -> Response:
+    wanted = replace(wanted, only_if_cached=only_if_cached(request))
     trace = Trace()
     with trace.stage("plan"):
-        plan = await state.planner.plan(ask.region)
-    early = _not_modified(request, state, ask, format_name, plan)
+        plan = await state.planner.plan(wanted.region)
+    early = _not_modified(request, state, wanted, format_name, plan)
     if early is not None:
         return early
-    later = await _later(request, state, ask, plan)
+    later = await _later(request, state, wanted, plan)
     if later is not None:
         return later
     note = context_of(request.scope)
     note.trace = trace
     if plan.absent:  # the job that was waited for may have brought them
-        plan = plan.renewed(state.store.collection(ask.region.collection.id).index)
-    work = state.coverages.answer(ask, encoder_of(format_name), trace=trace, plan=plan)
+        plan = plan.renewed(state.store.collection(wanted.region.collection.id).index)
+    work = state.coverages.answer(wanted, encoder_of(format_name), trace=trace, plan=plan)
     answer = await while_connected(request, work)
     encoded, incomplete = answer.encoded, bool(answer.coverage.failed)
     note.format, note.cache = format_name, cache_word(answer.trace, incomplete=incomplete)
     headers = {
-        **_place_headers(ask),
-        **_validity_headers(ask, format_name, answer),
+        **_place_headers(wanted),
+        **_validity_headers(wanted, format_name, answer),
         "Cache-Status": cache_status(answer.trace, incomplete=incomplete),
         "Server-Timing": server_timing(answer.trace),
         "Icehouse-Snapshot": answer.coverage.snapshot,
-        "Content-Disposition": f'inline; filename="{ask.region.collection.id}{encoded.suffix}"',
+        "Content-Disposition": f'inline; filename="{wanted.region.collection.id}{encoded.suffix}"',
         **_failure_headers(answer),
     }
     return PartsResponse(
@@ -179,12 +181,12 @@ async def _answer(request: Request, state: ApiState, ask: CoverageRequest, forma
     )
 
 
-async def _later(request: Request, state: ApiState, ask: CoverageRequest, plan: Plan) -> Response | None:
+async def _later(request: Request, state: ApiState, wanted: CoverageRequest, plan: Plan) -> Response | None:
     """Answer with a job where the caller prefers that (RFC 7240) to waiting for absent chunks."""
     preference = parse_prefer(request.headers.getlist("prefer"))
-    if not preference.given or ask.snapshot is not None or ask.only_if_cached or not plan.absent:
+    if not preference.given or wanted.snapshot is not None or wanted.only_if_cached or not plan.absent:
         return None
-    job = await state.jobs.start(awaited(ask.region))
+    job = await state.jobs.start(awaited(wanted.region))
     wait = min(preference.wait or 0, state.settings.request_timeout)
     if wait and await while_connected(request, job.wait(wait)):
         return None
@@ -198,31 +200,31 @@ async def _later(request: Request, state: ApiState, ask: CoverageRequest, plan: 
 
 
 def _validity_headers(
-    ask: CoverageRequest, format_name: str, answer: CoverageResult[Encoded]
+    wanted: CoverageRequest, format_name: str, answer: CoverageResult[Encoded]
 ) -> Mapping[str, str]:
     """Return how long the answer is good for: an answer with holes is nothing to come back to."""
     if answer.coverage.failed:
         return {"Cache-Control": "no-store", "Vary": "Accept"}
-    return {"ETag": _etag(ask, format_name, answer.coverage.snapshot), **_REVALIDATE}
+    return {"ETag": _etag(wanted, format_name, answer.coverage.snapshot), **_REVALIDATE}
 
 
 def _not_modified(
-    request: Request, state: ApiState, ask: CoverageRequest, format_name: str, plan: Plan
+    request: Request, state: ApiState, wanted: CoverageRequest, format_name: str, plan: Plan
 ) -> Response | None:
     """Answer 304 where the caller holds what would be sent, without reading a pixel."""
-    if "if-none-match" not in request.headers or ask.snapshot is not None or request.method != "GET":
+    if "if-none-match" not in request.headers or wanted.snapshot is not None or request.method != "GET":
         return None
     if plan.absent or plan.outside:
         return None
-    etag = _etag(ask, format_name, state.store.collection(ask.region.collection.id).snapshot)
+    etag = _etag(wanted, format_name, state.store.collection(wanted.region.collection.id).snapshot)
     if not etag_known(request, etag):
         return None
     return Response(status_code=304, headers={"ETag": etag, **_REVALIDATE})
 
 
-def _etag(ask: CoverageRequest, format_name: str, snapshot: str) -> str:
+def _etag(wanted: CoverageRequest, format_name: str, snapshot: str) -> str:
     """Return the entity tag: what was read, and what was asked for."""
-    region = ask.region
+    region = wanted.region
     affine = region.target.affine
     parts = (
         snapshot,
@@ -234,15 +236,15 @@ def _etag(ask: CoverageRequest, format_name: str, snapshot: str) -> str:
         region.times,
         region.level,
         [(band.name, region.resampling_of(band)) for band in region.bands],
-        None if ask.geometry is None else ask.geometry.wkb_hex,
-        ask.fail_on_error,
+        None if wanted.geometry is None else wanted.geometry.wkb_hex,
+        wanted.fail_on_error,
     )
     return f'"{hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()}"'
 
 
-def _place_headers(ask: CoverageRequest) -> Mapping[str, str]:
-    box = ask.region.target.boundingbox
-    uri = crs_uri(ask.region.target.crs)
+def _place_headers(wanted: CoverageRequest) -> Mapping[str, str]:
+    box = wanted.region.target.boundingbox
+    uri = crs_uri(wanted.region.target.crs)
     crs = {"Content-Crs": f"<{uri}>"} if uri.startswith("http") else {}
     return {**crs, "Content-Bbox": ",".join(repr(float(edge)) for edge in box.bbox)}
 

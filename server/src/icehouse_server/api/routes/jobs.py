@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, WithJso
 
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import link
-from icehouse_server.api.parameters.job import JobBody, JobQuery, SeedBody, SeedQuery, order_of
+from icehouse_server.api.parameters.job import JobBody, JobQuery, SeedBody, SeedQuery, job_spec_of
 from icehouse_server.api.responses import event_streams
 from icehouse_server.api.state import ApiState, Spec, State, base_url
 from icehouse_server.core.errors import BadParameterError
@@ -149,7 +149,7 @@ async def post_seed(
     It needs a region, or `all`. People who load meanwhile go first. Chunks that fail are listed, and the rest
     goes on.
     """
-    job_spec = await order_of(JobKind.SEED, spec, query, body)
+    job_spec = await job_spec_of(JobKind.SEED, spec, query, body)
     return await _start(request, response, state, job_spec)
 
 
@@ -163,7 +163,7 @@ async def post_refresh(
     body: JobBody | None = None,
 ) -> StatusInfo:
     """Fetch again what is cached of a region, or of the whole collection; what is absent stays absent."""
-    job_spec = await order_of(JobKind.REFRESH, spec, query, body)
+    job_spec = await job_spec_of(JobKind.REFRESH, spec, query, body)
     return await _start(request, response, state, job_spec)
 
 
@@ -177,7 +177,7 @@ async def post_truncate(
     body: JobBody | None = None,
 ) -> StatusInfo:
     """Delete what is cached of a region, or of the whole collection; who asks for it later has it fetched."""
-    job_spec = await order_of(JobKind.TRUNCATE, spec, query, body)
+    job_spec = await job_spec_of(JobKind.TRUNCATE, spec, query, body)
     return await _start(request, response, state, job_spec)
 
 

@@ -73,26 +73,26 @@ class PlanDocument(BaseModel):
 @router.get("/collections/{collection}/plan", responses=_GET_STATUSES)
 async def get_plan(state: State, spec: Spec, query: Annotated[CoverageQuery, Depends()]) -> PlanDocument:
     """What a region would need: chunks present, absent and void, and bytes. Nothing is fetched."""
-    return await _plan(state, query.ask(spec))
+    return await _plan(state, query.coverage_request(spec))
 
 
 @router.post("/collections/{collection}/plan", responses=_POST_STATUSES)
 @reads_only
 async def post_plan(state: State, spec: Spec, body: CoverageBody) -> PlanDocument:
     """The same by JSON body."""
-    return await _plan(state, await body.ask(spec))
+    return await _plan(state, await body.coverage_request(spec))
 
 
-async def _plan(state: ApiState, ask: CoverageRequest) -> PlanDocument:
-    plan, snapshot = await state.planner.plan_at(ask.region, ask.snapshot)
+async def _plan(state: ApiState, wanted: CoverageRequest) -> PlanDocument:
+    plan, snapshot = await state.planner.plan_at(wanted.region, wanted.snapshot)
     window = plan.window
     needed, absent = len(plan.needed), len(plan.absent)
     return PlanDocument(
-        collection=ask.region.collection.id,
+        collection=wanted.region.collection.id,
         snapshot=snapshot,
-        bands=[band.name for band in ask.region.bands],
-        datetime=None if ask.region.times is None else [str(step) for step in ask.region.steps],
-        level=ask.region.level,
+        bands=[band.name for band in wanted.region.bands],
+        datetime=None if wanted.region.times is None else [str(step) for step in wanted.region.steps],
+        level=wanted.region.level,
         window=None
         if window is None
         else WindowDocument(row=window.row, col=window.col, height=window.height, width=window.width),
@@ -100,7 +100,7 @@ async def _plan(state: ApiState, ask: CoverageRequest) -> PlanDocument:
             needed=needed, present=needed - absent, absent=absent, void=await state.planner.voids(plan)
         ),
         # A past snapshot is read as it is: nothing is fetched for it.
-        estimated_source_bytes=plan.estimated_source_bytes if ask.snapshot is None else 0,
+        estimated_source_bytes=plan.estimated_source_bytes if wanted.snapshot is None else 0,
         output_bytes=plan.output_bytes,
         aligned=plan.footprint.aligned,
     )
