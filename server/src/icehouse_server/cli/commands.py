@@ -14,6 +14,7 @@ from icehouse_server.cli import (
     serve_command,
     status_command,
 )
+from icehouse_server.cli.process_end import say_error
 from icehouse_server.core.errors import IcehouseError
 
 app = typer.Typer(
@@ -44,7 +45,5 @@ def main() -> None:
     try:
         app()
     except IcehouseError as error:
-        print(f"icehouse: {error.detail}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
+        say_error(error)
         sys.exit(1)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from icehouse_server.cli.options import AsJson
+from icehouse_server.cli.process_end import leave, refusals_end_the_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,20 +52,18 @@ def import_smart_geocubes(
     configure_logging(settings)
     specs = read_collections(user_collections_dir(settings.collections_dir))
     try:
-        with _progress_bar(shown=not as_json) as progress:
+        with refusals_end_the_process(), _progress_bar(shown=not as_json) as progress:
             report = asyncio.run(
                 _import(path.expanduser().resolve(), settings, specs, collection, progress, dry_run=dry_run)
             )
     except KeyboardInterrupt:
         print("icehouse: interrupted; what was committed is kept, and passed over next time", file=sys.stderr)
-        raise typer.Exit(_INTERRUPTED) from None
+        leave(_INTERRUPTED)
     if as_json:
         print(json.dumps({**report.document(), "dry_run": dry_run}))
     else:
         _show(report, dry_run=dry_run)
-    sys.stdout.flush()
-    # As with the daemon: native threads of the storage libraries may crash an interpreter that winds down.
-    os._exit(0)
+    leave(0)
 
 
 async def _import(

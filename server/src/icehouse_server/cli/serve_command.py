@@ -15,10 +15,13 @@ def serve(
 ) -> None:
     """Run the daemon. Prints one line with its URL when it is ready; SIGTERM or Ctrl-C stops it."""
     gc.disable()  # half a million objects are imported that stay: to look for garbage among them is in vain
+    from icehouse_server.cli.process_end import refusals_end_the_process
     from icehouse_server.cli.serving import run
     from icehouse_server.settings import load_settings
 
     gc.freeze()
     gc.enable()
     overrides = {"cache_dir": cache_dir, "host": host, "port": port}
-    run(load_settings(overrides, config=config).settings)
+    settings = load_settings(overrides, config=config).settings
+    with refusals_end_the_process():
+        run(settings)
