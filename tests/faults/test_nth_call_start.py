@@ -210,12 +210,16 @@ async def test_the_nth_call_of_an_end_fails(root, pool):
 
         counts, _ = await end(None)
         chance = random.Random(f"{SEED} end")
-        for kind in sorted(set(counts) & {"session", "set", "commit", "sqlite"}):
+        kinds = sorted(set(counts) & {"session", "set", "commit", "sqlite"})
+        for kind in kinds:
             for number in range(1, counts[kind] + 1):
                 for fault in faults_of(kind, number, chance):
                     tries += 1
-                    struck += bool((await end(fault))[1])
-        assert struck > tries // 2
+                    seen, hits = await end(fault)
+                    # How commits are grouped differs from run to run: a later call may not come.
+                    assert hits or seen[kind] < number
+                    struck += bool(hits)
+        assert struck >= len(kinds)  # the first call of each kind always comes
         print("end", dict(counts), "tries:", tries, "struck:", struck)  # noqa: T201 - figures, with -s
 
 
