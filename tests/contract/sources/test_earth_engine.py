@@ -278,6 +278,23 @@ operations = [
     np.testing.assert_array_equal(block.bands["B4"].values[valid], values[valid] * 0.5 + 3)
 
 
+@pytest.mark.parametrize(("add", "made"), [(0.25, np.trunc), (0.5, np.trunc), (-1e5, lambda _: 0)])
+async def test_a_cast_cuts_fractions_off_and_clamps(context, add, made):
+    """As the how-to and the reference say; with a half added before, it rounds."""
+    more = f"""
+operations = [
+  {{ op = "scale", multiply = 0.5, add = {add} }},
+  {{ op = "cast", dtype = "uint16" }},
+]
+"""
+    spec = dated("mosaic", more)
+    window = source_rig.window_around(spec, 501_500, 8_602_000, 60, 90)
+    block = await read(spec, context, window, "B4", step=JUNE)
+    values, valid = rig.truth_of(spec, "B4", window, step=JUNE)
+    assert (values[valid] % 2).any()
+    np.testing.assert_array_equal(block.bands["B4"].values[valid], made(values[valid] * 0.5 + add))
+
+
 @pytest.mark.parametrize("rule", ["keep = [4, 5, 6, 11]", "bits = [0]"])
 async def test_masks_by_values_kept_and_by_bits(context, rule):
     spec = dated("mosaic", f'operations = [{{ op = "mask", band = "SCL", {rule} }}]')
