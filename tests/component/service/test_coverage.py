@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections import namedtuple
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from icehouse_server.core.grid import Window
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.plan import Region
 from icehouse_server.downloads import DownloadSettings, RetryPolicy
-from icehouse_server.service import CoverageRequest, ServiceParts, ServiceSettings
+from icehouse_server.service import CoverageRequest, Encoder, ServiceParts, ServiceSettings, Trace
 from icehouse_server.store import Store, StoreSettings
 from icehouse_server.testing.fakes import ScriptedSource, Truth, tiny_spec, touches
 from support.services import open_services
@@ -288,6 +289,57 @@ async def test_who_leaves_gives_the_memory_back(tmp_path, pool):
         await asyncio.wait([ask])
         assert d.service.admission.budget.held == 0
         assert d.store.collections["tiny"].leases == 0
+
+
+async def test_memory_is_held_until_the_encoders_thread_ends(tmp_path, pool):
+    """Who leaves leaves at once, but the thread goes on, with all of its arrays."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def make(_):
+        begun.set()
+        go_on.wait(10)
+
+    async with daemon(tmp_path, pool) as d:
+        (await d.load()).close()
+        held = d.service.admission.budget
+        request = CoverageRequest(
+            region=Region(collection=SPEC, bands=SPEC.select(("dem",)), target=SPEC.grid.geobox)
+        )
+        ask = asyncio.ensure_future(d.service.coverages.answer(request, Encoder(make=make), trace=Trace()))
+        await asyncio.to_thread(begun.wait, 10)
+        ask.cancel()
+        await asyncio.wait([ask])
+        assert held.held >= WHOLE.pixels * 4
+        go_on.set()
+        async with asyncio.timeout(5):
+            while held.held:  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(0.001)
+
+
+async def test_memory_is_held_until_the_readers_thread_ends(tmp_path, pool, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*_):
+        begun.set()
+        go_on.wait(10)
+
+    async with daemon(tmp_path, pool) as d:
+        (await d.load()).close()
+        d.service.admission._large = asyncio.Semaphore(1)
+        monkeypatch.setattr("icehouse_server.service.admission._LARGE_BYTES", 0)
+        monkeypatch.setattr("icehouse_server.service.region_reader.clip", slow)
+        left, top = SPEC.grid.geobox.affine * (0, 0)
+        ask = asyncio.ensure_future(d.load(geometry=box(left, top - 10, left + 10, top)))
+        await asyncio.to_thread(begun.wait, 10)
+        ask.cancel()
+        await asyncio.wait([ask])
+        assert d.service.admission.budget.held >= WHOLE.pixels * 4
+        assert d.service.admission._large.locked(), "it computes, so its turn is not over"
+        go_on.set()
+        async with asyncio.timeout(5):
+            while d.service.admission.budget.held:  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(0.001)
+        assert not d.service.admission._large.locked()
 
 
 async def test_a_source_that_never_answers_ends_by_the_deadline(tmp_path, pool):

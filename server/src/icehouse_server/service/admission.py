@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from icehouse_server.aio.worker_pool import RunningThreads
 from icehouse_server.service.memory_budget import MemoryBudget
 
 _LARGE_BYTES = 16 * 1024**2
@@ -15,11 +16,16 @@ _LARGE_PATIENCE = 1.0
 
 
 class HeldMemory:
-    """Bytes of the budget that one answer holds until ``release``."""
+    """Bytes of the budget that one answer holds until ``release``.
+
+    Attributes:
+        threads: what works with the memory; it is watched from where the memory is had to where it is filled.
+    """
 
     def __init__(self, budget: MemoryBudget, size: int) -> None:
         self._budget = budget
         self._size = size
+        self.threads = RunningThreads()
 
     @property
     def size(self) -> int:
@@ -27,9 +33,9 @@ class HeldMemory:
         return self._size
 
     def release(self) -> None:
-        """Give the bytes back. Safe to call twice."""
+        """Give the bytes back, when no thread works with them any more. Safe to call twice."""
         size, self._size = self._size, 0
-        self._budget.release(size)
+        self.threads.when_idle(lambda: self._budget.release(size))
 
 
 class Admission:
@@ -63,10 +69,10 @@ class Admission:
         return HeldMemory(self.budget, size)
 
     @asynccontextmanager
-    async def turn(self, size: int) -> AsyncIterator[None]:
-        """Let large answers take turns; small ones go at once."""
+    async def turn(self, memory: HeldMemory) -> AsyncIterator[None]:
+        """Let large answers take turns; small ones go at once. A turn ends with its last thread."""
         mine = False
-        if size > _LARGE_BYTES:
+        if memory.size > _LARGE_BYTES:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LARGE_PATIENCE):
                     mine = await self._large.acquire()
@@ -74,4 +80,4 @@ class Admission:
             yield
         finally:
             if mine:
-                self._large.release()
+                memory.threads.when_idle(self._large.release)

@@ -158,7 +158,8 @@ class CoverageService:
                     memory = await self._admission.memory(plan.working_bytes)
 
                 # Read. Chunks that were cached may be gone or damaged by now: then fetch them again.
-                coverage = await self._read(request, plan, failed, memory, trace)
+                with memory.threads.watched():
+                    coverage = await self._read(request, plan, failed, memory, trace)
                 if coverage is not None:
                     break
                 plan = plan.renewed(store.index)
@@ -171,8 +172,8 @@ class CoverageService:
 
         # Encode. The result keeps its memory until its last byte has been sent.
         try:
-            with trace.stage("encode"):
-                encoded = await self._encode(coverage, encoder, memory.size)
+            with trace.stage("encode"), memory.threads.watched():
+                encoded = await self._encode(coverage, encoder, memory)
         except BaseException:
             memory.release()
             raise
@@ -228,7 +229,7 @@ class CoverageService:
         store = self._store.collection(plan.region.collection.id)
         coverage = None
         try:
-            async with self._admission.turn(memory.size), store.lease(request.snapshot) as lease:
+            async with self._admission.turn(memory), store.lease(request.snapshot) as lease:
                 if request.snapshot is not None:
                     failed = await self._lacking(request, plan, store, lease)
                 reader = RegionReader(
@@ -266,11 +267,11 @@ class CoverageService:
             for key in absent
         )
 
-    async def _encode[T](self, coverage: Coverage, encoder: Encoder[T], size: int) -> T:
+    async def _encode[T](self, coverage: Coverage, encoder: Encoder[T], memory: HeldMemory) -> T:
         """Encode in the pool, or at once where that takes less than a thread's turn."""
-        if size <= encoder.quick_bytes:
+        if memory.size <= encoder.quick_bytes:
             return encoder.make(coverage)
-        async with self._admission.turn(size):
+        async with self._admission.turn(memory):
             return await run_in(self._pool, encoder.make, coverage)
 
 

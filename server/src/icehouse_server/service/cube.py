@@ -128,11 +128,12 @@ class CubeService:
         store = self._store.collection(spec.id)
         memory = await self._admission.memory(await store.files.size(path))
         try:
-            data = await store.files.read(path)
+            with memory.threads.watched():
+                data = await store.files.read(path)
+                tag = await run_in(self._pool, _tag, data)
         except BaseException:
             memory.release()
             raise
-        tag = await run_in(self._pool, _tag, data)
         return StoreEntry(data=data, tag=tag, on_close=memory.release)
 
     async def _cube(self, spec: CollectionSpec) -> Cube:
