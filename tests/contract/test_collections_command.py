@@ -310,7 +310,5 @@ def test_bounds_are_whole_pixels_and_hold_the_box(west, south, width, height, ta
     assert bounds.minx - slack <= x[0] < bounds.minx + 1.01 * resolution
     assert bounds.maxy - 1.01 * resolution < y[1] <= bounds.maxy + slack
     text = template_files.template_text("sentinel-2-l2a-monthly")
-    made = template_files.filled(
-        text, id_="a", crs=name, resolution=resolution, bounds=bounds, chunk=512, bbox=(0, 0, 1, 1)
-    )
+    made = template_files.filled(text, id_="a", crs=name, resolution=resolution, bounds=bounds, chunk=512)
     assert parse_collection(made, "a.toml").grid.crs == crs

@@ -280,7 +280,7 @@ def test_keys_of_collection_files(page_of):
     real |= fields(stac_settings.BandTable, "bands.source.")
     assert set(documented) == real
     required = {
-        *("id", "title", "grid.crs", "grid.resolution", "grid.bounds", "extent.bbox", "links.title"),
+        *("id", "title", "grid.crs", "grid.resolution", "grid.bounds", "links.title"),
         *("links.href", "bands.name", "bands.dtype", "bands.source.asset", "source.type", "source.api"),
         *("styles.name", "styles.bands"),
         *("source.collection", "source.tiling.origin", "source.tiling.size", "source.tiling.rows"),

@@ -65,6 +65,24 @@ def test_a_good_file_is_what_it_says():
     assert spec.bands[0].source == {"asset": "a"}
 
 
+EXTENT = GOOD[GOOD.index("[extent]") : GOOD.index("[source]")]
+
+
+@pytest.mark.parametrize(
+    "extent", ["", "[extent]\n", '[extent]\ninterval = ["2020-01-01T00:00:00Z", ".."]\n']
+)
+def test_an_extent_that_is_left_out_is_the_grids(extent):
+    spec = parse_collection(change(EXTENT, extent), "lake.toml")
+    assert spec.bbox == pytest.approx((45, 89.989679, 135, 90), abs=1e-6)
+    assert spec.interval[1] is None
+
+
+def test_an_extent_that_does_not_follow_from_the_grid_is_asked_for():
+    moon = "+proj=longlat +R=1737400 +no_defs"
+    error = refusal(change(EXTENT, "").replace('"EPSG:3413"', f'"{moon}"').replace("1000, 500", "100, 50"))
+    assert "extent.bbox" in error.detail
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

@@ -83,19 +83,15 @@ def add(
     config: Config = None,
 ) -> None:
     """Make a collection of a built-in template, on a grid of your own."""
-    from odc.geo.geobox import GeoBox
-
     from icehouse_server.collections import template_files
     from icehouse_server.collections.loader import parse_collection
     from icehouse_server.core.errors import BadParameterError
     from icehouse_server.settings import load_settings, own_collections_dir
-    from icehouse_server.sources.stac.search_boxes import search_boxes
 
     grid_crs, box = template_files.parse_crs("--crs", crs), template_files.parse_bbox(bbox)
     bounds = template_files.snapped(
         box, template_files.parse_crs("--bbox-crs", bbox_crs), grid_crs, resolution
     )
-    boxes = search_boxes(GeoBox.from_bbox(bounds, crs=grid_crs, resolution=resolution, tight=True))
     text = template_files.filled(
         template_files.template_text(name),
         id_=id_,
@@ -103,7 +99,6 @@ def add(
         resolution=resolution,
         bounds=bounds,
         chunk=chunk,
-        bbox=(boxes[0][0], boxes[0][1], boxes[-1][2], boxes[-1][3]),
     )
     spec = parse_collection(text, f"{name}.toml")
     folder = own_collections_dir(load_settings(config=config).settings.collections_dir)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 
 from icehouse_server.core.collection import DTYPES, BandSpec, CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
+from icehouse_server.core.geometry.lonlat_bounds import lonlat_bounds
 from icehouse_server.core.grid import LATTICE_TOLERANCE, Grid
 from icehouse_server.core.hints import guess, shortened
 from icehouse_server.core.style import Style
@@ -39,7 +40,7 @@ class _GridTable(_Table):
 
 
 class _ExtentTable(_Table):
-    bbox: tuple[float, float, float, float]
+    bbox: tuple[float, float, float, float] | None = None
     interval: tuple[str, str] = ("..", "..")
 
 
@@ -105,7 +106,7 @@ class _File(_Table):
     default_bands: tuple[str, ...] | None = None
     links: tuple[_LinkTable, ...] = ()
     grid: _GridTable
-    extent: _ExtentTable
+    extent: _ExtentTable = _ExtentTable()
     time: _TimeTable | None = None
     source: _SourceTable
     bands: Annotated[tuple[_BandTable, ...], Field(min_length=1)]
@@ -208,17 +209,18 @@ def parse_collection(text: str, name: str, home: Path | None = None) -> Collecti
 
 def _spec(file: _File, home: Path | None) -> CollectionSpec:
     options = dict(file.source.model_extra or {})
+    grid = _grid(file.grid)
     return CollectionSpec(
         id=file.id,
         title=file.title,
         description=file.description,
-        grid=_grid(file.grid),
+        grid=grid,
         bands=tuple(_band(table) for table in file.bands),
         default_bands=file.default_bands or (file.bands[0].name,),
         source_type=file.source.type,
         source=options,
         home=None if home is None else str(home),
-        bbox=_bbox(file.extent.bbox),
+        bbox=_lonlat_of(grid) if file.extent.bbox is None else _bbox(file.extent.bbox),
         overviews=file.grid.overviews,
         time=None if file.time is None else _time(file.time),
         interval=tuple(None if end == ".." else end for end in file.extent.interval),  # type: ignore[arg-type]
@@ -308,6 +310,14 @@ def _delay(text: str) -> timedelta:
     if period.months:
         raise ValueError(f"{text!r} has no fixed length; write days, such as P60D")
     return period.rest
+
+
+def _lonlat_of(grid: Grid) -> tuple[float, float, float, float]:
+    """Return the extent of a file that gives none: that of its grid."""
+    try:
+        return lonlat_bounds(grid.geobox).bbox
+    except ValueError as error:
+        raise ValueError(f"grid.crs: {error}; write extent.bbox") from None
 
 
 def _bbox(bbox: tuple[float, float, float, float]) -> tuple[float, float, float, float]:

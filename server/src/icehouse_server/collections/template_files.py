@@ -2,7 +2,6 @@
 
 import math
 import re
-import tomllib
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import NamedTuple
@@ -113,9 +112,8 @@ def snapped(bbox: GridBounds, bbox_crs: CRS, crs: CRS, resolution: float) -> Gri
     return GridBounds(*(round(step * resolution, 10) for step in steps))
 
 
-def filled(text: str, *, id_: str | None, crs: str, resolution: float, bounds: GridBounds, chunk: int,
-           bbox: tuple[float, ...]) -> str:  # fmt: skip
-    """Return a template with its grid, and the bbox of its extent; nothing else is changed.
+def filled(text: str, *, id_: str | None, crs: str, resolution: float, bounds: GridBounds, chunk: int) -> str:
+    """Return a template with its grid; nothing else is changed.
 
     Args:
         text: of the template.
@@ -124,16 +122,9 @@ def filled(text: str, *, id_: str | None, crs: str, resolution: float, bounds: G
         resolution: pixel size in units of the CRS.
         bounds: in the CRS.
         chunk: side of a chunk in pixels.
-        bbox: west, south, east, north in degrees.
     """
     if id_ is not None:
         text = re.sub(r'(?m)^id = ".*"$', f'id = "{id_}"', text, count=1)
-    extent = f"bbox = [{', '.join(f'{number:.6f}' for number in bbox)}]\n"
-    if "extent" in tomllib.loads(text):
-        text = re.sub(r"(?m)^\[extent\]\n", f"[extent]\n{extent}", text, count=1)
-    else:
-        extent = f"[extent]\n{extent}\n"
-        text = _before_tables(text, extent)
     grid = (
         f'[grid]\ncrs = "{crs}"\nresolution = {resolution:.15g}\n'
         f"bounds = [{', '.join(f'{number:.15g}' for number in bounds)}]\nchunk = {chunk}\n\n"
