@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from rasterio.errors import RasterioIOError
 from shapely.geometry import box
 
 from icehouse_server.core.errors import (
@@ -340,6 +341,43 @@ async def test_memory_is_held_until_the_readers_thread_ends(tmp_path, pool, monk
             while d.service.admission.budget.held:  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0.001)
         assert not d.service.admission._large.locked()
+
+
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [(("encoder", "clip"), MemoryError("no")), (("encoder",), RasterioIOError("copy"))],
+)
+async def test_memory_that_runs_out_is_named(tmp_path, pool, monkeypatch, names, error):
+    """Alone it is too large; next to others it may come again. And its bytes are given back."""
+    if not isinstance(error, MemoryError):
+        error.__cause__ = type("CPLE_OutOfMemoryError", (Exception,), {})()
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("icehouse_server.service.region_reader.clip", fail)
+    left, top = SPEC.grid.geobox.affine * (0, 0)
+    region = Region(collection=SPEC, bands=SPEC.select(("dem",)), target=SPEC.grid.geobox)
+    async with daemon(tmp_path, pool) as d:
+        answer = d.service.coverages.answer
+        for name in names:
+            geometry = box(left, top - 10, left + 10, top) if name == "clip" else None
+            request = CoverageRequest(region=region, geometry=geometry)
+            with pytest.raises(TooLargeError, match="less memory") as caught:
+                await answer(request, Encoder(make=fail), trace=Trace())
+            assert caught.value.setting == "max_answer_bytes"
+            other = await d.load(Window(row=0, col=0, height=1, width=1))
+            with pytest.raises(BusyError, match="no more memory"):
+                await answer(request, Encoder(make=fail), trace=Trace())
+            other.close()
+            assert d.service.admission.budget.held == 0
+
+
+async def test_memory_that_runs_out_while_fetching_is_busy(tmp_path, pool):
+    async with daemon(tmp_path, pool) as d:
+        d.source.faults.append(lambda _: MemoryError())
+        with pytest.raises(BusyError, match="memory for fetching"):
+            await d.load(Window(row=0, col=0, height=1, width=1))
 
 
 async def test_a_source_that_never_answers_ends_by_the_deadline(tmp_path, pool):

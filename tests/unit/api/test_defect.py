@@ -27,6 +27,10 @@ async def http():
     async def broken():
         raise KeyError("secret")
 
+    @app.get("/no-memory")
+    async def no_memory():
+        raise MemoryError
+
     @app.get("/broken-off")
     async def broken_off():
         async def pieces():
@@ -61,3 +65,10 @@ async def test_an_answer_that_breaks_off_is_cut(http):
     with pytest.raises(KeyError):
         await http.get("/broken-off")
     assert http.seen[0][2] == 200
+
+
+async def test_a_failed_allocation_is_busy_and_no_defect(http):
+    answer = await http.get("/no-memory")
+    assert answer.status_code == 503
+    assert answer.json()["kind"] == "busy"
+    assert int(answer.headers["Retry-After"]) > 0

@@ -284,7 +284,7 @@ def wrong(change):
     [
         pytest.param(lambda _: ValueError("surprise"), "source-failed", id="another exception"),
         pytest.param(lambda _: TimeoutError(), "source-timeout", id="a bare timeout"),
-        pytest.param(lambda _: MemoryError(), "source-failed", id="no memory"),
+        pytest.param(lambda _: MemoryError(), "busy", id="no memory"),
         pytest.param(lambda _: Panic("index out of bounds"), "source-failed", id="a panic"),
         pytest.param(lambda _: Block(bands={}, provenance=()), "source-corrupt", id="no band"),
         pytest.param(

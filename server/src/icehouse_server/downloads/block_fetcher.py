@@ -22,6 +22,7 @@ from icehouse_server.downloads.chunk_flights import Failures, Flight, Flights
 from icehouse_server.downloads.fetch import cut, read_block, request_for
 from icehouse_server.downloads.fetch_report import Counters, FetchNote, LastFailure, fetch_noted
 from icehouse_server.downloads.values import CollectionPipeline
+from icehouse_server.raster.out_of_memory import is_out_of_memory, out_of_memory
 
 log = structlog.get_logger(__name__)
 
@@ -117,7 +118,12 @@ class BlockFetcher:
                 return error
             except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
                 raise
-            except BaseException:  # the flight's edge: neither a defect nor a Rust panic may strand anybody
+            except BaseException as error:  # the flight's edge: no defect or Rust panic may strand anybody
+                if is_out_of_memory(error):
+                    log.warning("memory ran out", collection=task.spec.id)
+                    short = out_of_memory("the system has no more memory for fetching chunks")
+                    note.failed(short)
+                    return short
                 log.exception("a block could not be filled")
                 defect = SourceError(f"the source of {task.spec.id!r} failed in a way that it should not")
                 note.failed(defect)

@@ -2,11 +2,16 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+import structlog
 
 from icehouse_server.aio.worker_pool import RunningThreads
+from icehouse_server.raster.out_of_memory import is_out_of_memory
 from icehouse_server.service.memory_budget import MemoryBudget
+
+log = structlog.get_logger(__name__)
 
 _LARGE_BYTES = 16 * 1024**2
 """Working bytes from which answers are made one after the other, so that small ones find a processor free."""
@@ -19,13 +24,30 @@ class HeldMemory:
     """Bytes of the budget that one answer holds until ``release``.
 
     Attributes:
-        threads: what works with the memory; it is watched from where the memory is had to where it is filled.
+        threads: what works with the memory.
     """
 
     def __init__(self, budget: MemoryBudget, size: int) -> None:
         self._budget = budget
         self._size = size
         self.threads = RunningThreads()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Work with the memory during a block: threads begun there hold it, and it may turn out too little.
+
+        Raises:
+            BusyError: the system has no more memory, and other answers hold some of it.
+            TooLargeError: the same, and this answer is alone.
+        """
+        with self.threads.watched():
+            try:
+                yield
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                log.warning("memory ran out", answer=self._size, held=self._budget.held)
+                raise self._budget.exhausted(self._size) from None
 
     @property
     def size(self) -> int:

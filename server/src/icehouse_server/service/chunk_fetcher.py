@@ -3,9 +3,16 @@
 from collections.abc import Sequence
 
 from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.core.errors import ChunksFailedError, DiskFullError, FailedChunk, ShuttingDownError
+from icehouse_server.core.errors import (
+    BusyError,
+    ChunksFailedError,
+    DiskFullError,
+    FailedChunk,
+    ShuttingDownError,
+)
 from icehouse_server.core.grid import ChunkKey
 from icehouse_server.downloads import Downloads
+from icehouse_server.raster.out_of_memory import out_of_memory
 from icehouse_server.service.disk_guard import FULL_HINT, DiskGuard
 from icehouse_server.service.trace import Trace
 
@@ -52,8 +59,10 @@ class ChunkFetcher:
         return ensured.failed
 
 
-def error_of(failed: tuple[FailedChunk, ...], *, holes: bool = True) -> ChunksFailedError | DiskFullError:
-    """Return the error of chunks that are not there; that the disk is full says nothing of their source.
+def error_of(
+    failed: tuple[FailedChunk, ...], *, holes: bool = True
+) -> ChunksFailedError | DiskFullError | BusyError:
+    """Return the error of chunks that are not there; a full disk or memory says nothing of their source.
 
     Args:
         failed: the chunks.
@@ -61,6 +70,8 @@ def error_of(failed: tuple[FailedChunk, ...], *, holes: bool = True) -> ChunksFa
     """
     if all(failure.kind == DiskFullError.kind for failure in failed):
         return DiskFullError(failed[0].detail, hint=FULL_HINT)
+    if all(failure.kind == BusyError.kind for failure in failed):
+        return out_of_memory(failed[0].detail)
     error = ChunksFailedError(failed)
     if not holes:
         error.hint = error.remedy

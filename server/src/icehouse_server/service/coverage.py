@@ -158,7 +158,7 @@ class CoverageService:
                     memory = await self._admission.memory(plan.working_bytes)
 
                 # Read. Chunks that were cached may be gone or damaged by now: then fetch them again.
-                with memory.threads.watched():
+                with memory.working():
                     coverage = await self._read(request, plan, failed, memory, trace)
                 if coverage is not None:
                     break
@@ -172,7 +172,7 @@ class CoverageService:
 
         # Encode. The result keeps its memory until its last byte has been sent.
         try:
-            with trace.stage("encode"), memory.threads.watched():
+            with trace.stage("encode"), memory.working():
                 encoded = await self._encode(coverage, encoder, memory)
         except BaseException:
             memory.release()

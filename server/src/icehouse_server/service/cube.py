@@ -128,7 +128,7 @@ class CubeService:
         store = self._store.collection(spec.id)
         memory = await self._admission.memory(await store.files.size(path))
         try:
-            with memory.threads.watched():
+            with memory.working():
                 data = await store.files.read(path)
                 tag = await run_in(self._pool, _tag, data)
         except BaseException:
@@ -168,7 +168,7 @@ class CubeService:
             try:
                 async with store.lease() as lease:
                     try:
-                        with trace.stage("read"):
+                        with memory.working(), trace.stage("read"):
                             data = await store.stored(lease, key)
                         entry = StoreEntry(
                             data=frame_of(data), tag=_chunk_tag(data), trace=trace, on_close=memory.release

@@ -49,6 +49,26 @@ class MemoryBudget:
                 setting="max_answer_bytes",
             )
 
+    def exhausted(self, size: int) -> BusyError | TooLargeError:
+        """Return the error of an answer that holds its share of the budget, where the system had no more.
+
+        Args:
+            size: what the answer holds.
+        """
+        if self.held > size:
+            return BusyError(
+                "the system has no more memory for this answer, as others are under way",
+                retry_after=self._pace.seconds_for(size),
+            )
+        return TooLargeError(
+            f"the system has less memory than the {size} bytes that this answer may need",
+            limit=self.total,
+            asked=size,
+            setting="max_answer_bytes",
+            hint="ask for less at a time; lower the settings 'max_answer_bytes' and 'decoded_cache_bytes' to "
+            "what the machine or container has, or give it more memory",
+        )
+
     async def acquire(self, size: int, seconds: float) -> None:
         """Wait for ``size`` bytes of the budget; give them back with ``release``.
 

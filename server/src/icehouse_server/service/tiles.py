@@ -175,7 +175,7 @@ class TileService:
             trace.left = trace.absent
         coverage = answer.coverage
         try:
-            with trace.stage("encode"), answer.memory.threads.watched():
+            with trace.stage("encode"), answer.memory.working():
                 data = await run_in(self._pool, _picture, planned, coverage)
         finally:
             answer.close()

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from icehouse_server.api.observability.request_context import context_of
 from icehouse_server.api.responses.disconnect import ClientGoneError
 from icehouse_server.core import errors
+from icehouse_server.raster.out_of_memory import out_of_memory
 
 log = structlog.get_logger(__name__)
 
@@ -149,6 +150,12 @@ async def _on_error(_: Request, error: Exception) -> Response:
     return of_error(error)
 
 
+async def _on_memory(_: Request, error: Exception) -> Response:
+    """Answer a failed allocation of what no budget counts, such as a document."""
+    log.warning("memory ran out", error=repr(error))
+    return of_error(out_of_memory("the system has no more memory"))
+
+
 async def _on_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
@@ -213,6 +220,7 @@ def of_defect(error: Exception) -> Response:
 def install(app: FastAPI) -> None:
     """Let an application answer errors with problem documents."""
     app.add_exception_handler(errors.IcehouseError, _on_error)
+    app.add_exception_handler(MemoryError, _on_memory)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(ClientGoneError, _on_gone)
