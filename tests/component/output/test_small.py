@@ -10,7 +10,8 @@ from rasterio.io import MemoryFile
 from icehouse_server.core.errors import TooLargeError
 from icehouse_server.output import encode
 from icehouse_server.output.coveragejson import encode_json
-from icehouse_server.output.png import png_bytes
+from icehouse_server.output.png import STRETCH, png_bytes, stretch_range
+from icehouse_server.raster.validity import visible
 from support.coverages import GEOBOXES, KINDS, POLAR, joined, make_band, make_coverage
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -25,6 +26,25 @@ def test_npy_is_the_pixels_by_band_row_and_column(kind):
     assert got.dtype == np.dtype(kind[0])
     np.testing.assert_array_equal(got[0], coverage.bands["dem"])
     assert np.shares_memory(np.frombuffer(encoded.parts[1], np.uint8), coverage.bands["dem"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("names", ["a", "abc"])
+def test_png_by_strips_is_the_same_picture(kind, names, monkeypatch):
+    coverage = make_coverage([make_band(*kind, name) for name in names])
+    whole = joined(encode(coverage, "png"))
+    monkeypatch.setattr("icehouse_server.output.png._STRIP", 300)
+    np.testing.assert_array_equal(read_png(joined(encode(coverage, "png"))), read_png(whole))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["polar", "one", "row"])
+def test_png_is_stretched_between_numpys_percentiles(kind, name):
+    band = make_band(*kind)
+    values = make_coverage([band], GEOBOXES[name]).bands["dem"]
+    known = values[visible(values, band)].astype(np.float64)
+    wanted = tuple(np.percentile(known, STRETCH)) if known.size else None
+    assert stretch_range(values, band) == wanted
 
 
 def test_npy_promotes_bands_to_a_dtype_that_holds_all():
