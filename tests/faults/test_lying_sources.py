@@ -207,7 +207,7 @@ CONTENT = [
         file=tif(np.where(PIXELS == made.NODATA, np.nan, PIXELS), nodata=np.nan)),
     Lie(what="nodata another in the document",
         document=lambda item: item["assets"]["dem"].update(nodata=0, data_type="uint8")),
-    Lie(what="a VRT that names a file of this machine", file=lambda: VRT, says="does not decode"),
+    Lie(what="a VRT that names a file of this machine", file=lambda: VRT, says="not a TIFF"),
     Lie(what="NaN next to nodata", file=lambda: made.geotiff(with_nan(), TRUE), pixels=with_nan_true),
     Lie(what="infinities", file=lambda: made.geotiff(with_infinity(), TRUE), pixels=with_infinity),
 ]  # fmt: skip

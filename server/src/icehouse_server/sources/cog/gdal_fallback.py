@@ -149,7 +149,8 @@ async def _with_dataset[T](
     header = await reader.open()
     loop = asyncio.get_running_loop()
     patience = 2 * (reader.hosts.connect_timeout + reader.hosts.read_timeout)
-    file = _RangeFile(reader, loop, [(0, memoryview(header.prefix)), *ranges], header.size, patience)
+    metadata = [(start, memoryview(data)) for start, data in ((0, header.prefix), *header.pieces)]
+    file = _RangeFile(reader, loop, [*metadata, *ranges], header.size, patience)
     try:
         return await run_in(pool, _open, file, work, level)
     except (RasterioError, OSError, ValueError) as error:

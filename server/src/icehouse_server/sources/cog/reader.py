@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import warnings
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -29,6 +29,7 @@ from icehouse_server.sources.cog.checks import (
     is_native,
 )
 from icehouse_server.sources.cog.codecs import bounded
+from icehouse_server.sources.cog.directory import MalformedTiffError, with_directories
 from icehouse_server.sources.cog.gdal_fallback import crs_with_gdal, read_with_gdal
 from icehouse_server.sources.cog.item_pixels import ItemPixels
 from icehouse_server.sources.http.ranges import RangeReader
@@ -190,14 +191,44 @@ class Cog:
         return valid
 
 
+@dataclass(frozen=True, slots=True, repr=False)  # async-tiff asks for it at each open: 1 ms of a directory
+class _TiffStore:
+    """What async-tiff sees of a file: directories, which are here, and blocks, which are asked for."""
+
+    directory: bytes
+    reader: RangeReader
+
+    async def get_range_async(
+        self, path: str, *, start: int, end: int | None = None, length: int | None = None
+    ) -> memoryview:
+        """Return a part of the directories."""
+        del path
+        return memoryview(self.directory)[start : start + (length or 0) if end is None else end]
+
+    async def get_ranges_async(
+        self,
+        path: str,
+        *,
+        starts: Sequence[int],
+        ends: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+    ) -> list[memoryview]:
+        """Return blocks."""
+        return await self.reader.get_ranges_async(path, starts=starts, ends=ends, lengths=lengths)
+
+
 async def open_cog(reader: RangeReader, expected: Expectation, pool: Executor) -> Cog:
-    """Open a file by one request, or by none where its header is remembered.
+    """Open a file by one request, a few more where its directories lie far apart, none where remembered.
 
     Raises:
         SourceError: by what happened; ``SourceCorruptError`` where the header does not fit the collection.
     """
-    header = await reader.open()
-    tiff = await decoded(TIFF.open("", store=reader, prefetch=len(header.prefix)), reader, expected)
+    try:
+        header = await with_directories(reader)
+    except MalformedTiffError as error:
+        raise expected.corrupt(str(error)) from error
+    store = _TiffStore(header.directory, reader)
+    tiff = await decoded(TIFF.open("", store=store, prefetch=len(header.directory)), reader, expected)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "striped": those are read by GDAL

@@ -4,7 +4,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from icehouse_server.aio.gather import gather_or_cancel
@@ -39,8 +39,8 @@ Requests run at once, so one saved saves a host's work and no round trip; the ba
 MAX_REQUEST = 8 * 1024 * 1024
 """Bytes of one request at most: parts come at once, and one that fails costs little."""
 
-_MAX_HEADER = 32 * 1024 * 1024
-"""Bytes of metadata at most. 500,000 blocks need 8 MB."""
+_MAX_SINGLE = 32 * 1024 * 1024
+"""Bytes at most that one read asks for range by range."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,16 @@ class Header:
     url: str
     """Where the file is: redirects followed. Further ranges are asked for there."""
     born: float
+    directory: bytes = b""
+    """A TIFF's directories in one piece, once looked for; ``prefix`` itself where that holds them."""
+    pieces: tuple[tuple[int, bytes], ...] = ()
+    """(first byte, bytes) of what was asked for beyond ``prefix`` to find the directories."""
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it takes."""
+        copied = 0 if self.directory is self.prefix else len(self.directory)
+        return len(self.prefix) + copied + sum(len(data) for _, data in self.pieces)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,7 +93,7 @@ class HeaderCache:
         """Remember a header."""
         self.drop(url)
         self._headers[url] = header
-        self._bytes += len(header.prefix)
+        self._bytes += header.held
         while self._bytes > self.max_bytes and len(self._headers) > 1:
             self.drop(next(iter(self._headers)))
 
@@ -91,7 +101,7 @@ class HeaderCache:
         """Forget a header, if there is one."""
         header = self._headers.pop(url, None)
         if header is not None:
-            self._bytes -= len(header.prefix)
+            self._bytes -= header.held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +165,7 @@ class RangeReader:
     failure: SourceError | None = None
     """The first typed error that this reader raised."""
     fetched: int = 0
-    """Bytes of metadata beyond the header that were asked for."""
+    """Bytes that were asked for range by range."""
     header: Header | None = None
 
     async def open(self) -> Header:
@@ -182,6 +192,12 @@ class RangeReader:
         self.headers.put(self.url, header)
         return header
 
+    def remember(self, header: Header) -> Header:
+        """Put a header in place of the former one, for this read and further ones; returns it."""
+        self.header = header
+        self.headers.put(self.url, header)
+        return header
+
     async def get_range_async(
         self, path: str, *, start: int, end: int | None = None, length: int | None = None
     ) -> memoryview:
@@ -192,18 +208,13 @@ class RangeReader:
         if stop <= len(header.prefix) or len(header.prefix) == header.size:
             return memoryview(header.prefix)[start:stop]
         self.fetched += stop - start
-        if self.fetched > _MAX_HEADER:
+        if self.fetched > _MAX_SINGLE:
             raise self._failed(
                 SourceCorruptError(
-                    f"its metadata exceed {_MAX_HEADER} bytes", item=self.item, href=public(self.url)
+                    f"its metadata exceed {_MAX_SINGLE} bytes", item=self.item, href=public(self.url)
                 )
             )
-        answer = await self._fetch(start, stop)
-        if start <= len(header.prefix):
-            kept = header.prefix[:start] + bytes(answer.data)
-            self.header = replace(header, prefix=kept)
-            self.headers.put(self.url, self.header)
-        return answer.data
+        return (await self._fetch(start, stop)).data
 
     async def get_ranges_async(
         self,
