@@ -54,7 +54,7 @@ def rows(text):
 
 @pytest.fixture(scope="session")
 def api():
-    return create_api(version="0", max_body_bytes=1, allowed_hosts=(), lifespan=None)
+    return create_api(version="0", max_body_bytes=1, lifespan=None)
 
 
 # Settings

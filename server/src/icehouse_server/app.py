@@ -13,8 +13,9 @@ import structlog
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
-from icehouse_server.api import ApiState, Metrics, Observed, Streams, TokenRule, create_api
+from icehouse_server.api import Access, ApiState, Metrics, Observed, Streams, TokenRule, create_api
 from icehouse_server.collections import read_collections
+from icehouse_server.core.addresses import HostPattern, host_of_address
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.ports import Documents, Source
@@ -70,11 +71,19 @@ def create_app(settings: Settings) -> FastAPI:
     return create_api(
         version=version("icehouse-server"),
         max_body_bytes=settings.max_body_bytes,
-        allowed_hosts=settings.allowed_hosts,
+        access=_access(settings),
         lifespan=lifespan,
         token=None
         if token is None
         else TokenRule(token=token.encode(), for_reading=settings.token_for_reading),
+    )
+
+
+def _access(settings: Settings) -> Access:
+    """Return under which addresses the API is reached."""
+    return Access(
+        allowed_hosts=tuple(HostPattern.parse(host) for host in settings.allowed_hosts),
+        name=None if host_of_address(settings.host.strip("[]")) else settings.host,
     )
 
 

@@ -23,7 +23,8 @@ from zarr.core.buffer.cpu import Buffer
 from zarr.storage import MemoryStore
 from zarr.testing.store import StoreTests
 
-from icehouse_server.api import create_api
+from icehouse_server.api import Access, create_api
+from icehouse_server.core.addresses import HostPattern
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import FetchBudgetError, SourceTimeoutError, SourceUnavailableError
 from icehouse_server.core.grid import Window
@@ -43,6 +44,7 @@ from support.api_state import make_state
 from support.services import open_services
 
 SPEC = tiny_spec()
+ACCESS = Access(allowed_hosts=(HostPattern.parse("cube"),))
 YEARS = TimeAxis(
     listed=tuple(
         TimeStep(start=datetime(year, 1, 1, tzinfo=UTC), end=datetime(year + 1, 1, 1, tzinfo=UTC))
@@ -79,7 +81,7 @@ async def served(folder, spec=SPEC, *, fetches=4096, void=()):
             service=allowed,
         ) as made:
             held = made.store.collections[spec.id]
-            app = create_api(version="0", max_body_bytes=10**6, allowed_hosts=["cube"], lifespan=None)
+            app = create_api(version="0", max_body_bytes=10**6, access=ACCESS, lifespan=None)
             state = make_state(folder, made, allowed, pool=pool, cubes=CubeSettings(fetches=fetches))
             app.state.icehouse = state
             transport = httpx.ASGITransport(app)

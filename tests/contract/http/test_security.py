@@ -29,7 +29,7 @@ PLAN = {
 }
 
 
-def request(daemon, *headers, method="GET", path="/healthz", body=b""):
+def request(daemon, *headers, method="GET", path="/conformance", body=b""):
     """Send a request with exactly these headers; return status, headers and body."""
     lines = [f"{method} {path} HTTP/1.1", *(header.format(port=daemon.port) for header in headers)]
     lines += ["Connection: close", *([f"Content-Length: {len(body)}"] if body else [])]

@@ -10,7 +10,10 @@ import pytest
 import structlog
 from starlette.responses import StreamingResponse
 
-from icehouse_server.api import create_api
+from icehouse_server.api import Access, create_api
+from icehouse_server.core.addresses import HostPattern
+
+ACCESS = Access(allowed_hosts=(HostPattern.parse("test"),))
 
 
 @pytest.fixture
@@ -19,7 +22,7 @@ async def http():
     async def lifespan(_):
         yield
 
-    app = create_api(version="0", max_body_bytes=1000, allowed_hosts=["test"], lifespan=lifespan)
+    app = create_api(version="0", max_body_bytes=1000, access=ACCESS, lifespan=lifespan)
     seen = []
     app.state.icehouse = SimpleNamespace(metrics=SimpleNamespace(observe=lambda *said: seen.append(said)))
 

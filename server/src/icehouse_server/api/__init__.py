@@ -1,12 +1,13 @@
 """The HTTP interface: one module a resource, and the table that maps errors to statuses."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from importlib.resources import files
 
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
+from icehouse_server.api.access import Access
 from icehouse_server.api.middleware.head_as_get import HeadAsGet
 from icehouse_server.api.middleware.host_guard import HostGuard
 from icehouse_server.api.middleware.request_log import RequestLog
@@ -41,6 +42,7 @@ from icehouse_server.api.routes import (
 from icehouse_server.api.state import ApiState
 
 __all__ = [
+    "Access",
     "ApiState",
     "HostGuard",
     "Metrics",
@@ -78,13 +80,15 @@ _MODULES = (
 )
 """One a resource, each with a router."""
 
+_LOOPBACK = Access()
+
 
 def create_api(
     *,
     version: str,
     max_body_bytes: int,
-    allowed_hosts: Iterable[str],
     lifespan: Lifespan,
+    access: Access = _LOOPBACK,
     token: TokenRule | None = None,
 ) -> FastAPI:
     """Make the application; its lifespan must put an ``ApiState`` into ``app.state.icehouse``."""
@@ -107,7 +111,7 @@ def create_api(
     app.add_middleware(SizeLimits, body=max_body_bytes)
     if token is not None:
         app.add_middleware(TokenGuard, rule=token, reading=reading_paths(routers), page=app.state.page)
-    app.add_middleware(HostGuard, allowed=tuple(allowed_hosts))
+    app.add_middleware(HostGuard, allowed=access.allowed_hosts, name=access.name)
     app.add_middleware(RequestLog)  # the outermost: it sees what the guard refuses, too
     problems.install(app)
     for router in routers:

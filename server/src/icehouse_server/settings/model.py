@@ -9,6 +9,7 @@ import platformdirs
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from icehouse_server.core.addresses import HostPattern
 from icehouse_server.core.limits import (
     MIB,
     ConnectionLimits,
@@ -56,8 +57,8 @@ class Settings(BaseSettings):
     port: int = Field(default=4326, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Further values of the Host header to answer to, as name or name:port. "
-        "localhost, 127.0.0.1 and [::1] with the port in use are always answered.",
+        description="Further values of the Host header to answer to, as name, name:port or *.example.org. "
+        "localhost, 127.0.0.1, [::1] and the address listened on, with the port in use, are always answered.",
     )
     trusted_network: bool = Field(
         default=False,
@@ -265,6 +266,11 @@ class Settings(BaseSettings):
         return (
             [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
         )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(HostPattern.parse(host)) for host in hosts)
 
     @field_validator("mirrors")
     @classmethod

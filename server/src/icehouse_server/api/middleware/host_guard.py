@@ -6,22 +6,32 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from icehouse_server.api.responses.problems import problem
+from icehouse_server.core.addresses import HostPattern, host_of_address
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITES = frozenset({"same-origin", "none"})
+_FREE = "/healthz"
+"""Answers whatever the Host: an orchestrator asks by an address of its own, and it says nothing but ok."""
 
 
 class HostGuard:
     """Refuses requests for another host, against DNS rebinding, and state changes from foreign pages.
 
-    Loopback names count with the port in use; further hosts come from the settings, exactly as
-    ``name:port``, or as ``name`` for any port.
+    With the port in use these count: loopback names, the name that the daemon was told to listen on, and the
+    address that the connection came to. A name of an attacker can lead to that address, but the Host header
+    then holds the name and not the address. Further hosts come from the settings.
+
+    Args:
+        app: what is guarded.
+        allowed: further hosts.
+        name: what the daemon listens on, where that is a name.
     """
 
-    def __init__(self, app: ASGIApp, *, allowed: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, *, allowed: Iterable[HostPattern], name: str | None = None) -> None:
         self._app = app
-        self._allowed = frozenset(host.lower() for host in allowed)
+        self._allowed = tuple(allowed)
+        self._names = (*_LOOPBACK_NAMES, *(() if name is None else (name.lower(),)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
@@ -30,16 +40,14 @@ class HostGuard:
             return
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
-        if len(hosts) != 1 or not self._answers_to(hosts[0].lower(), scope):
-            refusal = problem(
-                421,
-                "host-refused",
-                "this daemon does not answer to the Host of this request",
-                hint="use localhost or 127.0.0.1, or add the name to the setting allowed_hosts",
-            )
+        is_safe = scope["method"] in _SAFE_METHODS
+        if not (is_safe and scope["path"] == _FREE) and not (
+            len(hosts) == 1 and self._answers_to(hosts[0].lower(), scope)
+        ):
+            refusal = problem(421, "host-refused", _refused(hosts), hint=_HINT)
             await refusal(scope, receive, send)
             return
-        if scope["method"] not in _SAFE_METHODS and not _is_own_site(headers, hosts[0]):
+        if not is_safe and not _is_own_site(headers, hosts[0]):
             refusal = problem(
                 403, "cross-site-refused", "requests from foreign pages may not use this method"
             )
@@ -48,12 +56,26 @@ class HostGuard:
         await self._app(scope, receive, send)
 
     def _answers_to(self, host: str, scope: Scope) -> bool:
-        port = (scope.get("server") or (None, None))[1]
-        if host in {f"{name}:{port}" for name in _LOOPBACK_NAMES}:
+        address, port = scope.get("server") or (None, None)
+        reached = host_of_address(address)
+        names = self._names if reached is None else (*self._names, reached)
+        if host in {f"{name}:{port}" for name in names}:
             return True
-        if port in {80, None} and host in _LOOPBACK_NAMES:
+        if port in {80, None} and host in names:
             return True
-        return host in self._allowed or host.rsplit(":", 1)[0] in self._allowed
+        return any(pattern.matches(host) for pattern in self._allowed)
+
+
+_HINT = (
+    "use localhost or the address that the daemon listens on, or add the name to the setting allowed_hosts"
+)
+_LONGEST_HOST = 100
+
+
+def _refused(hosts: list[str]) -> str:
+    if len(hosts) != 1:
+        return f"a request has one Host header, this one has {len(hosts)}"
+    return f"Host: {hosts[0][:_LONGEST_HOST]!r} is not a name of this daemon, or not with this port"
 
 
 def _is_own_site(headers: Headers, host: str) -> bool:
