@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from icehouse._errors import BadParameter, ClientTimeout, JobFailed, ProtocolError
 from icehouse._geobox import as_geobox, crs_text
+from icehouse._progress import draw_line
 from icehouse._request import encode_datetime
 from icehouse._session import collection_path
 
@@ -263,5 +263,4 @@ def _status_callback(progress: bool | StatusCallback | None) -> StatusCallback: 
 
 
 def _draw(status: JobStatus) -> None:
-    sys.stderr.write(f"\ricehouse: {status.state}, {status.message}" + ("\n" if status.over else ""))
-    sys.stderr.flush()
+    draw_line(f"icehouse: {status.state}, {status.message}", last=status.over)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -41,5 +42,12 @@ def _draw(progress: Progress) -> None:
     fetch = f"{plan.chunks.absent} of {plan.chunks.needed} chunks to fetch" if plan else "planning"
     total = f" of {progress.total / _MEGA:.1f}" if progress.total else ""
     line = f"icehouse: {fetch}, {progress.received / _MEGA:.1f}{total} MB received"
-    sys.stderr.write(f"\r{line}" + ("\n" if progress.phase == "done" else ""))
-    sys.stderr.flush()
+    draw_line(line, last=progress.phase == "done")
+
+
+def draw_line(line: str, *, last: bool) -> None:
+    """Write a line over the one before on stderr; where stderr is closed or full, it is lost."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            sys.stderr.write(f"\r{line}" + ("\n" if last else ""))
+            sys.stderr.flush()

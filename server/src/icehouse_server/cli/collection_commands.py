@@ -128,7 +128,9 @@ def show(
     from icehouse_server.settings import load_settings, user_collections_dir
 
     own = user_collections_dir(load_settings(config=config).settings.collections_dir)
-    sys.stdout.write(collection_text(name, own))
+    # As the file is, in UTF-8 whatever the terminal's encoding: it may be written to a file of that kind.
+    sys.stdout.flush()
+    sys.stdout.buffer.write(collection_text(name, own).encode())
 
 
 def _quiet() -> None:

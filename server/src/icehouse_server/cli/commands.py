@@ -1,7 +1,5 @@
 """All commands, and how errors look on a terminal."""
 
-import sys
-
 import typer
 
 from icehouse_server.cli import (
@@ -14,8 +12,8 @@ from icehouse_server.cli import (
     serve_command,
     status_command,
 )
-from icehouse_server.cli.process_end import say_error
-from icehouse_server.core.errors import IcehouseError
+from icehouse_server.cli.process_end import refusals_are_sentences
+from icehouse_server.cli.streams import open_streams
 
 app = typer.Typer(
     name="icehouse",
@@ -42,8 +40,6 @@ app.add_typer(config.app, name="config")
 
 def main() -> None:
     """Run the command line; errors are one sentence and a hint on stderr, with exit status 1."""
-    try:
+    open_streams()
+    with refusals_are_sentences():
         app()
-    except IcehouseError as error:
-        say_error(error)
-        sys.exit(1)

@@ -5,8 +5,6 @@ import os
 import re
 import sys
 import warnings
-from contextlib import suppress
-from typing import TextIO, cast
 
 import icechunk
 import stamina.instrumentation
@@ -86,24 +84,6 @@ def _escaped(text: str, kept: str) -> str:
     )
 
 
-class Lossy:
-    """A stream that loses what can't be written: a log on a full disk must not fail what it tells of."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """Write a text, or lose it."""
-        with suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Write what waits, or lose it."""
-        with suppress(OSError):
-            self._stream.flush()
-
-
 def configure_logging(settings: Settings) -> None:
     """Set structlog up once, before the daemon starts; what libraries log goes the same way."""
     if "ICECHUNK_LOG" not in os.environ:
@@ -122,7 +102,7 @@ def configure_logging(settings: Settings) -> None:
     structlog.configure(
         processors=[*chain, redact, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", Lossy(sys.stderr))),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     _take_over_libraries(chain, renderer)
@@ -140,7 +120,7 @@ def _chain() -> list[Processor]:
 
 def _take_over_libraries(chain: list[Processor], renderer: Processor) -> None:
     """Let warnings of libraries become lines like ours; urllib3's hold whole URLs, signed ones too."""
-    handler = logging.StreamHandler(cast("TextIO", Lossy(sys.stderr)))
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*chain[:-1], structlog.stdlib.add_logger_name],

@@ -20,6 +20,7 @@ from icehouse_server.app import create_app
 from icehouse_server.cli.bounded_protocol import BoundedProtocol, look_at
 from icehouse_server.cli.logs import configure_logging
 from icehouse_server.cli.process_end import leave
+from icehouse_server.cli.streams import OutputError
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.limits import ConnectionLimits
 from icehouse_server.settings import Settings, fill
@@ -141,7 +142,10 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""
         await super().startup(sockets)
-        print(self._ready, flush=True)
+        try:
+            print(self._ready, flush=True)
+        except OutputError as error:  # it serves all the same
+            log.warning("the line that says where the daemon is was not written", error=error.detail)
 
     async def on_tick(self, counter: int) -> bool:
         """Look at the connections now and then."""
