@@ -97,8 +97,8 @@ UNPLACED = says(**{"proj:transform": None, "proj:shape": None})
 UNSAID = everywhere(UNPLACED, says(**{"proj:code": None}))
 OFF = "collection's grid"
 TILE = "its place in the tiling"
-NO_CODE = "not an authority and a code"
-ELSE = "but its document says"
+ELSE = "its document says proj:transform ["
+"""With what the document says and what the file has."""
 
 
 def with_nan():
@@ -136,22 +136,22 @@ CRS_LIES = [
     Lie(what="CRS not in the file", file=tif(crs=None), says="header"),
     Lie(what="CRS not in the document", document=says(**{"proj:code": None})),
     Lie(what="CRS another of the same projection", file=tif(crs="EPSG:32633"), says="CRS"),
-    Lie(what="CRS is a file", document=says(**{"proj:code": "/etc/passwd"}), says=NO_CODE),
-    Lie(what="CRS is a pipeline", document=says(**{"proj:code": "+proj=pipeline +step +proj=merc"}),
-        says=NO_CODE),
-    Lie(what="CRS initialised from a file", document=says(**{"proj:code": "+init=/etc/passwd:x"}),
-        says=NO_CODE),
-    Lie(what="CRS unknown", document=says(**{"proj:code": "EPSG:999999"}), says="unknown"),
-    Lie(what="CRS absurd", document=says(**{"proj:epsg": 10**400}), says=NO_CODE),
-    Lie(what="CRS of another type", document=says(**{"proj:code": {"a": 1}}), says=NO_CODE),
-    Lie(what="CRS true", document=says(**{"proj:epsg": True}), says=NO_CODE),
+    Lie(what="CRS is a file", document=says(**{"proj:code": "/etc/passwd"})),
+    Lie(what="CRS is a pipeline", document=says(**{"proj:code": "+proj=pipeline +step +proj=merc"})),
+    Lie(what="CRS initialised from a file", document=says(**{"proj:code": "+init=/etc/passwd:x"})),
+    Lie(what="CRS unknown", document=says(**{"proj:code": "EPSG:999999"})),
+    Lie(what="CRS absurd", document=says(**{"proj:epsg": 10**400})),
+    Lie(what="CRS of another type", document=says(**{"proj:code": {"a": 1}})),
+    Lie(what="CRS true", document=says(**{"proj:epsg": True})),
 ]  # fmt: skip
 
 SHIFTS = [
     *(
-        Lie(what=f"{who} shifted by {shift} pixel", says=OFF if shift > 0.001 else "", **{who: how})
+        Lie(what=f"{who} shifted by {shift} pixel", says=text if shift > 0.001 else "", **{who: how})
         for shift in (0.0005, 0.0015, 0.01, 0.4, 0.5, 0.6)
-        for who, how in (("file", tif(transform=moved(shift))), ("document", place(moved(0, shift))))
+        for who, how, text in (
+            ("file", tif(transform=moved(shift)), ELSE), ("document", place(moved(0, shift)), OFF)
+        )
     ),
     Lie(what="file shifted by a pixel", file=tif(transform=moved(1)), says=ELSE),
     Lie(what="file shifted by -3 rows", file=tif(transform=moved(0, -3)), says=ELSE),
@@ -162,17 +162,18 @@ SHIFTS = [
     Lie(what="both off by a row", file=tif(transform=moved(0, 1)), document=place(moved(0, 1)), says=TILE),
     Lie(what="both far away", file=tif(transform=moved(5000)), document=place(moved(5000)), says=TILE),
     Lie(what="both off by a half", file=tif(transform=moved(0.5)), document=place(moved(0.5)), says=OFF),
-    Lie(what="file of half the pixel size", file=tif(transform=TRUE @ Affine.scale(0.5)), says=OFF),
-    Lie(what="file of nearly the pixel size", file=tif(transform=TRUE @ Affine.scale(1.0001)), says=OFF),
+    Lie(what="file of half the pixel size", file=tif(transform=TRUE @ Affine.scale(0.5)), says=ELSE),
+    Lie(what="file of nearly the pixel size", file=tif(transform=TRUE @ Affine.scale(1.0001)), says=ELSE),
     Lie(what="document of twice the pixel size", document=place(TRUE @ Affine.scale(2)), says=OFF),
-    Lie(what="file rotated", file=tif(transform=TRUE @ Affine.rotation(0.5)), says=OFF),
-    Lie(what="file turned by a right angle", file=tif(transform=TRUE @ Affine.rotation(90)), says=OFF),
-    Lie(what="file sheared", file=tif(transform=TRUE @ Affine.shear(1, 0)), says=OFF),
-    Lie(what="file south up", file=tif(PIXELS[::-1], TRUE @ Affine(1, 0, 0, 0, -1, made.SIDE)), says=OFF),
-    Lie(what="file east left", file=tif(PIXELS[:, ::-1], TRUE @ Affine(-1, 0, made.SIDE, 0, 1, 0)), says=OFF),
+    Lie(what="file rotated", file=tif(transform=TRUE @ Affine.rotation(0.5)), says=ELSE),
+    Lie(what="file turned by a right angle", file=tif(transform=TRUE @ Affine.rotation(90)), says=ELSE),
+    Lie(what="file sheared", file=tif(transform=TRUE @ Affine.shear(1, 0)), says=ELSE),
+    Lie(what="file south up", file=tif(PIXELS[::-1], TRUE @ Affine(1, 0, 0, 0, -1, made.SIDE)), says=ELSE),
+    Lie(what="file east left", file=tif(PIXELS[:, ::-1], TRUE @ Affine(-1, 0, made.SIDE, 0, 1, 0)),
+        says=ELSE),
     Lie(what="document rotated", document=place(TRUE @ Affine.rotation(1)), says=OFF),
     Lie(what="document south up", document=place(TRUE @ Affine.scale(1, -1)), says=OFF),
-    Lie(what="file without a transform", file=tif(transform=Affine.identity()), says=OFF),
+    Lie(what="file without a transform", file=tif(transform=Affine.identity()), says=ELSE),
 ]  # fmt: skip
 
 SIZES = [
@@ -180,7 +181,7 @@ SIZES = [
     Lie(what="document smaller than the file", document=place(TRUE, (150, 150)), says=ELSE),
     Lie(what="document of a corner alone", document=place(TRUE, (2, 2)), says=ELSE),
     *(
-        Lie(what=f"document with {key} {value!r}"[:70], document=says(**{key: value}), says="malformed")
+        Lie(what=f"document with {key} {value!r}"[:70], document=says(**{key: value}))
         for key, value in [
             ("proj:shape", [0, 200]), ("proj:shape", [-200, 200]), ("proj:shape", [200]),
             ("proj:shape", "200"), ("proj:shape", [200.5, 200]), ("proj:shape", [10**30, 200]),
@@ -190,7 +191,7 @@ SIZES = [
             ("proj:transform", [*TRUE[:6], 0, 1, 0]), ("proj:transform", [None] * 6),
         ]
     ),
-    Lie(what="document with an affine of zeros", document=says(**{"proj:transform": [0] * 6}), says=OFF),
+    Lie(what="document with an affine of zeros", document=says(**{"proj:transform": [0] * 6})),
     Lie(what="document without a place", document=UNSAID),
     Lie(what="document with nine numbers", document=says(**{"proj:transform": list(TRUE)})),
 ]  # fmt: skip
@@ -221,10 +222,10 @@ DOCUMENTS = [
     Lie(what="properties that are none", document=lambda item: item.update(properties=[]), says="not a STAC"),
     Lie(what="assets that are none", document=lambda item: item.update(assets="dem"), says="not a STAC"),
     Lie(what="an href that is a number",
-        document=lambda item: item["assets"].update(dem={"href": 5}), says="not a STAC"),
+        document=lambda item: item["assets"].update(dem={"href": 5}), says="has no href"),
     Lie(what="links to itself", document=lambda item: item.update(
         links=[{"rel": rel, "href": "1_1"} for rel in ("self", "parent", "root", "collection", "item")])),
-    Lie(what="a date that is none", document=says(datetime="yesterday"), says="not a STAC item"),
+    Lie(what="a date that is none", document=says(datetime="yesterday")),
 ]  # fmt: skip
 
 BODIES = {

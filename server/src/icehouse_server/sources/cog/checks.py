@@ -4,11 +4,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from affine import Affine
 from async_geotiff import GeoTIFF
 from async_tiff import ImageFileDirectory
 from async_tiff.enums import Compression, PhotometricInterpretation, PlanarConfiguration
 from odc.geo.geobox import GeoBox
 from pyproj import CRS
+from pyproj.exceptions import CRSError
 
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import SourceCorruptError
@@ -33,6 +35,20 @@ _PLAIN = frozenset(
 )
 _BYTE = 8
 
+TRUST = "if the files are right and their items wrong, write trust_files = true under [source]"
+"""What to do about an item document that contradicts its file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What an item document says of the place of a file; None where it does not say."""
+
+    crs: str | None = None
+    """Authority and code; not necessarily one that is known."""
+    affine: Affine | None = None
+    shape: tuple[int, int] | None = None
+    """(rows, columns); given together with ``affine``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
@@ -45,8 +61,8 @@ class Expectation:
     band: BandSpec
     index: int
     """Band of the file, from 1."""
-    extent: Window | None
-    """Where the item document places the file on the grid, if it does."""
+    said: Said = Said()
+    """What the item document says of the file's place."""
     tile_window: Window | None = None
     """Where the tiling puts the item, if there is a tiling: the file lies within."""
 
@@ -66,6 +82,7 @@ def check_file(geotiff: GeoTIFF, crs: str, expected: Expectation) -> Window:
     Raises:
         SourceCorruptError: CRS, lattice, dtype, number of bands, size or block sizes are not as promised.
     """
+    _check_said(geotiff, crs, expected)
     if expected.grid is not None and not same_crs(str(expected.grid.crs), crs):
         raise expected.corrupt(
             f"its CRS is {CRS.from_wkt(crs).name!r}, the collection's is {expected.grid.crs}"
@@ -78,16 +95,44 @@ def check_file(geotiff: GeoTIFF, crs: str, expected: Expectation) -> Window:
     if not 1 <= expected.index <= geotiff.count:
         raise expected.corrupt(f"it has {geotiff.count} band(s), band {expected.index} was asked for")
     extent = _extent(geotiff, expected)
-    if expected.extent is not None and extent != expected.extent:
-        raise expected.corrupt(
-            f"it covers {extent}, but its document says {expected.extent}",
-        )
     if expected.tile_window is not None and extent.union(expected.tile_window) != expected.tile_window:
         raise expected.corrupt(f"it covers {extent}, but its place in the tiling is {expected.tile_window}")
     for ifd in (geotiff.ifd, geotiff.mask_ifd):
         if ifd is not None:
             check_blocks(ifd, expected)
     return extent
+
+
+def _check_said(geotiff: GeoTIFF, crs: str, expected: Expectation) -> None:
+    """Hold the item document against its file: where they differ, one of them would put pixels elsewhere."""
+    said = expected.said
+    if said.crs is not None and not _may_be(said.crs, crs):
+        raise expected.corrupt(
+            f"its document says that its CRS is {said.crs}, its file has {CRS.from_wkt(crs).name!r}",
+            hint=TRUST,
+        )
+    if said.affine is None or said.shape is None:
+        return
+    rows, cols = said.shape
+    own = lattice_window(GeoBox(said.shape, said.affine, None), geotiff.transform, geotiff.shape)
+    if own != Window(row=0, col=0, height=rows, width=cols):
+        raise expected.corrupt(
+            f"its document says proj:transform {_listed(said.affine)} and proj:shape [{rows}, {cols}], "
+            f"its file has {_listed(geotiff.transform)} and [{geotiff.shape[0]}, {geotiff.shape[1]}]",
+            hint=TRUST,
+        )
+
+
+def _may_be(code: str, crs: str) -> bool:
+    """Return whether a code can be that of a CRS; one that PROJ does not know can."""
+    try:
+        return same_crs(code, crs)
+    except CRSError:
+        return True
+
+
+def _listed(affine: Affine) -> str:
+    return f"[{', '.join(f'{number:.15g}' for number in tuple(affine)[:6])}]"
 
 
 def _extent(geotiff: GeoTIFF, expected: Expectation) -> Window:

@@ -17,6 +17,8 @@ _STRICT = ConfigDict(extra="forbid", frozen=True)
 TAG_FORMAT = "%Y:%m:%d %H:%M:%S"
 """How a TIFF writes its date (TIFF 6.0, tag DateTime)."""
 
+_TIFF_DAY = re.compile(r"^(\d{4}):(\d\d):(\d\d)")
+
 
 class NameTable(BaseModel):
     """``[source.datetime]``: where a file's name says its date."""
@@ -83,7 +85,7 @@ class FilesTable(BaseModel):
         """
         if isinstance(self.datetime, NameTable):
             return self.datetime.moment(name)
-        return None if tag is None else _read(tag, TAG_FORMAT)
+        return None if tag is None else _read_tag(tag)
 
 
 class BandTable(BaseModel):
@@ -124,10 +126,25 @@ def parse_band(spec: CollectionSpec, band: BandSpec) -> BandTable:
     )
 
 
+def _read_tag(text: str) -> Moment | None:
+    """Read TIFFTAG_DATETIME: as TIFF has it, or as ISO 8601 does, which many programs write."""
+    return _read(text, TAG_FORMAT) or _iso(_TIFF_DAY.sub(r"\1-\2-\3", text.strip()))
+
+
+def _iso(text: str) -> Moment | None:
+    try:
+        return _in_utc(Moment.fromisoformat(text))
+    except ValueError:
+        return None
+
+
 def _read(text: str, form: str) -> Moment | None:
     """Read a date; one without a zone is UTC."""
     try:
-        found = Moment.strptime(text.strip(), form)  # noqa: DTZ007 - the zone follows
+        return _in_utc(Moment.strptime(text.strip(), form))  # noqa: DTZ007 - the zone follows
     except ValueError:
         return None
+
+
+def _in_utc(found: Moment) -> Moment:
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote, unquote, urljoin, urlsplit, urlunsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -15,6 +15,18 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 _ODD = re.compile(r"^ |[\x00-\x1f\x7f\\]")
 """Characters that parsers disagree about."""
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+_VSI = {
+    "/vsicurl/": "",
+    "/vsicurl_streaming/": "",
+    "/vsis3/": "s3://",
+    "/vsis3_streaming/": "s3://",
+    "/vsigs/": "gs://",
+    "/vsigs_streaming/": "gs://",
+}
+"""Prefixes by which GDAL names file systems of the network, and what a URL has in their place."""
 
 _SHOWN = 255
 """Characters of a host that may be shown."""
@@ -91,6 +103,31 @@ def s3_url(url: str, region: str) -> str:
     if not _BUCKET.fullmatch(bucket):
         raise ValueError("its bucket is not a valid host name; a mirror can map it to https")
     return f"https://{bucket}.s3.{region}.amazonaws.com/{quote(key, safe='/')}"
+
+
+def without_vsi(href: str) -> str:
+    """Return an href without the prefix by which GDAL names a file system of the network."""
+    for prefix, scheme in _VSI.items():
+        if href.startswith(prefix):
+            return scheme + href.removeprefix(prefix)
+    return href
+
+
+def resolved(href: str, base: str) -> str:
+    """Return an href as an absolute URL, whatever the scheme of what it is relative to.
+
+    What is absolute already, or can't be made so, stays as it is.
+    """
+    if _SCHEME.match(href) or _ODD.search(href):
+        return href
+    try:
+        parts = urlsplit(base)
+        # Of the schemes in use urljoin knows http alone.
+        http = urlunsplit(("http", *parts[1:]))
+        joined = urljoin(http, href)
+    except ValueError:
+        return href
+    return parts.scheme + joined.removeprefix("http") if parts.scheme and parts.netloc else href
 
 
 def expiry_of(url: str) -> float | None:

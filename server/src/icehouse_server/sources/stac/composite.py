@@ -94,13 +94,15 @@ def ordered(items: Sequence[Item], table: CompositeTable) -> list[Item]:
     """Return items in the order in which their layers are laid, the first one on top.
 
     Ascending by ``order_by`` and then by id, turned round for the rule ``last``. Items that lack the property
-    lie below all others.
+    lie below all others. Rules that know no order need no date.
 
     Raises:
-        SourceCorruptError: the property of an item is not a number.
+        SourceCorruptError: the property of an item is not a number, or it has no date.
     """
     turned = table.rule == "last"
     match table.order_by:
+        case "datetime" if table.rule not in IN_ORDER:
+            return sorted(items, key=lambda item: item.id)
         case "id":
             return sorted(items, key=lambda item: item.id, reverse=turned)
         case "datetime":
@@ -283,7 +285,9 @@ class _Reading:
         convert = conversion(asset, table, band, item)
         own = band if convert is None else _own(band, table, asset)
         convert_all = None if convert is None else convert.apply
-        return self._warped_raster(asset, band, own, table.index, band.resampling, convert_all)
+        return self._warped_raster(
+            asset, band, own, table.index, band.resampling, convert_all, item.tile_window
+        )
 
     def _mask_raster(self, number: int) -> WarpedRaster | None:
         table = self.composite.table.mask
@@ -309,6 +313,7 @@ class _Reading:
         index: int,
         method: str,
         convert: Convert | None,
+        tile_window: Window | None = None,
     ) -> WarpedRaster:
         composite = self.composite
         return WarpedRaster(
@@ -323,6 +328,7 @@ class _Reading:
             method=method,
             convert=convert,
             not_before=self.request.not_before,
+            tile_window=None if tile_window is None else _shrunk(tile_window, self.request.level),
         )
 
 
@@ -334,6 +340,17 @@ def _own(band: BandSpec, table: BandTable, asset: RasterAsset) -> BandSpec:
         return replace(band, dtype=dtype, nodata=nodata)
     except ValueError:  # what the document says can't be a value of the file, so it marks no pixel
         return replace(band, dtype=dtype, nodata=None)
+
+
+def _shrunk(window: Window, level: int) -> Window:
+    """Return the pixels of a level that lie over a window of the full resolution."""
+    factor = 2**level
+    return Window.from_bounds(
+        window.row // factor,
+        window.col // factor,
+        -(-window.stop_row // factor),
+        -(-window.stop_col // factor),
+    )
 
 
 def _cut(window: Window, grid: Grid, holds: int) -> Iterator[Window]:

@@ -273,6 +273,6 @@ def _seconds_left(items: tuple[Item, ...]) -> float:
         end
         for item in items
         for asset in item.document.assets.values()
-        if (end := expiry_of(str(asset.href)))
+        if asset is not None and (end := expiry_of(asset.href))
     )
     return min(ends, default=math.inf) - _EXPIRY_MARGIN - time.time()

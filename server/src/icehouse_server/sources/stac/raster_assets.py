@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pystac
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from pyproj.exceptions import CRSError
 
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.sources.cog.checks import Said
 from icehouse_server.sources.http.allowed_hosts import AllowedHosts
 from icehouse_server.sources.raster.reducers import fitted
+from icehouse_server.sources.stac.documents import AssetDocument, number
 from icehouse_server.sources.stac.items import Item
 from icehouse_server.sources.stac.settings import BandTable, StacTable
 
@@ -38,8 +39,10 @@ class RasterAsset:
     """As the document gives it, made absolute."""
     url: str
     """What to ask for: mirrors applied."""
+    said: Said
+    """What the document says of its place."""
     geobox: GeoBox | None
-    """Where it lies, as far as the document says."""
+    """The same as a geobox; None where it does not say."""
     units: Units | None
     """None where the document does not say."""
     nodata: float | None
@@ -56,7 +59,7 @@ def raster_asset(
         name: key of the asset.
         index: band of the file, from 1.
         optional: whether the item may lack it.
-        settings: says which property tells that offsets are in the pixels already.
+        settings: says which property tells that offsets are in the pixels already, and whom to believe.
         allowed: which hosts may be asked.
 
     Raises:
@@ -66,32 +69,32 @@ def raster_asset(
     asset = item.found(name, optional=optional)
     if asset is None:
         return None
-    href = item.href(asset, name)
     facts = _facts(asset, index)
+    said = Said() if settings.trust_files else item.said(asset)
     return RasterAsset(
         item=item.id,
-        href=href,
-        url=allowed.url_of(href, item=item.id),
-        geobox=_geobox(item, asset),
+        href=asset.href,
+        url=allowed.url_of(asset.href, item=item.id),
+        said=said,
+        geobox=_geobox(item, said),
         units=_units(item, facts, settings.offset_applied),
         nodata=_nodata(item, facts),
     )
 
 
-def _geobox(item: Item, asset: pystac.Asset) -> GeoBox | None:
-    codes, raster = item.codes(asset), item.raster(asset)
-    if not codes or raster is None:
+def _geobox(item: Item, said: Said) -> GeoBox | None:
+    affine, shape = said.affine, said.shape
+    if said.crs is None or affine is None or shape is None:
         return None
-    affine, shape = raster
     if affine.b or affine.d or affine.a <= 0 or affine.e >= 0:
         raise item.corrupt("its raster is rotated or flipped; only north-up rasters are read")
     try:
-        return GeoBox(shape, affine, CRS(codes[0]))
-    except (CRSError, ValueError) as error:
-        raise item.corrupt(f"its CRS {codes[0]!r} is unknown") from error
+        return GeoBox(shape, affine, CRS(said.crs))
+    except (CRSError, ValueError):
+        return None  # a code that PROJ does not know: the file says what it is
 
 
-def _facts(asset: pystac.Asset, index: int) -> Mapping[str, object]:
+def _facts(asset: AssetDocument, index: int) -> Mapping[str, object]:
     """Return what an asset says of one of its bands: by ``raster:bands``, or ``bands`` of STAC 1.1."""
     found: dict[str, object] = dict(asset.extra_fields)
     for key in ("raster:bands", "bands"):
@@ -128,9 +131,10 @@ def _nodata(item: Item, facts: Mapping[str, object]) -> float | None:
 def _number(item: Item, value: object, default: float, name: str) -> float:
     if value is None:
         return default
-    if type(value) not in {int, float} or not math.isfinite(value):  # type: ignore[arg-type]  # a number, seen here
+    found = number(value)
+    if found is None or not math.isfinite(found):
         raise item.corrupt(f"its {name} is not a number")
-    return float(value)  # type: ignore[arg-type]
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,6 +137,8 @@ class StacTable(BaseModel):
     """Where the buckets of s3:// hrefs are, which are then asked for without credentials."""
     offset_applied: str | None = None
     """An item property that is true where the offset of ``raster:bands`` is in the pixels already."""
+    trust_files: bool = False
+    """Where files lie is read from them alone: what their items say of it is left aside."""
     tiling: TilingTable | None = None
     composite: CompositeTable | None = None
 

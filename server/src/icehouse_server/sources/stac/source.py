@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from odc.geo.geobox import GeoBox
+
 from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.aio.task_set import TaskSet
 from icehouse_server.aio.worker_pool import run_in
@@ -25,7 +27,7 @@ from icehouse_server.sources.http.urls import public
 from icehouse_server.sources.stac.api import StacApi
 from icehouse_server.sources.stac.composite import Composite
 from icehouse_server.sources.stac.item_finder import Finder
-from icehouse_server.sources.stac.items import Asset
+from icehouse_server.sources.stac.items import Asset, Item
 from icehouse_server.sources.stac.merge import merge
 from icehouse_server.sources.stac.settings import (
     BandTable,
@@ -115,7 +117,7 @@ class StacSource:
                 assets=[
                     asset
                     for item in items
-                    if (asset := item.asset(self.bands[band.name], grid, self.files.allowed)) is not None
+                    if (asset := self._asset(item, self.bands[band.name], grid)) is not None
                 ],
             )
             for band in request.bands
@@ -126,6 +128,9 @@ class StacSource:
             bands={band.name: block for band, block in zip(request.bands, blocks, strict=True)},
             provenance=tuple(sorted(origins)),
         )
+
+    def _asset(self, item: Item, band: BandTable, grid: GeoBox) -> Asset | None:
+        return item.asset(band, grid, self.files.allowed, trust_files=self.settings.trust_files)
 
     async def close(self) -> None:
         """Cancel reads, and let connections go."""
@@ -215,7 +220,7 @@ class _BandReader:
                 grid=self.request.collection.grid.geobox,
                 band=self.band,
                 index=self.source.bands[self.band.name].index,
-                extent=asset.extent,
+                said=asset.said,
                 tile_window=asset.tile_window,
             )
             self.cogs[number] = await self.source.files.open(asset.url, expected, self.request.not_before)

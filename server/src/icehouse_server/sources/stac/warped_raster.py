@@ -66,6 +66,8 @@ class WarpedRaster:
     convert: Convert | None
     """None where values stay as they are."""
     not_before: float
+    tile_window: Window | None = None
+    """Where the tiling puts the item on the grid, if there is a tiling."""
     _cog: Cog | None = None
     _scaled: Scaled | None = None
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -90,7 +92,12 @@ class WarpedRaster:
             file = scaled([(int(geobox.shape[0]), int(geobox.shape[1]))], geobox, self.grid)
         warp_tiles = await run_in(self.pool, self._warp_tiles, file, window)
         targets = (warp_tile.target for warp_tile in warp_tiles)
-        return [inside for target in targets if (inside := target.intersection(window)) is not None]
+        areas = [inside for target in targets if (inside := target.intersection(window)) is not None]
+        expected = self.tile_window is not None and self.tile_window.intersection(window) is not None
+        if expected and not areas:
+            # A document that is wrong here would leave a hole that goes unnoticed: the file is asked.
+            await self._opened()
+        return areas
 
     async def read(self, window: Window) -> tuple[Pixels, Mask]:
         """Return values (rows, columns) of a window of the grid, of the band's dtype, and True = valid.
@@ -172,9 +179,7 @@ class WarpedRaster:
                     grid=geobox,
                     band=self.own,
                     index=self.index,
-                    extent=None
-                    if geobox is None
-                    else Window(row=0, col=0, height=int(geobox.shape[0]), width=int(geobox.shape[1])),
+                    said=self.asset.said,
                 )
                 cog = await self.files.open(self.asset.url, expected, self.not_before)
                 if geobox is None:
