@@ -96,7 +96,7 @@ def write(folder, name, dtype="float32", *, count=1, nodata=None, mask=None, **h
 async def read(server, path, window, *, dtype="float32", nodata=-9999, index=1):
     hosts = Hosts(connect_timeout=5, read_timeout=5, max_requests_per_host=8, user_agent="test")
     band = BandSpec(name="b", dtype=np.dtype(dtype), nodata=nodata)
-    expected = Expectation(item="i", href="h", grid=GRID, band=band, index=index, extent=None)
+    expected = Expectation(item="i", href="h", grid=GRID, band=band, index=index)
     reader = RangeReader(
         hosts=hosts, headers=HeaderCache(), shared=SharedRanges(), url=f"{server}/{path.name}", item="i"
     )
