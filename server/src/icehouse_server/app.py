@@ -143,7 +143,7 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
 async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     """Lock the cache folder and open what is in it; the stack closes all of it, the last opened first."""
     specs = read_collections(user_collections_dir(settings.collections_dir), settings.collections)
-    folder = settings.cache_dir.expanduser().resolve()
+    folder = settings.cache_folder
     lock = FolderLock(folder)
     lock.acquire()
     stack.callback(lock.release)
@@ -230,7 +230,7 @@ async def open_store(settings: Settings, spec: CollectionSpec) -> AsyncIterator[
         CacheFolderLockedError: a daemon owns the cache folder.
         RepositoryForeignError: the repository is not ours to use.
     """
-    folder = settings.cache_dir.expanduser().resolve()
+    folder = settings.cache_folder
     async with AsyncExitStack() as stack:
         lock = FolderLock(folder)
         lock.acquire()

@@ -46,6 +46,7 @@ def import_smart_geocubes(
     """
     from icehouse_server.cli.logs import configure_logging
     from icehouse_server.collections import read_collections
+    from icehouse_server.core.home import expand_home
     from icehouse_server.settings import load_settings, user_collections_dir
 
     settings = load_settings({"cache_dir": cache_dir}, config=config).settings
@@ -54,7 +55,14 @@ def import_smart_geocubes(
     try:
         with refusals_end_the_process(), _progress_bar(shown=not as_json) as progress:
             report = asyncio.run(
-                _import(path.expanduser().resolve(), settings, specs, collection, progress, dry_run=dry_run)
+                _import(
+                    expand_home(path, "path").resolve(),
+                    settings,
+                    specs,
+                    collection,
+                    progress,
+                    dry_run=dry_run,
+                )
             )
     except KeyboardInterrupt:
         print("icehouse: interrupted; what was committed is kept, and passed over next time", file=sys.stderr)
@@ -88,7 +96,7 @@ async def _import(
             raise BadParameterError("collection", f"there is no collection {name!r}", hint=", ".join(specs))
         spec = collection_of(cube, specs.values()) if name is None else specs[name]
         if dry_run:
-            place = settings.cache_dir.expanduser().resolve() / "collections" / spec.id
+            place = settings.cache_folder / "collections" / spec.id
             return await take_over(
                 cube, spec, await inspect_repository(spec, place, pool), pool=pool, progress=progress
             )

@@ -56,7 +56,7 @@ async def run_daemon(settings: Settings) -> None:
     try:
         async with app.router.lifespan_context(app):
             url = _url(listener)
-            FolderLock(settings.cache_dir.expanduser().resolve()).note(url=url)
+            FolderLock(settings.cache_folder).note(url=url)
             ready = f"Icehouse is ready at {url}"
             state = app.state.icehouse
             limits = fill(ConnectionLimits, settings)

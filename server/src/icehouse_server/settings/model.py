@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-import platformdirs
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from icehouse_server.core.addresses import HostPattern
+from icehouse_server.core.home import expand_home
 from icehouse_server.core.limits import (
     MIB,
     ConnectionLimits,
@@ -21,6 +21,7 @@ from icehouse_server.core.limits import (
     StoreSettings,
     TileSettings,
 )
+from icehouse_server.settings.folders import user_cache_dir
 from icehouse_server.settings.token import TOKEN, read_token_file
 
 # Whose defaults the settings have; ``settings.fill`` goes the other way.
@@ -42,7 +43,7 @@ class Settings(BaseSettings):
     )
 
     cache_dir: Path = Field(
-        default_factory=lambda: Path(platformdirs.user_cache_dir("icehouse", appauthor=False)),
+        default_factory=user_cache_dir,
         description="Folder of the cache: repositories, remembered documents, lock. On a local disk.",
     )
     collections_dir: Path | None = Field(
@@ -312,6 +313,15 @@ class Settings(BaseSettings):
                 "network is trusted"
             )
         return self
+
+    @property
+    def cache_folder(self) -> Path:
+        """The folder of the cache, absolute.
+
+        Raises:
+            ConfigurationError: it lies in a home folder, and there is none.
+        """
+        return expand_home(self.cache_dir, "cache_dir").resolve()
 
     @property
     def has_token(self) -> bool:

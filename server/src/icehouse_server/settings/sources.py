@@ -83,7 +83,8 @@ def _find_file(config: Path | None) -> Path | None:
         if not named.is_file():
             raise ConfigurationError(f"there is no settings file {named}")
         return named
-    usual = (Path(FILE_NAME), user_config_dir() / FILE_NAME)
+    folders = (Path(), user_config_dir())
+    usual = (folder / FILE_NAME for folder in folders if folder is not None)
     return next((path for path in usual if path.is_file()), None)
 
 

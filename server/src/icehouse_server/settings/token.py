@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from icehouse_server.core.errors import ConfigurationError
+from icehouse_server.core.home import expand_home
 
 TOKEN = re.compile(r"[!-~]{16,512}")
 """What a token may be: printable ASCII without spaces, too long to guess."""
@@ -23,7 +24,7 @@ def read_token_file(path: Path) -> str:
     Raises:
         ConfigurationError: others than its owner may use the file, or it holds no token.
     """
-    path = path.expanduser()
+    path = expand_home(path, "token_file")
     try:
         if not path.exists():
             _make(path)

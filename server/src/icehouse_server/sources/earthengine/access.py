@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from icehouse_server.core.errors import (
+    ConfigurationError,
     SourceError,
     SourceRefusedError,
     SourceTimeoutError,
     SourceUnavailableError,
 )
+from icehouse_server.core.home import expand_home
 from icehouse_server.sources.earthengine.error_translation import HOW_TO, explained
 
 if TYPE_CHECKING:
@@ -227,12 +229,16 @@ def _credentials(ee: Any, choice: str) -> Any:  # noqa: ANN401 - of google.auth
         case "application-default":
             return importlib.import_module("google.auth").default(scopes=ee.oauth.SCOPES)[0]
         case path:
-            return _key_file(ee, Path(path).expanduser())
+            return _key_file(ee, Path(path))
 
 
 def _key_file(ee: Any, path: Path) -> Any:  # noqa: ANN401
     """Return the credentials of a service account's key file."""
     module = importlib.import_module("google.oauth2.service_account")
+    try:
+        path = expand_home(path, "earthengine_credentials")
+    except ConfigurationError as error:
+        raise SourceRefusedError(error.detail, hint=error.hint) from None
     try:
         # Unlike a token file, it may be readable to others: that is how Docker hands secrets out.
         mode = stat.S_IMODE(path.stat().st_mode)

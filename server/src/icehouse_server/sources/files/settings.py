@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
+from icehouse_server.core.home import expand_home
 from icehouse_server.sources.tables import parse_table
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
@@ -73,7 +74,7 @@ class FilesTable(BaseModel):
 
     def root(self, home: str | None) -> Path:
         """Return the folder, absolute; a relative one is relative to that of the collection file."""
-        path = Path(self.folder).expanduser()
+        path = expand_home(Path(self.folder), "source.folder")
         return (Path.cwd() if home is None else Path(home)) / path
 
     def moment(self, name: str, tag: str | None) -> Moment | None:
