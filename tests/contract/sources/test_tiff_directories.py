@@ -67,7 +67,7 @@ async def read(origin, body, window=WINDOW, *, headers=None, dtype="float32", le
     """Read a window of a file, and return it with what was asked for."""
     hosts = Hosts(connect_timeout=5, read_timeout=5, max_requests_per_host=8, user_agent="test")
     band = BandSpec(name="b", dtype=np.dtype(dtype), nodata=-9999)
-    expected = Expectation(item="i", href="h", grid=GRID, band=band, index=1, extent=None)
+    expected = Expectation(item="i", href="h", grid=GRID, band=band, index=1)
     origin.say("/file.tif", body)
     reader = RangeReader(
         hosts=hosts, headers=HeaderCache() if headers is None else headers, shared=SharedRanges(),
