@@ -59,7 +59,7 @@ def raster_asset(
         name: key of the asset.
         index: band of the file, from 1.
         optional: whether the item may lack it.
-        settings: says which property tells that offsets are in the pixels already, and whether files are trusted.
+        settings: says which property tells that offsets are in the pixels already, and what to trust.
         allowed: which hosts may be asked.
 
     Raises:
