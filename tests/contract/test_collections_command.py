@@ -22,6 +22,7 @@ from rasterio.warp import transform
 from icehouse_server.cli import main
 from icehouse_server.collections import template_files
 from icehouse_server.collections.loader import parse_collection
+from icehouse_server.raster.grid_bounds import GridBounds, snapped
 
 ARCTICDEM = (resources.files("icehouse_server.collections") / "builtin" / "arcticdem-32m.toml").read_text()
 SEARCHED = ARCTICDEM[: ARCTICDEM.index("# An item's id")] + ARCTICDEM[ARCTICDEM.index("[[bands]]") :]
@@ -301,8 +302,8 @@ def test_built_in_files_and_templates_are_shown(ask):
 )  # fmt: skip
 def test_bounds_are_whole_pixels_and_hold_the_box(west, south, width, height, target):
     name, resolution = target
-    crs, box = CRS(name), template_files.GridBounds(west, south, west + width, south + height)
-    bounds = template_files.snapped(box, CRS("OGC:CRS84"), crs, resolution)
+    crs, box = CRS(name), GridBounds(west, south, west + width, south + height)
+    bounds = snapped(box, CRS("OGC:CRS84"), crs, resolution)
     for edge in bounds:
         assert abs(edge / resolution - round(edge / resolution)) < 1e-4
     x, y = transform("OGC:CRS84", name, [box.minx, box.maxx], [box.miny, box.maxy])
@@ -312,3 +313,67 @@ def test_bounds_are_whole_pixels_and_hold_the_box(west, south, width, height, ta
     text = template_files.template_text("sentinel-2-l2a-monthly")
     made = template_files.filled(text, id_="a", crs=name, resolution=resolution, bounds=bounds, chunk=512)
     assert parse_collection(made, "a.toml").grid.crs == crs
+
+
+# add --from
+
+FROM = ("collections", "add", "--from")
+
+
+@pytest.fixture
+def dems(alone):
+    """A folder of one file, and its path in the user's folder once it is added."""
+    (alone / "dems").mkdir()
+    with rasterio.open(
+        alone / "dems" / "a.tif", "w", driver="GTiff", count=1, width=200, height=100, nodata=-9999,
+        dtype="float32", crs="EPSG:32633", transform=Affine(10, 0, 400_000, 0, -10, 5_201_000),
+    ) as made:  # fmt: skip
+        made.write(np.full((1, 100, 200), 7, dtype="float32"))
+        made.descriptions = ("height",)
+    return alone / "icehouse" / "collections" / "dems.toml"
+
+
+def test_a_folder_is_added_and_one_chunk_of_it_read(ask, dems):
+    code, out, err = ask(*FROM, "dems")
+    assert (code, err) == (0, "")
+    spec = parse_collection(dems.read_text(), "dems.toml")
+    assert (spec.id, spec.grid.shape, spec.bands[0].name) == ("dems", (100, 200), "height")
+    for word in (str(dems), "200 x 100", "license", "100.0%", "7 to 7", "started again"):
+        assert word in out
+
+
+def test_what_is_added_goes_where_it_is_wanted(ask, dems, alone):
+    code, out, err = ask(*FROM, "dems", "--output", "-", "--id", "lake", "--chunk", "64")
+    assert code == 0
+    assert "license" in err
+    spec = parse_collection(out, "lake.toml")
+    assert (spec.id, spec.grid.chunk) == ("lake", 64)
+    assert not dems.exists()
+    assert ask(*FROM, "dems", "--output", "mine.toml", "--no-check")[0] == 0
+    assert parse_collection((alone / "mine.toml").read_text(), "mine.toml").id == "dems"
+    code, _, err = ask(*FROM, "dems", "--output", "mine.toml")
+    assert code == 1
+    assert "--force" in err
+    assert ask(*FROM, "dems", "--output", "mine.toml", "--force")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), ["name of a template", "--from"]),
+        (("sentinel-2-l2a-monthly", "--from", "dems"), ["either"]),
+        (("sentinel-2-l2a-monthly", "--crs", "EPSG:32633"), ["--bbox, --resolution"]),
+        (("--from", "./nothing"), ["--from", "there is no folder"]),
+        (("--from", "what is this"), ["what is this", "is not a folder"]),
+        (("--from", "dems", "--crs", "EPSG:3413"), ["--resolution", "EPSG:32633"]),
+        (("--from", "dems", "--bbox", "170,10,171,11"), ["--bbox", "nothing of the source", "a.tif lies in"]),
+        (("--from", "dems", "--id", "../x"), ["'../x'", "id"]),
+    ],
+)
+def test_what_can_not_be_added_from_a_source_is_said(ask, dems, words, said):
+    code, _, err = ask("collections", "add", *words)
+    assert code == 1
+    for word in said:
+        assert word in err
+    assert "Traceback" not in err
+    assert not dems.parent.exists()

@@ -56,15 +56,17 @@ class Trial:
 
 
 @dataclass(slots=True)
-class _Memory:
-    """The document port, for as long as the trial lasts."""
+class MemoryDocuments:
+    """The document port, for as long as the command lasts."""
 
     stored: dict[str, str | None] = field(default_factory=dict)
 
     async def get(self, key: str) -> StoredDocument | None:
+        """Return what was stored under a key, or None."""
         return StoredDocument(body=self.stored[key], age=0.0) if key in self.stored else None
 
     async def put(self, key: str, body: str | None) -> None:
+        """Store a text."""
         self.stored[key] = body
 
 
@@ -97,7 +99,7 @@ async def _try(
     step: TimeStep | None,
 ) -> Trial:
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="trial") as pool:
-        context = source_context(settings, _Memory(), pool)
+        context = source_context(settings, MemoryDocuments(), pool)
         if spec.source_type == "stac":
             await _check_api(StacApi(settings=parse_source(spec), context=context))
         source = create_source(spec, context)

@@ -14,6 +14,8 @@ from icehouse_server.cli.options import AsJson, Url
 if TYPE_CHECKING:
     from icehouse_server.cli.collection_check import Trial
     from icehouse_server.core.collection import CollectionSpec
+    from icehouse_server.core.draft import Draft
+    from icehouse_server.settings import Settings
 
 app = typer.Typer(help="Collections: list, check, add.")
 
@@ -72,50 +74,81 @@ def check(
 
 @app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="Template, such as sentinel-2-l2a-monthly.")],
-    crs: Annotated[str, typer.Option(help="CRS of the grid, such as EPSG:32633.")],
-    bbox: Annotated[str, typer.Option(help="minx,miny,maxx,maxy, in lon/lat by default.")],
-    resolution: Annotated[float, typer.Option(help="Pixel size in units of the CRS.", min=1e-12, max=1e9)],
+    name: Annotated[
+        str | None, typer.Argument(help="Template, such as sentinel-2-l2a-monthly; or use --from.")
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="Folder of files, URL of a STAC collection, or Earth Engine asset to look at."
+        ),
+    ] = None,
+    crs: Annotated[str | None, typer.Option(help="CRS of the grid, such as EPSG:32633.")] = None,
+    bbox: Annotated[str | None, typer.Option(help="minx,miny,maxx,maxy, in lon/lat by default.")] = None,
+    resolution: Annotated[
+        float | None, typer.Option(help="Pixel size in units of the CRS.", min=1e-12, max=1e9)
+    ] = None,
     bbox_crs: Annotated[str, typer.Option(help="CRS of --bbox, such as that of the grid.")] = "OGC:CRS84",
-    chunk: Annotated[int, typer.Option(help="Side of a chunk in pixels.", min=16, max=8192)] = 512,
-    id_: Annotated[str | None, typer.Option("--id", help="Id of the collection; NAME by default.")] = None,
+    chunk: Annotated[
+        int | None, typer.Option(help="Side of a chunk in pixels; 512 by default.", min=16, max=8192)
+    ] = None,
+    id_: Annotated[
+        str | None, typer.Option("--id", help="Id of the collection; that of the template or source.")
+    ] = None,
+    asset_host: Annotated[
+        list[str] | None, typer.Option(help="With --from: host on which a STAC collection's files may lie.")
+    ] = None,
+    output: Annotated[str | None, typer.Option(help="With --from: file to write; - prints it.")] = None,
+    check_: Annotated[bool, typer.Option("--check/--no-check", help="With --from: read one chunk.")] = True,  # noqa: FBT002
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,  # noqa: FBT002
     config: Config = None,
 ) -> None:
-    """Make a collection of a built-in template, on a grid of your own."""
-    from icehouse_server.collections import template_files
-    from icehouse_server.collections.loader import parse_collection
+    """Make a collection file: of a built-in template, or of what a source says of itself."""
+    from icehouse_server.cli import collection_add as adding
     from icehouse_server.core.errors import BadParameterError
-    from icehouse_server.settings import load_settings, own_collections_dir
+    from icehouse_server.settings import load_settings
 
-    grid_crs, box = template_files.parse_crs("--crs", crs), template_files.parse_bbox(bbox)
-    bounds = template_files.snapped(
-        box, template_files.parse_crs("--bbox-crs", bbox_crs), grid_crs, resolution
-    )
-    text = template_files.filled(
-        template_files.template_text(name),
-        id_=id_,
-        crs=crs,
-        resolution=resolution,
-        bounds=bounds,
-        chunk=chunk,
-    )
-    spec = parse_collection(text, f"{name}.toml")
-    folder = own_collections_dir(load_settings(config=config).settings.collections_dir)
-    path = folder / f"{spec.id}.toml"
-    if path.exists() and not force:
-        raise BadParameterError(
-            "--id", f"there is a file {path}", hint="give another --id, or --force to replace it"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    if (name is None) == (from_ is None):
+        raise BadParameterError("NAME", "give either the name of a template, or --from a source")
+    settings = load_settings(config=config).settings
+    options = adding.GridOptions(crs=crs, bbox=bbox, bbox_crs=bbox_crs, resolution=resolution, chunk=chunk)
+    if name is not None:
+        _add_template(adding.template_file(name, id_, options), settings, force=force)
+        return
+    _quiet()
+    draft = adding.inspected(str(from_), settings, id_, options, tuple(asset_host or ()))
+    if output == adding.STDOUT:
+        adding.print_draft(draft)
+    else:
+        path = adding.write_draft(draft, output, settings, force=force)
+        _tell_draft(draft, path, settings, check=check_)
+
+
+def _add_template(text: str, settings: "Settings", *, force: bool) -> None:
+    from icehouse_server.cli.collection_add import write_file
+
+    path, spec = write_file(text, None, settings, force=force)
     rows, cols = spec.grid.shape
     print(
         f"wrote {path}: {cols} x {rows} pixels, bounds "
-        f"{', '.join(f'{edge:.15g}' for edge in bounds)} in {crs}"
+        f"{', '.join(f'{edge:.15g}' for edge in spec.grid.geobox.boundingbox.bbox)} in {spec.grid.crs}"
     )
     print(f"Try it: icehouse collections check {path}")
     print("A daemon that runs serves it once it is started again.")
+
+
+def _tell_draft(draft: "Draft", path: Path, settings: "Settings", *, check: bool) -> None:
+    from icehouse_server.cli.collection_add import left_to_do, try_draft
+    from icehouse_server.collections.loader import parse_collection
+
+    spec = parse_collection(path.read_text(encoding="utf-8"), str(path), home=path.parent)
+    rows, cols = spec.grid.shape
+    print(f"wrote {path}: {cols} x {rows} pixels, {', '.join(band.name for band in spec.bands)}")
+    if left := left_to_do(draft):
+        print("Look at these; the comments of the file say more:", *left, sep="\n")
+    if check:
+        print("Reading one chunk; icehouse collections check does so again.", flush=True)
+        _tell(spec, try_draft(draft, spec, settings), path)
 
 
 @app.command("show")

@@ -4,32 +4,12 @@ import math
 import re
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import NamedTuple
 
-import rasterio.crs
 from odc.geo.crs import CRS
-from rasterio.warp import transform_bounds
 
 from icehouse_server.core.errors import BadParameterError
 from icehouse_server.core.hints import guess
-
-_EDGE_POINTS = 21
-"""Points along each edge of a bbox by which its bounds in another CRS are found."""
-
-_LARGEST = 2**31
-"""Pixels each way at most."""
-
-_NEARLY = 1e-6
-"""Share of a pixel by which an edge may lie off the lattice without another pixel being added."""
-
-
-class GridBounds(NamedTuple):
-    """A rectangle in some CRS."""
-
-    minx: float
-    miny: float
-    maxx: float
-    maxy: float
+from icehouse_server.raster.grid_bounds import GridBounds
 
 
 def template_names() -> list[str]:
@@ -82,34 +62,6 @@ def parse_bbox(text: str) -> GridBounds:
             "--bbox", f"--bbox: {text!r} is not minx,miny,maxx,maxy", hint="such as 10.5,46.8,11.2,47.3"
         )
     return bounds
-
-
-def snapped(bbox: GridBounds, bbox_crs: CRS, crs: CRS, resolution: float) -> GridBounds:
-    """Return the least bounds in a CRS, of whole pixels counted from 0, that hold a box.
-
-    Bounds of one CRS and resolution share a lattice, wherever they lie.
-
-    Raises:
-        BadParameterError: the box has no place in the CRS.
-    """
-    west = bbox.minx
-    east = bbox.maxx + 360 if bbox_crs.geographic and bbox.maxx <= west else bbox.maxx
-    found = (west, bbox.miny, east, bbox.maxy)
-    if bbox_crs != crs:
-        source, target = (rasterio.crs.CRS.from_wkt(each.to_wkt()) for each in (bbox_crs, crs))
-        found = transform_bounds(source, target, *found, densify_pts=_EDGE_POINTS)
-    steps = [
-        *(math.floor(low / resolution + _NEARLY) if math.isfinite(low) else math.nan for low in found[:2]),
-        *(math.ceil(high / resolution - _NEARLY) if math.isfinite(high) else math.nan for high in found[2:]),
-    ]
-    sizes = (steps[2] - steps[0], steps[3] - steps[1])
-    if not all(1 <= size <= _LARGEST for size in sizes):
-        raise BadParameterError(
-            "--bbox",
-            f"--bbox: {', '.join(map(str, bbox))} is outside {crs}, or not on pixels of {resolution}",
-            hint="--bbox is in degrees of longitude and latitude unless --bbox-crs says otherwise",
-        )
-    return GridBounds(*(round(step * resolution, 10) for step in steps))
 
 
 def filled(text: str, *, id_: str | None, crs: str, resolution: float, bounds: GridBounds, chunk: int) -> str:

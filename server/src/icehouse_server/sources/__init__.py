@@ -3,7 +3,7 @@
 from icehouse_server.core.limits import EarthEngineSettings
 from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.http.host_traffic import HostTraffic, Traffic
-from icehouse_server.sources.registry import SourceFactory, create_source
+from icehouse_server.sources.registry import SourceFactory, create_inspectors, create_source
 
 __all__ = [
     "EarthEngineSettings",
@@ -11,5 +11,6 @@ __all__ = [
     "SourceContext",
     "SourceFactory",
     "Traffic",
+    "create_inspectors",
     "create_source",
 ]

@@ -6,12 +6,16 @@ from importlib.metadata import EntryPoints, entry_points
 from typing import cast
 
 from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.core.draft import Inspector
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.ports import Source
 from icehouse_server.sources.context import SourceContext
 
 GROUP = "icehouse.sources"
 """Entry point group; the name is the ``type`` of a collection file's ``[source]`` table."""
+
+INSPECTORS = "icehouse.inspectors"
+"""The same for what looks at a source and drafts a collection file, where a kind has such a thing."""
 
 type SourceFactory = Callable[[CollectionSpec, SourceContext], Source]
 """What an entry point of the group names."""
@@ -37,6 +41,13 @@ def create_source(spec: CollectionSpec, context: SourceContext) -> Source:
             hint="install the package that provides it, with what it needs",
         ) from error
     return factory(spec, context)
+
+
+def create_inspectors(context: SourceContext) -> list[Inspector]:
+    """Make the inspectors of all kinds of source that have one, those of paths first. Opens no connection."""
+    found = entry_points(group=INSPECTORS)
+    names = sorted(found.names, key=lambda name: (name != "files", name == "earthengine", name))
+    return [cast("Inspector", found[name].load()(context)) for name in names]
 
 
 @cache

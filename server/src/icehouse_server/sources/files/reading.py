@@ -20,6 +20,7 @@ from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import SourceCorruptError, SourceRefusedError, SourceUnavailableError
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.raster.file_facts import FileFacts, facts_of
 from icehouse_server.sources.cog.georeference import same_crs
 from icehouse_server.sources.raster.warping import Scaled, scaled
 
@@ -168,6 +169,17 @@ def read_bands(
             raise corrupt(entry, f"its overview {level} has the wrong size")
         area = RasterWindow(window.col, window.row, window.width, window.height)
         return [_read(dataset, area, band, index, entry) for band, index in wanted]
+
+
+def read_facts(root: Path, entry: FolderEntry) -> FileFacts:
+    """Read what a file says of itself, whatever a collection would need.
+
+    Raises:
+        SourceCorruptError: it is not a GeoTIFF.
+        SourceUnavailableError: it changed, or can't be opened.
+    """
+    with _opened(root, entry) as dataset:
+        return facts_of(dataset, entry.name)
 
 
 def corrupt(entry: FolderEntry, detail: str, hint: str = "") -> SourceCorruptError:
