@@ -76,7 +76,7 @@ def _axis(like: xr.Dataset | xr.DataArray, dim: str) -> tuple[float, float, floa
     step = float(values[-1] - values[0]) / (len(values) - 1)
     if step == 0 or float(np.abs(np.diff(values) - step).max()) > abs(step) * 0.01:
         raise BadParameter(f"like: the coordinate {dim} is not evenly spaced")
-    return first, step, step
+    return first, step, step if stated is None else _exact_step(step, float(stated))
 
 
 type _Axis = tuple[float, float, float | None] | None

@@ -194,7 +194,9 @@ def _dtype(meta: dict[str, Any], name: str) -> np.dtype[Any]:
     else:
         raise ProtocolError(f"{name}: unknown data type {data_type!r}")
     endian = (meta["codecs"][0].get("configuration") or {}).get("endian", "little")
-    return dtype.newbyteorder(">" if endian == "big" else "<")
+    stored = dtype.newbyteorder(">" if endian == "big" else "<")
+    # The native one by its own name: NetCDF's writer warns of an order that is spelt out.
+    return dtype if stored.isnative else stored
 
 
 def _fill_value(value: Any, dtype: np.dtype[Any]) -> float | bool | None:  # noqa: ANN401 - JSON

@@ -79,7 +79,7 @@ def test_attributes_are_as_netcdf_has_them(written):
     with netCDF4.Dataset(written(coverage)) as dataset:
         assert dataset.Conventions == "CF-1.10"
         assert dataset.attribution == "The Øresund survey"
-        assert dataset.icehouse_failed_chunks == ["dem/c/1/1", "dem/c/1/2"]
+        assert dataset.icehouse_failed_chunks == "dem/c/1/1, dem/c/1/2"
         assert dataset["dem"].nodata.dtype == np.uint8
         assert dataset["dem"].units == "1"
         np.testing.assert_array_equal(dataset["spatial_ref"].standard_parallel, [49.0, 44.0])

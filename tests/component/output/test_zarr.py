@@ -104,7 +104,7 @@ def test_attributes(opened):
             "license": "CC-BY-4.0",
             "references": "https://doi.org/10.0000/test",
             "icehouse_snapshot": "SNAP1",
-            "icehouse_failed_chunks": ["dem/c/1/2"],
+            "icehouse_failed_chunks": "dem/c/1/2",
         }
 
 

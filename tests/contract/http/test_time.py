@@ -184,6 +184,29 @@ def test_lazy_arrays_have_all_steps_and_load_what_is_computed(client):
     assert set(lazy.coords) == {"time", "time_bnds", "y", "x", "spatial_ref"}
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"engine": "netcdf4"},
+        {"engine": "h5netcdf"},
+        {"engine": "netcdf4", "format": "NETCDF3_64BIT"},
+        {"zarr_format": 2, "consolidated": False},
+        {"zarr_format": 3, "consolidated": False},
+    ],
+)
+def test_scaled_steps_can_be_saved(client, tmp_path, options):
+    cube = client.open_zarr(chunks={}).isel(time=slice(1, 4), x=slice(5, 70)).chunk(time=2, y=17, x=40)
+    loaded = client.load(GeoBox((ROWS, COLS), AFFINE, "EPSG:32633")).isel(time=[0, 3], y=slice(4, None))
+    for number, ds in enumerate((cube, loaded)):
+        path = tmp_path / str(number)
+        _ = ds.to_zarr(path, **options) if "zarr_format" in options else ds.to_netcdf(path, **options)
+        engine = options.get("engine", "zarr")
+        # What `load` gives is as it is stored: not masked, not scaled.
+        more = {"consolidated": False} if engine == "zarr" else {}
+        with xr.open_dataset(path, engine=engine, mask_and_scale=ds is cube, **more) as back:
+            xr.testing.assert_equal(back.ndvi.reset_coords(drop=True), ds.ndvi.reset_coords(drop=True))
+
+
 def test_a_point_has_values_along_time(daemon, client):
     x, y = AFFINE * (30.5, 20.5)
     found = client.point(x=x, y=y, datetime=slice("2023-01", "2023-03"))

@@ -34,7 +34,7 @@ CONVENTIONS = "CF-1.10"
 _UNITS = MappingProxyType({"metre": "m", "meter": "m", "degree": "degree", "kilometre": "km", "foot": "ft"})
 """PROJ's unit names to UDUNITS symbols where they are not the same word."""
 
-type Value = str | int | float | list[str] | list[float]
+type Value = str | int | float | list[float]
 """What an attribute holds."""
 
 
@@ -95,7 +95,8 @@ def dataset_attrs(coverage: Coverage) -> dict[str, Value]:
     if coverage.region.level:
         attrs["icehouse_level"] = coverage.region.level
     if coverage.failed:
-        attrs["icehouse_failed_chunks"] = [entry.chunk for entry in coverage.failed]
+        # One text: NetCDF 3, and so SciPy's writer, holds no list of texts.
+        attrs["icehouse_failed_chunks"] = ", ".join(entry.chunk for entry in coverage.failed)
     return {name: value for name, value in attrs.items() if value}
 
 

@@ -62,6 +62,4 @@ def _write(file: "h5netcdf.File", variable: Variable, compress: int) -> None:
 
 
 def _attribute(value: Value) -> object:
-    if isinstance(value, list):
-        return value if isinstance(value[0], str) else np.asarray(value, dtype=np.float64)
-    return value
+    return np.asarray(value, dtype=np.float64) if isinstance(value, list) else value
