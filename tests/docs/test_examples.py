@@ -21,8 +21,8 @@ from icehouse_server.sources.stac import settings as stac_settings
 from support.earthengine.truth import truth
 from support.earthengine.world import SRTM
 
-LANGUAGES = {"python", "sh", "toml", "json", "yaml", "text", "js"}
-"""Of the last four nothing is run: they show answers, and files of other programs."""
+LANGUAGES = {"python", "sh", "toml", "json", "yaml", "text", "js", "nginx"}
+"""Of the last five nothing is run: they show answers, and files of other programs."""
 TABLES = {"earthengine": earthengine_settings, "files": files_settings, "stac": stac_settings}
 """Which module checks the tables of a kind of source."""
 ELSEWHERE = {

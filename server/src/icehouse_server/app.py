@@ -15,7 +15,7 @@ from fastapi.routing import iter_route_contexts
 
 from icehouse_server.api import Access, ApiState, Metrics, Observed, Streams, TokenRule, create_api
 from icehouse_server.collections import read_collections
-from icehouse_server.core.addresses import HostPattern, host_of_address
+from icehouse_server.core.addresses import HostPattern, PublicUrl, host_of_address, parse_network
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.ports import Documents, Source
@@ -81,9 +81,14 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _access(settings: Settings) -> Access:
     """Return under which addresses the API is reached."""
+    public = None if settings.public_url is None else PublicUrl.parse(settings.public_url)
+    hosts = [HostPattern.parse(host) for host in settings.allowed_hosts]
     return Access(
-        allowed_hosts=tuple(HostPattern.parse(host) for host in settings.allowed_hosts),
+        allowed_hosts=tuple(hosts if public is None else [*hosts, HostPattern(name=public.name)]),
         name=None if host_of_address(settings.host.strip("[]")) else settings.host,
+        public_url=public,
+        trusted_proxies=tuple(parse_network(proxy) for proxy in settings.trusted_proxies),
+        cors_origins=settings.cors_origins,
     )
 
 

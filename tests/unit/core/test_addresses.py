@@ -6,7 +6,14 @@ import re
 
 import pytest
 
-from icehouse_server.core.addresses import HostPattern, host_of_address
+from icehouse_server.core.addresses import (
+    HostPattern,
+    PublicUrl,
+    host_of_address,
+    is_within,
+    parse_network,
+    parse_origin,
+)
 
 
 @pytest.mark.parametrize(
@@ -76,3 +83,83 @@ def test_what_is_not_a_pattern_of_hosts(text, said):
 )
 def test_the_host_of_an_address(address, host):
     assert host_of_address(address) == host
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://Maps.Example.org/icehouse/", "https://maps.example.org/icehouse"),
+        ("https://example.org:443", "https://example.org"),
+        ("http://example.org:8080/a/b.c/", "http://example.org:8080/a/b.c"),
+        ("http://[2001:db8::1]:81/", "http://[2001:db8::1]:81"),
+    ],
+)
+def test_a_public_url(text, url):
+    assert str(PublicUrl.parse(text)) == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "example.org",
+        "ftp://example.org",
+        "https://",
+        "https://user@example.org",
+        "https://example.org/?a=1",
+        "https://example.org/#a",
+        "https://example.org//a",
+        "https://example.org/../a",
+        "https://example.org/a b",
+        "https://example.org:0",
+        "https://exa mple.org",
+        "https://*.example.org",
+    ],
+)
+def test_what_is_not_a_public_url(text):
+    with pytest.raises(ValueError, match=r"\w"):
+        PublicUrl.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://Maps.example.org", "https://maps.example.org"),
+        ("https://maps.example.org:443/", "https://maps.example.org"),
+        ("http://localhost:8888", "http://localhost:8888"),
+    ],
+)
+def test_an_origin(text, origin):
+    assert parse_origin(text) == origin
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("*", "name the origins"),
+        ("null", "name the origins"),
+        ("maps.example.org", "is not an origin"),
+        ("https://maps.example.org/app", "write https://maps.example.org"),
+        ("https://*.example.org", "is not a host"),
+        ("file:///home", "is not an origin"),
+    ],
+)
+def test_what_is_not_an_origin(text, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        parse_origin(text)
+
+
+def test_networks_of_proxies():
+    networks = [
+        parse_network(text) for text in ("127.0.0.1", "10.1.2.3/8", "[2001:db8::1]", "2001:db8:1::/48")
+    ]
+    inside = ("127.0.0.1", "10.200.0.1", "2001:db8::1", "2001:db8:1::9", "::ffff:10.0.0.1")
+    outside = ("127.0.0.2", "11.0.0.1", "2001:db8::2", "unknown", "")
+    assert [address for address in inside if not is_within(address, networks)] == []
+    assert [address for address in outside if is_within(address, networks)] == []
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0/0", "::/0", "proxy.example.org", "10.0.0.0/33", "*", ""])
+def test_what_is_not_a_network_of_proxies(text):
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_network(text)

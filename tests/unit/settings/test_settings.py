@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from icehouse_server.core.addresses import stays_on_this_machine
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.settings import Settings, load_settings
-from icehouse_server.settings.model import is_loopback
 
 
 @pytest.fixture(autouse=True)
@@ -183,7 +184,7 @@ def test_lists_and_tables_come_in_from_everywhere(tmp_path, monkeypatch):
     ],
 )
 def test_beyond_loopback_needs_a_word(host, loopback):
-    assert is_loopback(host) == loopback
+    assert stays_on_this_machine(host) == loopback
     if loopback:
         assert load_settings({"host": host}).settings.host == host
     else:
@@ -200,3 +201,43 @@ def test_paths_are_paths():
 
 def test_every_setting_is_described():
     assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "reading", "refused"),
+    [
+        ({"public_url": "https://maps.example.org/x"}, None, True),
+        ({"trusted_proxies": "10.0.0.1"}, None, True),
+        ({"public_url": "https://localhost:8443/x", "trusted_proxies": "127.0.0.1"}, False, False),
+        ({"public_url": "https://maps.example.org", "token": "x" * 16}, True, False),
+        ({"trusted_proxies": "10.0.0.1", "token": "x" * 16}, True, False),
+        (
+            {"public_url": "https://maps.example.org", "token": "x" * 16, "trusted_network": True},
+            False,
+            False,
+        ),
+    ],
+)
+def test_behind_a_proxy_needs_a_word(settings, reading, refused):
+    if refused:
+        with pytest.raises(ConfigurationError, match="trusted_network"):
+            load_settings(settings)
+        return
+    assert load_settings(settings).settings.token_for_reading is reading
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("allowed_hosts", "https://example.org", "write its host alone: example.org"),
+        ("allowed_hosts", "10.0.0.0/8", "is a network"),
+        ("public_url", "maps.example.org", "https://example.org/icehouse"),
+        ("trusted_proxies", "0.0.0.0/0", "name the proxies"),
+        ("cors_origins", "*", "name the origins"),
+    ],
+)
+def test_addresses_that_can_not_be_used_are_named(name, value, said, monkeypatch):
+    monkeypatch.setenv(f"ICEHOUSE_{name.upper()}", value)
+    with pytest.raises(ConfigurationError, match=re.escape(said)) as refused:
+        load_settings({"trusted_network": True})
+    assert str(refused.value).startswith(f"{name} = {value!r} (environment ICEHOUSE_")

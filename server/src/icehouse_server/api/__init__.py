@@ -8,6 +8,8 @@ from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from icehouse_server.api.access import Access
+from icehouse_server.api.middleware.cors import Cors
+from icehouse_server.api.middleware.forwarded import ForwardedHeaders, UnderPrefix
 from icehouse_server.api.middleware.head_as_get import HeadAsGet
 from icehouse_server.api.middleware.host_guard import HostGuard
 from icehouse_server.api.middleware.request_log import RequestLog
@@ -107,11 +109,15 @@ def create_api(
         generate_unique_id_function=description.operation_id,
     )
     app.state.page = page.Page.read(files("icehouse_server") / "page")
+    app.add_middleware(UnderPrefix)
     app.add_middleware(HeadAsGet)
     app.add_middleware(SizeLimits, body=max_body_bytes)
     if token is not None:
         app.add_middleware(TokenGuard, rule=token, reading=reading_paths(routers), page=app.state.page)
+    if access.cors_origins:
+        app.add_middleware(Cors, origins=access.cors_origins)
     app.add_middleware(HostGuard, allowed=access.allowed_hosts, name=access.name)
+    app.add_middleware(ForwardedHeaders, access=access)
     app.add_middleware(RequestLog)  # the outermost: it sees what the guard refuses, too
     problems.install(app)
     for router in routers:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from icehouse_server.aio.cached_probe import CachedProbe
+from icehouse_server.api.access import public_url
 from icehouse_server.api.observability.metrics import Metrics
 from icehouse_server.api.responses.event_streams import Streams
 from icehouse_server.core.collection import CollectionSpec
@@ -77,5 +78,5 @@ Spec = Annotated[CollectionSpec, Depends(collection_spec)]
 
 
 def base_url(request: Request) -> str:
-    """Return the URL under which this request reached the daemon, without a slash at its end."""
-    return str(request.base_url).rstrip("/")
+    """Return the URL under which the client reached the daemon, without a slash at its end."""
+    return str(public_url(request.scope) or request.base_url).rstrip("/")

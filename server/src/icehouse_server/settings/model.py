@@ -1,14 +1,19 @@
 """What can be set, with types, bounds and defaults."""
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from icehouse_server.core.addresses import HostPattern
+from icehouse_server.core.addresses import (
+    HostPattern,
+    PublicUrl,
+    parse_network,
+    parse_origin,
+    stays_on_this_machine,
+)
 from icehouse_server.core.home import expand_home
 from icehouse_server.core.limits import (
     MIB,
@@ -34,6 +39,11 @@ _JOBS = JobSettings()
 _DOWNLOADS = DownloadSettings()
 _SOURCES = SourceSettings()
 
+type _Host = Annotated[str, AfterValidator(lambda text: str(HostPattern.parse(text)))]
+type _PublicUrl = Annotated[str, AfterValidator(lambda text: str(PublicUrl.parse(text)))]
+type _Proxy = Annotated[str, AfterValidator(lambda text: str(parse_network(text)))]
+type _Origin = Annotated[str, AfterValidator(parse_origin)]
+
 
 class Settings(BaseSettings):
     """All settings. The field names are the keys of ``icehouse.toml`` and, in capitals, of variables."""
@@ -56,10 +66,24 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=4326, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+    allowed_hosts: Annotated[tuple[_Host, ...], NoDecode] = Field(
         default=(),
         description="Further values of the Host header to answer to, as name, name:port or *.example.org. "
         "localhost, 127.0.0.1, [::1] and the address listened on, with the port in use, are always answered.",
+    )
+    public_url: _PublicUrl | None = Field(
+        default=None,
+        description="URL under which clients reach the daemon through a proxy, such as "
+        "https://example.org/icehouse: all links begin with it. The proxy takes the path away.",
+    )
+    trusted_proxies: Annotated[tuple[_Proxy, ...], NoDecode] = Field(
+        default=(),
+        description="Addresses or networks (CIDR) of proxies whose Forwarded and X-Forwarded-* count. "
+        "Those headers of anyone else are ignored.",
+    )
+    cors_origins: Annotated[tuple[_Origin, ...], NoDecode] = Field(
+        default=(),
+        description="Origins such as https://maps.example.org whose pages may read (CORS): GET and HEAD.",
     )
     trusted_network: bool = Field(
         default=False,
@@ -260,18 +284,13 @@ class Settings(BaseSettings):
         """Take what the caller gives: ``load_settings`` asks the sources, to know where a value came from."""
         return (init_settings,)
 
-    @field_validator("collections", "allowed_hosts", mode="before")
+    @field_validator("collections", "allowed_hosts", "trusted_proxies", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """Read a list from a variable as words between commas."""
         return (
             [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
         )
-
-    @field_validator("allowed_hosts")
-    @classmethod
-    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(HostPattern.parse(host)) for host in hosts)
 
     @field_validator("mirrors")
     @classmethod
@@ -306,11 +325,18 @@ class Settings(BaseSettings):
     def _check_network(self) -> Self:
         if self.token is not None and self.token_file is not None:
             raise ValueError("token and token_file are both set; leave one of them out")
-        if not self.trusted_network and not self.has_token and not is_loopback(self.host):
+        if self.trusted_network or self.has_token:
+            return self
+        if not stays_on_this_machine(self.host):
             raise ValueError(
                 f"host {self.host!r} is not a loopback address: whoever reaches it could use the daemon. "
                 "Listen on 127.0.0.1, set token_file, or set trusted_network = true if everybody on that "
                 "network is trusted"
+            )
+        if self.is_beyond_loopback:
+            raise ValueError(
+                "with public_url or trusted_proxies whoever reaches the proxy could use the daemon. Set "
+                "token_file, or set trusted_network = true if everyone who reaches the proxy is trusted"
             )
         return self
 
@@ -324,6 +350,15 @@ class Settings(BaseSettings):
         return expand_home(self.cache_dir, "cache_dir").resolve()
 
     @property
+    def is_beyond_loopback(self) -> bool:
+        """Whether others than this machine reach the daemon: by its own address, or through a proxy."""
+        if not stays_on_this_machine(self.host):
+            return True
+        if self.public_url is None:
+            return bool(self.trusted_proxies)
+        return not stays_on_this_machine(PublicUrl.parse(self.public_url).name)
+
+    @property
     def has_token(self) -> bool:
         """Whether callers must show a token for some requests."""
         return self.token is not None or self.token_file is not None
@@ -331,7 +366,7 @@ class Settings(BaseSettings):
     @property
     def token_for_reading(self) -> bool:
         """Whether callers must show it for reading, too: where the network is not to be trusted."""
-        return self.has_token and not self.trusted_network and not is_loopback(self.host)
+        return self.has_token and not self.trusted_network and self.is_beyond_loopback
 
     def read_token(self) -> str | None:
         """Return the token that callers must show, or None; makes the token file where it is missing.
@@ -342,13 +377,3 @@ class Settings(BaseSettings):
         if self.token is not None:
             return self.token.get_secret_value()
         return None if self.token_file is None else read_token_file(self.token_file)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address to listen on can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

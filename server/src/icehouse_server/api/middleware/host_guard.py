@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from icehouse_server.api.access import public_url
 from icehouse_server.api.responses.problems import problem
-from icehouse_server.core.addresses import HostPattern, host_of_address
+from icehouse_server.core.addresses import HostPattern, PublicUrl, host_of_address
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -18,9 +19,10 @@ _FREE = "/healthz"
 class HostGuard:
     """Refuses requests for another host, against DNS rebinding, and state changes from foreign pages.
 
-    With the port in use these count: loopback names, the name that the daemon was told to listen on, and the
+    With the port in use these count: loopback names, the name that the setting host holds, and the
     address that the connection came to. A name of an attacker can lead to that address, but the Host header
-    then holds the name and not the address. Further hosts come from the settings.
+    then holds the name and not the address. Further hosts come from the settings. A host that a proxy
+    forwards must be one of these as well: a page of a rebound name can write that header, too.
 
     Args:
         app: what is guarded.
@@ -41,13 +43,15 @@ class HostGuard:
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         is_safe = scope["method"] in _SAFE_METHODS
-        if not (is_safe and scope["path"] == _FREE) and not (
-            len(hosts) == 1 and self._answers_to(hosts[0].lower(), scope)
-        ):
-            refusal = problem(421, "host-refused", _refused(hosts), hint=_HINT)
-            await refusal(scope, receive, send)
-            return
-        if not is_safe and not _is_own_site(headers, hosts[0]):
+        public = public_url(scope)
+        if not (is_safe and scope["path"] == _FREE):
+            named = hosts if public is None else [*hosts, public.host]
+            strange = next((host for host in named if not self._answers_to(host.lower(), scope)), None)
+            if len(hosts) != 1 or strange is not None:
+                refusal = problem(421, "host-refused", _refused(hosts, strange), hint=_HINT)
+                await refusal(scope, receive, send)
+                return
+        if not is_safe and not _is_own_site(headers, hosts[0], public):
             refusal = problem(
                 403, "cross-site-refused", "requests from foreign pages may not use this method"
             )
@@ -72,16 +76,17 @@ _HINT = (
 _LONGEST_HOST = 100
 
 
-def _refused(hosts: list[str]) -> str:
-    if len(hosts) != 1:
+def _refused(hosts: list[str], strange: str | None) -> str:
+    if len(hosts) != 1 or strange is None:
         return f"a request has one Host header, this one has {len(hosts)}"
-    return f"Host: {hosts[0][:_LONGEST_HOST]!r} is not a name of this daemon, or not with this port"
+    return f"Host: {strange[:_LONGEST_HOST]!r} is not a name of this daemon, or not with this port"
 
 
-def _is_own_site(headers: Headers, host: str) -> bool:
+def _is_own_site(headers: Headers, host: str, public: PublicUrl | None) -> bool:
     """Return whether a request comes from no page, or from a page of this daemon."""
     site = headers.get("sec-fetch-site")
     if site is not None and site not in _OWN_SITES:
         return False
     origin = headers.get("origin")
-    return origin is None or origin in {f"http://{host}", f"https://{host}"}
+    own = {f"http://{host}", f"https://{host}"} | (set() if public is None else {public.origin})
+    return origin is None or origin in own
