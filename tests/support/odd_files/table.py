@@ -75,7 +75,9 @@ def right(case: OddFile, path: Path) -> tuple[np.ndarray, np.ndarray]:
         found = dataset.read(case.index) if case.values is None else case.values
         nan = np.isnan(found) if found.dtype.kind == "f" else False
         shown = (dataset.read_masks(case.index) != 0) & ~np.asarray(nan) if case.valid is None else case.valid
-        col, row = ~GRID.affine @ (dataset.transform.c, dataset.transform.f)
+        if dataset.transform.e > 0:  # south up
+            found, shown = found[::-1], shown[::-1]
+        col, row = ~GRID.affine @ (dataset.transform.c, max(dataset.bounds.top, dataset.bounds.bottom))
     at = Window(row=round(row), col=round(col), height=found.shape[0], width=found.shape[1])
     common = at.intersection(Window(row=0, col=0, height=SIDE, width=SIDE))
     if common is not None:

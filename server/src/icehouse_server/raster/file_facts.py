@@ -42,6 +42,7 @@ class FileFacts:
     crs: str
     """A code such as EPSG:3413, or WKT; empty where the file has none."""
     transform: Affine
+    """North up where the file has a place that the source reads."""
     shape: tuple[int, int]
     """(rows, columns)."""
     bands: tuple[BandFacts, ...]
@@ -50,12 +51,6 @@ class FileFacts:
     moment: str | None
     """TIFFTAG_DATETIME."""
     copyright: str
-
-    @property
-    def north_up(self) -> bool:
-        """Whether rows run from north to south, and columns from west to east."""
-        affine = self.transform
-        return not affine.b and not affine.d and affine.a > 0 > affine.e
 
     @property
     def centre(self) -> tuple[float, float]:

@@ -71,18 +71,19 @@ class Expectation:
         return SourceCorruptError(f"item {self.item!r}: {detail}", item=self.item, href=self.href, hint=hint)
 
 
-def check_file(geotiff: GeoTIFF, crs: str, expected: Expectation) -> Window:
+def check_file(geotiff: GeoTIFF, crs: str, affine: Affine, expected: Expectation) -> Window:
     """Check a header and return where the file lies on the grid.
 
     Args:
         geotiff: the open file.
         crs: its CRS as WKT.
+        affine: its transform, north up.
         expected: what it must be.
 
     Raises:
         SourceCorruptError: CRS, lattice, dtype, number of bands, size or block sizes are not as promised.
     """
-    _check_said(geotiff, crs, expected)
+    _check_said(geotiff, crs, affine, expected)
     if expected.grid is not None and not same_crs(str(expected.grid.crs), crs):
         raise expected.corrupt(
             f"its CRS is {CRS.from_wkt(crs).name!r}, the collection's is {expected.grid.crs}"
@@ -94,7 +95,7 @@ def check_file(geotiff: GeoTIFF, crs: str, expected: Expectation) -> Window:
         )
     if not 1 <= expected.index <= geotiff.count:
         raise expected.corrupt(f"it has {geotiff.count} band(s), band {expected.index} was asked for")
-    extent = _extent(geotiff, expected)
+    extent = _extent(geotiff.shape, affine, expected)
     if expected.tile_window is not None and extent.union(expected.tile_window) != expected.tile_window:
         raise expected.corrupt(f"it covers {extent}, but its place in the tiling is {expected.tile_window}")
     for ifd in (geotiff.ifd, geotiff.mask_ifd):
@@ -103,7 +104,7 @@ def check_file(geotiff: GeoTIFF, crs: str, expected: Expectation) -> Window:
     return extent
 
 
-def _check_said(geotiff: GeoTIFF, crs: str, expected: Expectation) -> None:
+def _check_said(geotiff: GeoTIFF, crs: str, affine: Affine, expected: Expectation) -> None:
     """Hold the item document against its file: where they differ, one of them would put pixels elsewhere."""
     said = expected.said
     if said.crs is not None and not _may_be(said.crs, crs):
@@ -114,11 +115,11 @@ def _check_said(geotiff: GeoTIFF, crs: str, expected: Expectation) -> None:
     if said.affine is None or said.shape is None:
         return
     rows, cols = said.shape
-    own = lattice_window(GeoBox(said.shape, said.affine, None), geotiff.transform, geotiff.shape)
+    own = lattice_window(GeoBox(said.shape, said.affine, None), affine, geotiff.shape)
     if own != Window(row=0, col=0, height=rows, width=cols):
         raise expected.corrupt(
             f"its document says proj:transform {_listed(said.affine)} and proj:shape [{rows}, {cols}], "
-            f"its file has {_listed(geotiff.transform)} and [{geotiff.shape[0]}, {geotiff.shape[1]}]",
+            f"its file has {_listed(affine)} and [{geotiff.shape[0]}, {geotiff.shape[1]}]",
             hint=TRUST,
         )
 
@@ -135,30 +136,18 @@ def _listed(affine: Affine) -> str:
     return f"[{', '.join(f'{number:.15g}' for number in tuple(affine)[:6])}]"
 
 
-def _extent(geotiff: GeoTIFF, expected: Expectation) -> Window:
+def _extent(shape: tuple[int, int], affine: Affine, expected: Expectation) -> Window:
     if expected.grid is None:
-        rows, cols = geotiff.shape
+        rows, cols = shape
         return Window(row=0, col=0, height=rows, width=cols)
-    extent = lattice_window(expected.grid, geotiff.transform, geotiff.shape)
+    extent = lattice_window(expected.grid, affine, shape)
     if extent is None:
         raise expected.corrupt(
-            f"its pixels (transform {tuple(geotiff.transform)[:6]}) do not lie on the collection's grid",
-            hint=f"write resolution = {geotiff.transform.a:.15g}, and bounds that are whole pixels away "
-            f"from x {geotiff.transform.c:.15g}, y {geotiff.transform.f:.15g}",
+            f"its pixels (transform {tuple(affine)[:6]}) do not lie on the collection's grid",
+            hint=f"write resolution = {affine.a:.15g}, and bounds that are whole pixels away "
+            f"from x {affine.c:.15g}, y {affine.f:.15g}",
         )
     return extent
-
-
-def check_overview(main: ImageFileDirectory, overview: ImageFileDirectory, expected: Expectation) -> None:
-    """Check that an overview holds pixels of the same kind as the full resolution.
-
-    Raises:
-        SourceCorruptError: it does not, or its blocks are not as promised.
-    """
-    for name in ("samples_per_pixel", "bits_per_sample", "sample_format", "planar_configuration"):
-        if getattr(main, name) != getattr(overview, name):
-            raise expected.corrupt(f"an overview has another {name} than the full resolution")
-    check_blocks(overview, expected)
 
 
 def check_blocks(ifd: ImageFileDirectory, expected: Expectation) -> None:

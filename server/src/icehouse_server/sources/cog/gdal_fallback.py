@@ -21,6 +21,7 @@ from icehouse_server.core.errors import SourceError, SourceTimeoutError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.sources.cog.checks import Expectation, block_grid, block_shape, block_table, planar
+from icehouse_server.sources.cog.levels import TiffLevel
 from icehouse_server.sources.http.ranges import RangeReader
 
 _NAME = "item.tif"
@@ -92,15 +93,14 @@ class _RangeFile(io.RawIOBase):
 
 async def read_with_gdal(
     reader: RangeReader,
-    ifd: ImageFileDirectory,
+    level: TiffLevel,
     local: Window,
     expected: Expectation,
     pool: Executor,
     *,
     has_mask: bool,
-    level: int = 0,
 ) -> tuple[Pixels, Mask]:
-    """Read a window (in pixels of a level) of one band, with the file's mask; level 0 is full resolution.
+    """Read a window (in pixels of a level) of one band, with the file's mask.
 
     Returns:
         Values (rows, columns) of the file's dtype, and a mask, True = shown.
@@ -108,20 +108,22 @@ async def read_with_gdal(
     Raises:
         SourceError: by what happened.
     """
-    ranges = _block_ranges(ifd, local, expected.index - 1)
+    ranges = _block_ranges(level.image, local, expected.index - 1)
     blocks = await reader.get_ranges_async(
         _NAME, starts=[start for start, _ in ranges], ends=[stop for _, stop in ranges]
     )
     held = [(start, block) for (start, _), block in zip(ranges, blocks, strict=True)]
 
     def decode(dataset: rasterio.DatasetReader) -> tuple[Pixels, Mask]:
+        if dataset.shape != level.shape:
+            raise expected.corrupt(f"GDAL finds {dataset.shape} pixels at {level.shape}")
         window = RasterWindow(local.col, local.row, local.width, local.height)
         values = dataset.read(expected.index, window=window)
         if has_mask:
             return values, dataset.read_masks(expected.index, window=window) != 0
         return values, np.ones(values.shape, dtype=np.bool_)
 
-    return await _with_dataset(reader, held, decode, expected, pool, level)
+    return await _with_dataset(reader, held, decode, expected, pool, level.number)
 
 
 async def crs_with_gdal(reader: RangeReader, expected: Expectation, pool: Executor) -> str:
@@ -143,16 +145,16 @@ async def _with_dataset[T](
     work: Callable[[rasterio.DatasetReader], T],
     expected: Expectation,
     pool: Executor,
-    level: int = 0,
+    overview: int | None = None,
 ) -> T:
-    """Open the file with GDAL in the pool, at a level, and let ``work`` have it."""
+    """Open the file with GDAL in the pool, or one of its overviews, and let ``work`` have it."""
     header = await reader.open()
     loop = asyncio.get_running_loop()
     patience = 2 * (reader.hosts.connect_timeout + reader.hosts.read_timeout)
     metadata = [(start, memoryview(data)) for start, data in ((0, header.prefix), *header.pieces)]
     file = _RangeFile(reader, loop, [*metadata, *ranges], header.size, patience)
     try:
-        return await run_in(pool, _open, file, work, level)
+        return await run_in(pool, _open, file, work, overview)
     except (RasterioError, OSError, ValueError) as error:
         if reader.failure is not None:
             raise reader.failure from error
@@ -161,9 +163,9 @@ async def _with_dataset[T](
         raise reader.failure or error from error
 
 
-def _open[T](file: _RangeFile, work: Callable[[rasterio.DatasetReader], T], level: int) -> T:
+def _open[T](file: _RangeFile, work: Callable[[rasterio.DatasetReader], T], overview: int | None) -> T:
     """Runs in a thread of the pool."""
-    options = {"overview_level": level - 1} if level else {}
+    options = {} if overview is None else {"overview_level": overview}
 
     def opener(path: str, mode: str = "rb") -> _RangeFile:
         if path.rpartition("/")[2] != _NAME or mode != "rb":

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
+from affine import Affine
 from async_geotiff import GeoTIFF
 from async_tiff import TIFF, DecoderRegistry, ImageFileDirectory, Tile
 from odc.geo.geobox import GeoBox
@@ -24,14 +25,22 @@ from icehouse_server.sources.cog.checks import (
     block_table,
     check_blocks,
     check_file,
-    check_overview,
     file_nodata,
     is_native,
 )
 from icehouse_server.sources.cog.codecs import bounded
 from icehouse_server.sources.cog.directory import MalformedTiffError, with_directories
 from icehouse_server.sources.cog.gdal_fallback import crs_with_gdal, read_with_gdal
+from icehouse_server.sources.cog.georeference import (
+    NO_CRS,
+    SET_CRS,
+    NorthUp,
+    UnplacedError,
+    north_up,
+    tiff_affine,
+)
 from icehouse_server.sources.cog.item_pixels import ItemPixels
+from icehouse_server.sources.cog.levels import TiffLevel, tiff_levels
 from icehouse_server.sources.http.ranges import RangeReader
 
 _BATCH = 64 * 1024 * 1024
@@ -69,7 +78,11 @@ class Cog:
     extent: Window
     """Where the file lies on the grid that was expected of it; all of it where none was."""
     geobox: GeoBox
-    """The file's own grid, at full resolution."""
+    """The file's own grid, at full resolution; its rows run from north to south, whatever the file's do."""
+    place: NorthUp | None
+    """How the file's rows lie; None where it is rotated or mirrored."""
+    images: tuple[TiffLevel, ...]
+    """Full resolution and overviews."""
     version: str
     """ETag, or date and size."""
     pool: Executor
@@ -94,14 +107,13 @@ class Cog:
     @property
     def levels(self) -> tuple[tuple[int, int], ...]:
         """(rows, columns) of the full resolution and of each overview, from fine to coarse."""
-        overviews = self.geotiff.overviews
-        return (self.geotiff.shape, *((int(level.height), int(level.width)) for level in overviews))
+        return tuple(image.shape for image in self.images)
 
     async def read_level(self, level: int, local: Window) -> tuple[Pixels, Mask]:
-        """Read a window in the file's own pixels.
+        """Read a window in the file's own pixels, north up.
 
         Args:
-            level: 0 for the full resolution, 1 for the first overview.
+            level: number in ``levels``.
             local: pixels of that level; inside it.
 
         Returns:
@@ -110,19 +122,22 @@ class Cog:
         Raises:
             SourceError: by what happened.
         """
-        data, mask = self.geotiff.ifd, self.geotiff.mask_ifd
-        if level:
-            overview = self.geotiff.overviews[level - 1]
-            data, mask = overview.ifd, overview.mask_ifd
-            check_overview(self.geotiff.ifd, data, self.expected)
-            if mask is not None:
-                check_blocks(mask, self.expected)
+        image = self.images[level]
+        data, mask = image.image, image.mask
+        for ifd in (data, mask) if level else ():
+            if ifd is not None:
+                check_blocks(ifd, self.expected)
+        flipped = self.place is not None and self.place.flipped
+        if flipped and self.place is not None:
+            local = self.place.in_file(local, image.shape[0])
         if is_native(data) and (mask is None or is_native(mask)):
             values, valid = await self._native(data, mask, local)
         else:
             values, valid = await read_with_gdal(
-                self.reader, data, local, self.expected, self.pool, has_mask=mask is not None, level=level
+                self.reader, image, local, self.expected, self.pool, has_mask=mask is not None
             )
+        if flipped:
+            values, valid = values[::-1], valid[::-1]
         return values, await run_in(self.pool, self._judge, values, valid)
 
     async def _native(
@@ -229,13 +244,22 @@ async def open_cog(reader: RangeReader, expected: Expectation, pool: Executor) -
         raise expected.corrupt(str(error)) from error
     store = _TiffStore(header.directory, reader)
     tiff = await decoded(TIFF.open("", store=store, prefetch=len(header.directory)), reader, expected)
+    if tiff.ifds and tiff.ifds[0].geo_key_directory is None:
+        raise expected.corrupt(NO_CRS, hint=SET_CRS)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "striped": those are read by GDAL
             geotiff = GeoTIFF(tiff)
+        affine = _affine_of(tiff)
         crs = _crs_of(geotiff) or await crs_with_gdal(reader, expected, pool)
-        extent = check_file(geotiff, crs, expected)
-        geobox = GeoBox(geotiff.shape, geotiff.transform, crs)
+        if not crs:
+            raise expected.corrupt(NO_CRS, hint=SET_CRS)
+        place = north_up(affine, geotiff.shape)
+        affine = affine if place is None else place.affine
+        extent = check_file(geotiff, crs, affine, expected)
+        geobox, images = GeoBox(geotiff.shape, affine, crs), tiff_levels(geotiff)
+    except UnplacedError as error:
+        raise expected.corrupt(str(error), hint=error.hint) from error
     except (ValueError, IndexError, TypeError, AttributeError, KeyError, ArithmeticError, CRSError) as error:
         raise expected.corrupt(f"its header can't be understood: {error}") from error
     return Cog(
@@ -244,8 +268,22 @@ async def open_cog(reader: RangeReader, expected: Expectation, pool: Executor) -
         expected=expected,
         extent=extent,
         geobox=geobox,
+        place=place,
+        images=images,
         version=header.version,
         pool=pool,
+    )
+
+
+def _affine_of(tiff: TIFF) -> Affine:
+    """Return a file's transform; async-geotiff's own leaves out where on the raster its tie point is."""
+    ifd = tiff.ifds[0]
+    keys = ifd.geo_key_directory
+    return tiff_affine(
+        scale=ifd.model_pixel_scale,
+        tie_points=ifd.model_tiepoint,
+        matrix=ifd.model_transformation,
+        raster_type=None if keys is None else keys.raster_type,
     )
 
 

@@ -76,9 +76,11 @@ class FolderInspector:
         found = [one for batch in batches for one in batch]
         usable, refused = [], []
         for entry, facts in found:
-            reason = facts.detail if isinstance(facts, SourceError) else _refusal(facts)
-            if isinstance(facts, SourceError) or reason:
-                refused.append((entry.name, reason))
+            if isinstance(facts, SourceError):
+                reason = facts.detail.removeprefix(f"file {entry.name!r}: ")
+                refused.append((entry.name, f"{reason}; {facts.hint}" if facts.hint else reason))
+            elif not facts.bands:
+                refused.append((entry.name, "it has no band"))
             else:
                 usable.append(facts)
         if not usable:
@@ -120,15 +122,6 @@ def _read_all(
         except SourceError as error:
             found.append((entry, error))
     return found
-
-
-def _refusal(facts: FileFacts) -> str:
-    """Return why the source would not read a file, or an empty string."""
-    if not facts.crs:
-        return "it has no CRS; set one, for example with gdal_edit -a_srs"
-    if not facts.north_up:
-        return "its pixels are not north up; warp it once with gdalwarp"
-    return "" if facts.bands else "it has no band"
 
 
 def _draft(folder: _Folder, inquiry: Inquiry) -> Draft:

@@ -1,11 +1,10 @@
 """Opening local GeoTIFFs: header and pixels, by GDAL's GTiff driver alone. Runs in threads."""
 
-import math
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,7 +20,16 @@ from icehouse_server.core.errors import SourceCorruptError, SourceRefusedError, 
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.raster.file_facts import FileFacts, facts_of
-from icehouse_server.sources.cog.georeference import same_crs
+from icehouse_server.sources.cog.georeference import (
+    NO_CRS,
+    SET_CRS,
+    WARP_IT,
+    NorthUp,
+    UnplacedError,
+    north_up,
+    same_crs,
+)
+from icehouse_server.sources.cog.levels import Level, usable
 from icehouse_server.sources.raster.warping import Scaled, scaled
 
 _GDAL_OPTIONS = {
@@ -31,6 +39,8 @@ _GDAL_OPTIONS = {
     "GDAL_GEOREF_SOURCES": "INTERNAL",
     "GDAL_SKIP": "VRT",
 }
+
+_DRIVERS = {"driver": "GTiff"}
 
 _MAX_PIXELS = 128 * 1024 * 1024
 """Pixels of a file that one tile may be made from."""
@@ -60,15 +70,17 @@ class Header:
     dtypes: tuple[str, ...]
     """Of the bands, by numpy's names."""
     geobox: GeoBox
-    """Where it lies, at full resolution."""
-    shapes: tuple[tuple[int, int], ...]
-    """(rows, columns) of full resolution and of each overview."""
+    """Where it lies, at full resolution; north up."""
+    place: NorthUp
+    """How its rows lie."""
+    levels: tuple[Level, ...]
+    """Full resolution and overviews."""
     tag: str | None
     """TIFFTAG_DATETIME."""
 
     def at(self, grid: Grid) -> Scaled:
         """Return the file at the level that suits a grid."""
-        return _scaled(self.shapes, self.geobox, grid)
+        return _scaled(tuple(level.shape for level in self.levels), self.geobox, grid)
 
 
 @lru_cache(maxsize=4096)
@@ -114,25 +126,41 @@ def read_header(root: Path, entry: FolderEntry, grid: Grid) -> Header:
         SourceUnavailableError: it changed, or can't be opened.
     """
     with _opened(root, entry) as dataset:
-        if dataset.crs is None:
-            raise corrupt(entry, "it has no CRS", hint="set one, for example with gdal_edit -a_srs")
-        affine = dataset.transform
-        if affine.b or affine.d or affine.a <= 0 or affine.e >= 0:
-            raise corrupt(entry, "its pixels are not north up", hint="warp it once with gdalwarp")
+        place = _place(dataset, entry)
         crs = CRS(dataset.crs.to_wkt())
-        geobox = GeoBox(dataset.shape, affine, grid.crs if same_crs(str(grid.crs), str(crs)) else crs)
-        factors = dataset.overviews(1)
-        shapes = [
-            dataset.shape,
-            *((math.ceil(dataset.height / k), math.ceil(dataset.width / k)) for k in factors),
-        ]
+        geobox = GeoBox(dataset.shape, place.affine, grid.crs if same_crs(str(grid.crs), str(crs)) else crs)
         return Header(
             entry=entry,
             dtypes=dataset.dtypes,
             geobox=geobox,
-            shapes=tuple(shapes),
+            place=place,
+            levels=_levels(dataset),
             tag=dataset.tags().get("TIFFTAG_DATETIME"),
         )
+
+
+def _place(dataset: rasterio.DatasetReader, entry: FolderEntry) -> NorthUp:
+    """Return how a file's rows lie, or say what it lacks."""
+    if dataset.transform.is_identity:  # what GDAL has where there is none
+        unplaced = UnplacedError(len(dataset.gcps[0]))
+        raise corrupt(entry, str(unplaced), hint=unplaced.hint)
+    if dataset.crs is None:
+        raise corrupt(entry, NO_CRS, hint=SET_CRS)
+    place = north_up(dataset.transform, dataset.shape)
+    if place is None:
+        raise corrupt(entry, "its pixels are not north up: it is rotated or mirrored", hint=WARP_IT)
+    return place
+
+
+def _levels(dataset: rasterio.DatasetReader) -> tuple[Level, ...]:
+    """Return the levels of a file; the size of an overview is known once it is opened."""
+    full, overviews = Level(shape=dataset.shape), []
+    for number in range(len(dataset.overviews(1))):
+        with rasterio.open(dataset.name, sharing=False, overview_level=number, **_DRIVERS) as overview:
+            masked = overview.mask_flag_enums[0] == dataset.mask_flag_enums[0]
+            if masked and overview.dtypes == dataset.dtypes:
+                overviews.append(Level(shape=overview.shape, number=number))
+    return usable(full, overviews)
 
 
 def read_bands(
@@ -163,23 +191,26 @@ def read_bands(
             f"{window.height} x {window.width} of its pixels are needed at once, which is too much",
             hint="give it overviews (gdaladdo), or let the collection have finer pixels",
         )
-    level = file.level
-    with _opened(root, entry, level=level) as dataset:
-        if dataset.shape != tuple(file.geobox.shape):
-            raise corrupt(entry, f"its overview {level} has the wrong size")
+    level = header.levels[file.level]
+    window = header.place.in_file(window, level.shape[0])
+    with _opened(root, entry, level.number) as dataset:
+        if dataset.shape != level.shape:
+            raise corrupt(entry, f"its overview {level.number} has the wrong size")
         area = RasterWindow(window.col, window.row, window.width, window.height)
-        return [_read(dataset, area, band, index, entry) for band, index in wanted]
+        read = [_read(dataset, area, band, index, entry) for band, index in wanted]
+    return [(values[::-1], valid[::-1]) for values, valid in read] if header.place.flipped else read
 
 
 def read_facts(root: Path, entry: FolderEntry) -> FileFacts:
     """Read what a file says of itself, whatever a collection would need.
 
     Raises:
-        SourceCorruptError: it is not a GeoTIFF.
+        SourceCorruptError: it is not a GeoTIFF, or does not say where it lies.
         SourceUnavailableError: it changed, or can't be opened.
     """
     with _opened(root, entry) as dataset:
-        return facts_of(dataset, entry.name)
+        place = _place(dataset, entry)
+        return replace(facts_of(dataset, entry.name), transform=place.affine)
 
 
 def corrupt(entry: FolderEntry, detail: str, hint: str = "") -> SourceCorruptError:
@@ -221,15 +252,15 @@ def _read(
 
 
 @contextmanager
-def _opened(root: Path, entry: FolderEntry, level: int = 0) -> Iterator[rasterio.DatasetReader]:
+def _opened(root: Path, entry: FolderEntry, overview: int | None = None) -> Iterator[rasterio.DatasetReader]:
     """Open a file, unchanged since it was listed and until the end of the block."""
     path = root.resolve() / entry.name
-    options = {"overview_level": level - 1} if level else {}
+    options = {} if overview is None else {"overview_level": overview}
     _check_unchanged(path, entry)
     try:
         with (
             rasterio.Env(**_GDAL_OPTIONS),
-            rasterio.open(path, driver="GTiff", sharing=False, **options) as dataset,
+            rasterio.open(path, sharing=False, **_DRIVERS, **options) as dataset,
         ):
             yield dataset
     except (RasterioError, OSError, NotGeoreferencedWarning) as error:

@@ -12,7 +12,7 @@ from pyproj.exceptions import CRSError
 from icehouse_server.core.errors import SourceCorruptError
 from icehouse_server.core.grid import Window
 from icehouse_server.sources.cog.checks import TRUST, Said
-from icehouse_server.sources.cog.georeference import lattice_window, same_crs
+from icehouse_server.sources.cog.georeference import lattice_window, north_up, same_crs
 from icehouse_server.sources.http.allowed_hosts import AllowedHosts
 from icehouse_server.sources.stac.documents import (
     AssetDocument,
@@ -124,7 +124,8 @@ class Item:
     def said(self, asset: AssetDocument) -> Said:
         """Return what the document says of a file's place, by the projection extension.
 
-        A part that is malformed is the same as one that is missing: then the file is asked.
+        A part that is malformed is the same as one that is missing: then the file is asked. The transform is
+        north up also where the file's first row is the southernmost; a rotated one stays.
 
         Raises:
             SourceCorruptError: it names two CRSs.
@@ -143,7 +144,9 @@ class Item:
             return Said(crs=crs)
         if not all(side >= 1 and side == int(side) for side in sides) or Affine(*terms[:6]).is_degenerate:
             return Said(crs=crs)
-        return Said(crs=crs, affine=Affine(*terms[:6]), shape=(int(sides[0]), int(sides[1])))
+        affine, shape = Affine(*terms[:6]), (int(sides[0]), int(sides[1]))
+        place = north_up(affine, shape)
+        return Said(crs=crs, affine=affine if place is None else place.affine, shape=shape)
 
     def _extent(self, said: Said, grid: GeoBox) -> Window | None:
         """Return where the document places the file on a grid, None where it does not say."""

@@ -12,6 +12,7 @@ from pyproj.exceptions import CRSError
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.sources.cog.checks import Said
+from icehouse_server.sources.cog.georeference import WARP_IT, north_up
 from icehouse_server.sources.http.allowed_hosts import AllowedHosts
 from icehouse_server.sources.raster.reducers import fitted
 from icehouse_server.sources.stac.documents import AssetDocument, number
@@ -86,8 +87,8 @@ def _geobox(item: Item, said: Said) -> GeoBox | None:
     affine, shape = said.affine, said.shape
     if said.crs is None or affine is None or shape is None:
         return None
-    if affine.b or affine.d or affine.a <= 0 or affine.e >= 0:
-        raise item.corrupt("its raster is rotated or flipped; only north-up rasters are read")
+    if north_up(affine, shape) is None:
+        raise item.corrupt("its raster is rotated or mirrored", hint=WARP_IT)
     try:
         return GeoBox(shape, affine, CRS(said.crs))
     except (CRSError, ValueError):

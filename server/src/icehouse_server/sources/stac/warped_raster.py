@@ -15,7 +15,7 @@ from icehouse_server.core.errors import SourceRefusedError
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.sources.cog.checks import Expectation
-from icehouse_server.sources.cog.georeference import same_crs
+from icehouse_server.sources.cog.georeference import WARP_IT, same_crs
 from icehouse_server.sources.cog.reader import Cog
 from icehouse_server.sources.cog.remote_files import RemoteFiles
 from icehouse_server.sources.http.urls import public
@@ -183,11 +183,8 @@ class WarpedRaster:
                 )
                 cog = await self.files.open(self.asset.url, expected, self.not_before)
                 if geobox is None:
-                    affine = cog.geobox.affine
-                    if affine.b or affine.d or affine.a <= 0 or affine.e >= 0:
-                        raise expected.corrupt(
-                            "its raster is rotated or flipped; only north-up rasters are read"
-                        )
+                    if cog.place is None:
+                        raise expected.corrupt("its raster is rotated or mirrored", hint=WARP_IT)
                     geobox = cog.geobox
                 self._cog, self._scaled = cog, scaled(cog.levels, self._on_grid(geobox), self.grid)
             return self._cog, self._scaled
