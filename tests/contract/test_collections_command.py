@@ -147,6 +147,34 @@ def test_mistakes_are_answered_with_what_would_be_right(ask, file, text, options
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("crs", ['LOCAL_CS["site",UNIT["metre",1]]', "IAU_2015:30135"])
+def test_a_file_with_a_crs_of_its_own_is_named(ask, file, alone, crs):
+    profile = {"driver": "GTiff", "height": 64, "width": 64, "count": 1, "dtype": "uint8"}
+    with rasterio.open(
+        alone / "odd.tif", "w", crs=crs, transform=Affine.scale(10, -10), **profile
+    ) as dataset:
+        dataset.write(np.ones((1, 64, 64), "uint8"))
+    text = """
+id = "mine"
+title = "Mine"
+[grid]
+crs = "EPSG:32622"
+resolution = 10
+bounds = [500000, 7300000, 510000, 7400000]
+[source]
+type = "files"
+folder = "FOLDER"
+[[bands]]
+name = "b"
+dtype = "uint8"
+nodata = 0
+"""
+    code, out, err = ask("collections", "check", file(text.replace("FOLDER", str(alone))))
+    assert (code, out) == (1, "")
+    assert "file 'odd.tif': its CRS is" in err
+    assert "Traceback" not in err
+
+
 def test_a_host_that_is_not_listed_is_named_with_the_line_to_add(ask, file, standins, monkeypatch):
     only = {url: to for url, to in standins.mirrors.items() if "stac" in url}
     monkeypatch.setenv("ICEHOUSE_MIRRORS", json.dumps(only))

@@ -238,6 +238,32 @@ async def test_files_of_another_crs_are_warped_once_as_rasterio_does(tmp_path, c
     await source.close()
 
 
+@pytest.mark.parametrize("heights", ["EPSG:3413+5773", "EPSG:3413+5703"])
+async def test_heights_of_a_crs_move_nothing(tmp_path, context, heights):
+    """A vertical datum changes neither the place nor the values of a warp."""
+    found = []
+    for name, crs in (("flat", "EPSG:3413"), ("high", heights)):
+        home = tmp_path / name
+        x, y = rasterio.warp.transform("EPSG:32622", crs[:9], [503_000], [7_402_500])
+        write(home / "tifs" / "a.tif", smooth(), x[0] - 4000, y[0] + 4000, 8000 / SMOOTH, crs=crs)
+        found.append(
+            (await read(one_band(spec_of(home, resampling="bilinear")), context, WINDOW)).bands["height"]
+        )
+    assert found[0].valid.any()
+    assert found[0].values.tobytes() == found[1].values.tobytes()
+
+
+async def test_a_file_in_three_dimensions_is_copied(tmp_path, context):
+    text = FILE.replace("EPSG:32622", "EPSG:4326").replace("resolution = 10", "resolution = 0.01")
+    text = text.replace("[500000, 7400000, 506000, 7405000]", "[-52, 66, -50, 67]")
+    spec = one_band(parse_collection(text.replace("{resampling}", "cubic"), "mine.toml", tmp_path))
+    values = np.random.default_rng(3).random((1, 40, 50), dtype="float32")
+    write(tmp_path / "tifs" / "a.tif", values, -51, 66.5, 0.01, crs="EPSG:4979")
+    block = (await read(spec, context, Window(row=50, col=100, height=40, width=50))).bands["height"]
+    assert block.valid.all()
+    assert block.values.tobytes() == values.tobytes()
+
+
 async def test_files_across_the_antimeridian_and_at_the_pole_are_found(tmp_path, context):
     text = FILE.replace("EPSG:32622", "EPSG:4326").replace("resolution = 10", "resolution = 0.25")
     text = text.replace("[500000, 7400000, 506000, 7405000]", "[-180, 60, 180, 90]").replace(
@@ -376,8 +402,14 @@ HERE = (500_000, 7_405_000, 10)
             ["north up"],
         ),
         (lambda path: write(path, VALUES * -9999, *HERE, nodata=0), ["-9999", "nodata is 0"]),
+        (
+            lambda path: write(path, VALUES, *HERE, crs='LOCAL_CS["site",UNIT["metre",1]]'),
+            ["CRS is 'site' (Engineering CRS)", "nothing leads to the collection's", "gdal_edit"],
+        ),
+        (lambda path: write(path, VALUES, *HERE, crs="IAU_2015:30135"), ["Moon", "not of the earth"]),
+        (lambda path: write(path, VALUES, *HERE, crs="EPSG:4978"), ["Geocentric CRS"]),
     ],
-    ids=["dtype", "no CRS", "rotated", "nodata"],
+    ids=["dtype", "no CRS", "rotated", "nodata", "local CRS", "lunar CRS", "geocentric CRS"],
 )
 async def test_what_does_not_fit_is_said_with_the_file(tmp_path, context, make, said):
     make(tmp_path / "tifs" / "a.tif")

@@ -1,6 +1,6 @@
 """A table of odd GeoTIFFs, each a few kilobytes, and what is right for it.
 
-A row is one call of ``odd`` in the ``ROWS`` of ``validity``, ``layouts`` or ``places``::
+A row is one call of ``odd`` in the ``ROWS`` of ``validity``, ``layouts``, ``places`` or ``systems``::
 
     odd("mask-float", geotiff(HEIGHTS, mask=SHOWN), nodata=-9999)
 
@@ -16,6 +16,6 @@ reads the one and GDAL the other. ``geotiff`` makes such functions; one that ign
 well, for layouts of its own. Files lie at ``AFFINE``, which is on ``GRID`` but does not fill it.
 """
 
-from support.odd_files import layouts, places, validity
+from support.odd_files import layouts, places, systems, validity
 
-ODD_FILES = (*validity.ROWS, *layouts.ROWS, *places.ROWS)
+ODD_FILES = (*validity.ROWS, *layouts.ROWS, *places.ROWS, *systems.ROWS)

@@ -119,6 +119,8 @@ def test_an_extent_that_does_not_follow_from_the_grid_is_asked_for():
         pytest.param("chunk = 64", "chunk = 0", ["grid.chunk", "16"], id="chunk"),
         pytest.param("EPSG:3413", "EPSG:999999", ["grid.crs", "999999", "EPSG:3413"], id="CRS"),
         pytest.param("EPSG:3413", "", ["grid.crs"], id="no CRS"),
+        pytest.param("EPSG:3413", "EPSG:7415", ["grid.crs", "write", "EPSG:28992"], id="compound CRS"),
+        pytest.param("EPSG:3413", "EPSG:4978", ["grid.crs", "2-D projected or geographic"], id="geocentric"),
         pytest.param("[-50, 60", "[-50, 95", ["extent.bbox", "degrees"], id="bbox"),
         pytest.param('id = "lake"', 'id = "../lake"', ["id", "../lake"], id="id up a folder"),
         pytest.param('id = "lake"', 'id = "/etc"', ["id", "/etc"], id="id absolute"),

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 
 from icehouse_server.core.collection import DTYPES, BandSpec, CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
+from icehouse_server.core.geometry.horizontal import horizontal, is_flat
 from icehouse_server.core.geometry.lonlat_bounds import lonlat_bounds
 from icehouse_server.core.grid import LATTICE_TOLERANCE, Grid
 from icehouse_server.core.hints import guess, shortened
@@ -249,11 +250,27 @@ def _style(table: _StyleTable) -> Style:
         raise ValueError(f"styles.{table.name}.{error}") from None
 
 
+def _check_flat(crs: CRS, text: str) -> None:
+    if is_flat(crs):
+        return
+    flat = CRS(horizontal(str(crs)))
+    code = flat.to_epsg()
+    if is_flat(flat) and code is not None:
+        raise ValueError(
+            f"grid.crs: {shortened(text)} has heights too; write its horizontal part, EPSG:{code}"
+        )
+    raise ValueError(
+        f"grid.crs: {shortened(text)} must be a 2-D projected or geographic CRS; "
+        "give a code such as EPSG:3413"
+    )
+
+
 def _grid(table: _GridTable) -> Grid:
     try:
         crs = CRS(table.crs)
     except Exception:  # noqa: BLE001 - pyproj's errors have no common base worth naming here
         raise ValueError(f"grid.crs: {table.crs!r} is not a CRS; give a code such as EPSG:3413") from None
+    _check_flat(crs, table.crs)
     west, south, east, north = table.bounds
     sizes = ((east - west) / table.resolution, (north - south) / table.resolution)
     if not all(math.isfinite(size) and size >= 1 - _GRID_TOLERANCE for size in sizes):

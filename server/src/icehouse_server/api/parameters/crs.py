@@ -11,7 +11,7 @@ from pyproj.exceptions import ProjError
 from icehouse_server.api.openapi.schemas import Schema, nullable
 from icehouse_server.api.parameters.patterns import described
 from icehouse_server.core.errors import BadParameterError
-from icehouse_server.core.geometry.transformers import transformer
+from icehouse_server.core.geometry.horizontal import is_map
 
 _CODE = "(?P<authority>[A-Za-z]{2,10}):(?P<code>[A-Za-z0-9]{1,12})"
 _URI = (
@@ -90,14 +90,3 @@ def _crs_of_code(code: str) -> tuple[CRS | None, bool]:
     except (ProjError, ValueError, TypeError, OSError):
         return None, False
     return crs, is_map(crs)
-
-
-def is_map(crs: CRS) -> bool:
-    """Return whether a CRS is a map of the earth: two axes, no height, no geocentre, no other planet."""
-    if not (crs.projected or crs.geographic) or len(crs.proj.axis_info) != 2:  # noqa: PLR2004
-        return False
-    try:
-        transformer(_CRS84, crs)
-    except ProjError:
-        return False
-    return True

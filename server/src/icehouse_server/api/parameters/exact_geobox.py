@@ -10,10 +10,10 @@ from pydantic import Field
 
 from icehouse_server.api.openapi.schemas import nullable
 from icehouse_server.api.parameters import regions
-from icehouse_server.api.parameters.crs import is_map
 from icehouse_server.api.parameters.level import Whole
 from icehouse_server.api.parameters.size import MAX_CELLS
 from icehouse_server.core.errors import BadBodyError
+from icehouse_server.core.geometry.horizontal import is_map
 
 _MAX_WKT = 20_000
 

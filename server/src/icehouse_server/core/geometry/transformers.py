@@ -10,12 +10,16 @@ from pyproj import Transformer
 
 def transformer(source: CRS, target: CRS) -> Transformer:
     """Return a pyproj transformer with x, y (lon, lat) axis order, made once for each pair."""
-    return _transformer(str(source), str(target))
+    return transformer_of(str(source), str(target))
 
 
 @lru_cache(maxsize=64)
-def _transformer(source: str, target: str) -> Transformer:
-    """Make a transformer; by names, for the hash of a CRS is that of its WKT, made anew each time."""
+def transformer_of(source: str, target: str) -> Transformer:
+    """Make a transformer; by names, for the hash of a CRS is that of its WKT, made anew each time.
+
+    Raises:
+        ProjError: nothing leads from the one to the other.
+    """
     return Transformer.from_crs(source, target, always_xy=True)
 
 

@@ -9,6 +9,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
+from icehouse_server.core.geometry.horizontal import convertible, horizontal
 from icehouse_server.core.grid import LATTICE_TOLERANCE, Window, lattice_offset
 
 _CONFIDENCE = 70
@@ -113,13 +114,28 @@ def same_crs(first: str, second: str) -> bool:
     """Return whether two CRS (WKT or authority code) place coordinates alike.
 
     GeoTIFF keys and WKT 1 carry neither the axis order nor the names of the authority's definition, so
-    equality of text or of every member would refuse files that are right.
+    equality of text or of every member would refuse files that are right. Heights do not count: pixels are
+    where the horizontal parts say.
     """
-    one, other = CRS.from_user_input(first), CRS.from_user_input(second)
+    one, other = (CRS.from_user_input(horizontal(crs)) for crs in (first, second))
     if one.equals(other, ignore_axis_order=True):
         return True
     code = other.to_epsg(min_confidence=_CONFIDENCE)
     return code is not None and one.to_epsg(min_confidence=_CONFIDENCE) == code
+
+
+def unrelated(crs: str, grid: str) -> str:
+    """Return why a file's CRS can't be brought to the grid's, or an empty string where it can."""
+    own = CRS.from_user_input(crs)
+    if same_crs(grid, crs) or ((own.is_projected or own.is_geographic) and convertible(crs, grid)):
+        return ""
+    return f"its CRS is {own.name[:80]!r} ({own.type_name}), from which nothing leads to the collection's"
+
+
+UNRELATED = (
+    "it is local, or not of the earth; give the file its right CRS, as with gdal_edit -a_srs, or leave it out"
+)
+"""What to do about a file whose CRS is unrelated to the grid's."""
 
 
 def lattice_window(grid: GeoBox, transform: Affine, shape: tuple[int, int]) -> Window | None:

@@ -16,6 +16,7 @@ from pyproj.exceptions import CRSError
 
 from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.aio.worker_pool import run_in
+from icehouse_server.core.geometry.horizontal import horizontal
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.sources.cog.checks import (
@@ -254,6 +255,7 @@ async def open_cog(reader: RangeReader, expected: Expectation, pool: Executor) -
         crs = _crs_of(geotiff) or await crs_with_gdal(reader, expected, pool)
         if not crs:
             raise expected.corrupt(NO_CRS, hint=SET_CRS)
+        crs = horizontal(crs)
         place = north_up(affine, geotiff.shape)
         affine = affine if place is None else place.affine
         extent = check_file(geotiff, crs, affine, expected)

@@ -18,6 +18,7 @@ from icehouse_server.aio.single_flight import SingleFlight
 from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.errors import SourceError
 from icehouse_server.core.geometry.affine import apply_affine
+from icehouse_server.core.geometry.horizontal import convertible
 from icehouse_server.core.geometry.transformers import transformer
 from icehouse_server.core.grid import Grid
 from icehouse_server.core.time import TimeStep
@@ -165,6 +166,8 @@ def cap_of(geobox: GeoBox) -> Cap:
     col, row = (side.ravel() for side in np.meshgrid(along * int(cols), along * int(rows)))
     x, y = apply_affine(geobox.affine, col, row)
     if geobox.crs is None:
+        return _EVERYWHERE
+    if not convertible(str(geobox.crs), str(_lonlat())):  # as on a grid of another planet
         return _EVERYWHERE
     longitudes, latitudes = transformer(geobox.crs, _lonlat()).transform(x, y)
     if not (np.isfinite(longitudes).all() and np.isfinite(latitudes).all()):

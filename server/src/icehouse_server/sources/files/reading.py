@@ -17,17 +17,20 @@ from rasterio.windows import Window as RasterWindow
 
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import SourceCorruptError, SourceRefusedError, SourceUnavailableError
+from icehouse_server.core.geometry.horizontal import horizontal
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.raster.file_facts import FileFacts, facts_of
 from icehouse_server.sources.cog.georeference import (
     NO_CRS,
     SET_CRS,
+    UNRELATED,
     WARP_IT,
     NorthUp,
     UnplacedError,
     north_up,
     same_crs,
+    unrelated,
 )
 from icehouse_server.sources.cog.levels import Level, usable
 from icehouse_server.sources.raster.warping import Scaled, scaled
@@ -127,7 +130,9 @@ def read_header(root: Path, entry: FolderEntry, grid: Grid) -> Header:
     """
     with _opened(root, entry) as dataset:
         place = _place(dataset, entry)
-        crs = CRS(dataset.crs.to_wkt())
+        crs = CRS(horizontal(dataset.crs.to_wkt()))
+        if reason := unrelated(str(crs), str(grid.crs)):
+            raise corrupt(entry, reason, hint=UNRELATED)
         geobox = GeoBox(dataset.shape, place.affine, grid.crs if same_crs(str(grid.crs), str(crs)) else crs)
         return Header(
             entry=entry,

@@ -10,6 +10,7 @@ from odc.geo.geobox import GeoBox
 from pyproj.exceptions import CRSError
 
 from icehouse_server.core.collection import BandSpec
+from icehouse_server.core.geometry.horizontal import horizontal
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.sources.cog.checks import Said
 from icehouse_server.sources.cog.georeference import WARP_IT, north_up
@@ -90,7 +91,7 @@ def _geobox(item: Item, said: Said) -> GeoBox | None:
     if north_up(affine, shape) is None:
         raise item.corrupt("its raster is rotated or mirrored", hint=WARP_IT)
     try:
-        return GeoBox(shape, affine, CRS(said.crs))
+        return GeoBox(shape, affine, CRS(horizontal(said.crs)))
     except (CRSError, ValueError):
         return None  # a code that PROJ does not know: the file says what it is
 

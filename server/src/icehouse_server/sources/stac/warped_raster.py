@@ -11,11 +11,11 @@ from odc.geo.geobox import GeoBox
 from icehouse_server.aio.byte_semaphore import ByteSemaphore
 from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.collection import BandSpec
-from icehouse_server.core.errors import SourceRefusedError
+from icehouse_server.core.errors import SourceCorruptError, SourceRefusedError
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.sources.cog.checks import Expectation
-from icehouse_server.sources.cog.georeference import WARP_IT, same_crs
+from icehouse_server.sources.cog.georeference import UNRELATED, WARP_IT, same_crs, unrelated
 from icehouse_server.sources.cog.reader import Cog
 from icehouse_server.sources.cog.remote_files import RemoteFiles
 from icehouse_server.sources.http.urls import public
@@ -190,7 +190,18 @@ class WarpedRaster:
             return self._cog, self._scaled
 
     def _on_grid(self, geobox: GeoBox) -> GeoBox:
-        """Return a geobox with the grid's own CRS where it has the same one in other words."""
+        """Return a geobox with the grid's own CRS where it has the same one in other words.
+
+        Raises:
+            SourceCorruptError: its CRS has nothing to do with the grid's.
+        """
+        if reason := unrelated(str(geobox.crs), str(self.grid.crs)):
+            raise SourceCorruptError(
+                f"item {self.asset.item!r}: {reason}",
+                item=self.asset.item,
+                href=public(self.asset.href),
+                hint=UNRELATED,
+            )
         same = same_crs(str(self.grid.crs), str(geobox.crs))
         return GeoBox(geobox.shape, geobox.affine, self.grid.crs) if same else geobox
 
