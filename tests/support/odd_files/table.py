@@ -11,7 +11,6 @@ import numpy as np
 import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterWindow
 
 from icehouse_server.core.grid import Window
@@ -89,7 +88,6 @@ def right(case: OddFile, path: Path) -> tuple[np.ndarray, np.ndarray]:
 def geotiff(
     *planes: np.ndarray,
     mask: np.ndarray | None = None,
-    alpha: int | None = None,
     nodata_text: str | None = None,
     tags: Mapping[str, str] | None = None,
     scales: tuple[float, ...] = (),
@@ -103,8 +101,7 @@ def geotiff(
     Args:
         planes: its bands, (rows, columns).
         mask: True = shown; written inside of the file.
-        alpha: which band is declared to be one, from 1.
-        nodata_text: what stands in the tag for nodata, letter by letter.
+        nodata_text: the tag for nodata, letter by letter.
         tags: of the dataset.
         scales: of the bands.
         offsets: of the bands.
@@ -128,11 +125,6 @@ def geotiff(
             if mask is not None:
                 dataset.write_mask(mask)
             dataset.update_tags(**(tags or {}))
-            if alpha is not None:
-                dataset.colorinterp = [
-                    ColorInterp.alpha if number == alpha else ColorInterp.gray
-                    for number in range(1, len(planes) + 1)
-                ]
             if scales:
                 dataset.scales = scales
             if offsets:

@@ -80,7 +80,13 @@ def test_nodata_that_the_dtype_can_hold_is_the_fill(dtype, data):
     fill = band(dtype=dtype, nodata=nodata).fill
     assert fill.dtype == np.dtype(dtype)
     assert fill == nodata or (math.isnan(fill) and math.isnan(nodata))
-    assert band(dtype=dtype).fill == 0
+
+
+def test_floats_without_nodata_hold_nan_where_invalid():
+    """0 is a height like others; so it is for integers, which have nothing else."""
+    for dtype in DTYPES:
+        fill = band(dtype=dtype).fill
+        assert np.isnan(fill) if fill.dtype.kind == "f" else fill == 0
 
 
 def test_resampling_is_one_of_gdals():

@@ -52,7 +52,8 @@ class BandSpec:
     name: str
     dtype: np.dtype[np.generic]
     nodata: float | int | None
-    """The value of invalid pixels, or None where every value is valid (invalid pixels are then 0)."""
+    """The value of invalid pixels: of floats NaN where none is given. None for integers of which every value is
+    valid: then there is no room for invalid pixels, and what lies outside of all data is 0."""
     units: str = ""
     """UDUNITS name, or empty."""
     long_name: str = ""
@@ -79,13 +80,15 @@ class BandSpec:
             raise ValueError(f"resampling {self.resampling!r} is not one of {', '.join(RESAMPLINGS)}")
         if self.nodata is not None:
             _check_nodata(self.nodata, self.dtype)
+        elif self.dtype.kind == "f":
+            object.__setattr__(self, "nodata", math.nan)
         if not (math.isfinite(self.scale) and self.scale and math.isfinite(self.offset)):
             raise ValueError("scale and offset are finite numbers, and scale is not 0")
         object.__setattr__(self, "source", MappingProxyType(dict(self.source)))
 
     @property
     def fill(self) -> np.generic:
-        """What an invalid pixel holds: nodata, or 0 where the band has none."""
+        """What an invalid pixel holds: nodata, or 0 where a band of integers has none."""
         return self.dtype.type(0 if self.nodata is None else self.nodata)
 
     @property

@@ -7,7 +7,7 @@ import numpy as np
 from affine import Affine
 from async_geotiff import GeoTIFF
 from async_tiff import ImageFileDirectory
-from async_tiff.enums import Compression, PhotometricInterpretation, PlanarConfiguration
+from async_tiff.enums import Compression, ExtraSamples, PhotometricInterpretation, PlanarConfiguration
 from odc.geo.geobox import GeoBox
 from pyproj import CRS
 from pyproj.exceptions import CRSError
@@ -15,8 +15,9 @@ from pyproj.exceptions import CRSError
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import SourceCorruptError
 from icehouse_server.core.grid import Window
-from icehouse_server.raster.validity import nodata_of
+from icehouse_server.raster.validity import marked_by, number_of
 from icehouse_server.sources.cog.georeference import lattice_window, same_crs
+from icehouse_server.sources.raster.units import Units
 
 MAX_BLOCK = 64 * 1024 * 1024
 """Bytes of one decoded block at most: 4096 x 4096 float32. A header may claim any size."""
@@ -33,6 +34,7 @@ _PLAIN = frozenset(
         PhotometricInterpretation.TransparencyMask,
     }
 )
+_ALPHA = frozenset({ExtraSamples.AssociatedAlpha, ExtraSamples.UnassociatedAlpha})
 _BYTE = 8
 
 TRUST = "if the files are right and their items wrong, write trust_files = true under [source]"
@@ -65,10 +67,20 @@ class Expectation:
     """What the item document says of the file's place."""
     tile_window: Window | None = None
     """Where the tiling puts the item, if there is a tiling: the file lies within."""
+    nodata: float | None = None
+    """What invalid pixels hold where the file does not say: the document's, else the band's."""
+    units_known: bool = False
+    """Whether the document gives scale and offset: then those of the file do not count."""
 
     def corrupt(self, detail: str, *, hint: str = "") -> SourceCorruptError:
         """Return the error that names item and file."""
         return SourceCorruptError(f"item {self.item!r}: {detail}", item=self.item, href=self.href, hint=hint)
+
+    def unlike(self, units: Units) -> SourceCorruptError:
+        """Return the error for a file whose values mean something else than the band's."""
+        return self.corrupt(
+            units.refusal(self.band), hint=f"{units.hint}; [source.composite] and harmonise = true convert"
+        )
 
 
 def check_file(geotiff: GeoTIFF, crs: str, affine: Affine, expected: Expectation) -> Window:
@@ -81,7 +93,8 @@ def check_file(geotiff: GeoTIFF, crs: str, affine: Affine, expected: Expectation
         expected: what it must be.
 
     Raises:
-        SourceCorruptError: CRS, lattice, dtype, number of bands, size or block sizes are not as promised.
+        SourceCorruptError: CRS, lattice, dtype, number of bands, scale, size or block sizes are not as
+            promised.
     """
     _check_said(geotiff, crs, affine, expected)
     if expected.grid is not None and not same_crs(str(expected.grid.crs), crs):
@@ -95,6 +108,9 @@ def check_file(geotiff: GeoTIFF, crs: str, affine: Affine, expected: Expectation
         )
     if not 1 <= expected.index <= geotiff.count:
         raise expected.corrupt(f"it has {geotiff.count} band(s), band {expected.index} was asked for")
+    units = Units.of_file(geotiff.scales[expected.index - 1], geotiff.offsets[expected.index - 1])
+    if units is not None and not expected.units_known and not units.are_those_of(expected.band):
+        raise expected.unlike(units)
     extent = _extent(geotiff.shape, affine, expected)
     if expected.tile_window is not None and extent.union(expected.tile_window) != expected.tile_window:
         raise expected.corrupt(f"it covers {extent}, but its place in the tiling is {expected.tile_window}")
@@ -220,24 +236,21 @@ def is_native(ifd: ImageFileDirectory) -> bool:
     )
 
 
-def file_nodata(geotiff: GeoTIFF, expected: Expectation) -> np.generic | None:
-    """Return the value of invalid pixels: the file's own, the band's where the file declares none.
+def file_nodata(ifd: ImageFileDirectory, dtype: np.dtype[np.generic]) -> float | int | None:
+    """Return the nodata that a file declares, or None where it declares none that a pixel could hold.
 
-    Raises:
-        SourceCorruptError: the file declares something that is not a number.
+    As GDAL has it: a text without a number is 0, an empty one declares nothing.
     """
-    text = geotiff.ifd.gdal_nodata
-    dtype = expected.band.dtype
-    if text is None:
-        return nodata_of(expected.band)
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise expected.corrupt(f"its nodata {text!r} is not a number") from error
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            return dtype.type(value)
-    limits = np.iinfo(dtype.name)
-    # A value that the type can't hold marks no pixel, as GDAL has it.
-    fits = math.isfinite(value) and value == int(value) and limits.min <= value <= limits.max
-    return dtype.type(int(value)) if fits else None
+    if not ifd.gdal_nodata:
+        return None
+    number = number_of(ifd.gdal_nodata) or 0
+    return None if marked_by(number, dtype) is None else number
+
+
+def alpha_band(ifd: ImageFileDirectory) -> int | None:
+    """Return which band of a file, from 1, says what is transparent; None where none does."""
+    extra = ifd.extra_samples or []
+    for number, kind in enumerate(extra, ifd.samples_per_pixel - len(extra) + 1):
+        if kind in _ALPHA:
+            return number
+    return None

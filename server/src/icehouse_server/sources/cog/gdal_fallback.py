@@ -6,11 +6,10 @@ neither our bounds nor our deadlines. It gets a file object in place of a URL.
 
 import asyncio
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
-import numpy as np
 import rasterio
 from async_tiff import ImageFileDirectory
 from rasterio.errors import RasterioError
@@ -20,6 +19,7 @@ from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.errors import SourceError, SourceTimeoutError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.raster.validity import shown_by
 from icehouse_server.sources.cog.checks import Expectation, block_grid, block_shape, block_table, planar
 from icehouse_server.sources.cog.levels import TiffLevel
 from icehouse_server.sources.http.ranges import RangeReader
@@ -99,8 +99,9 @@ async def read_with_gdal(
     pool: Executor,
     *,
     has_mask: bool,
+    alpha: int | None,
 ) -> tuple[Pixels, Mask]:
-    """Read a window (in pixels of a level) of one band, with the file's mask.
+    """Read a window (in pixels of a level) of one band, with the file's mask and alpha band.
 
     Returns:
         Values (rows, columns) of the file's dtype, and a mask, True = shown.
@@ -108,7 +109,8 @@ async def read_with_gdal(
     Raises:
         SourceError: by what happened.
     """
-    ranges = _block_ranges(level.image, local, expected.index - 1)
+    planes = {expected.index - 1} | ({alpha - 1} if alpha is not None else set())
+    ranges = _block_ranges(level.image, local, sorted(planes))
     blocks = await reader.get_ranges_async(
         _NAME, starts=[start for start, _ in ranges], ends=[stop for _, stop in ranges]
     )
@@ -118,10 +120,10 @@ async def read_with_gdal(
         if dataset.shape != level.shape:
             raise expected.corrupt(f"GDAL finds {dataset.shape} pixels at {level.shape}")
         window = RasterWindow(local.col, local.row, local.width, local.height)
-        values = dataset.read(expected.index, window=window)
-        if has_mask:
-            return values, dataset.read_masks(expected.index, window=window) != 0
-        return values, np.ones(values.shape, dtype=np.bool_)
+        values: Pixels = dataset.read(expected.index, window=window)
+        mask = dataset.read_masks(expected.index, window=window) if has_mask else None
+        opaque = None if alpha is None else dataset.read(alpha, window=window)
+        return values, shown_by((local.height, local.width), mask, opaque)
 
     return await _with_dataset(reader, held, decode, expected, pool, level.number)
 
@@ -179,14 +181,15 @@ def _open[T](file: _RangeFile, work: Callable[[rasterio.DatasetReader], T], over
         return work(dataset)
 
 
-def _block_ranges(ifd: ImageFileDirectory, local: Window, plane: int) -> list[tuple[int, int]]:
-    """Return (start, stop) of the blocks under a window, those that exist."""
+def _block_ranges(ifd: ImageFileDirectory, local: Window, planes: Sequence[int]) -> list[tuple[int, int]]:
+    """Return (start, stop) of the blocks under a window, of some planes from 0; those that exist."""
     rows, cols = block_shape(ifd)
     down, across = block_grid(ifd)
     offsets, counts = block_table(ifd)
-    first = plane * down * across if planar(ifd) else 0
+    firsts = [plane * down * across for plane in planes] if planar(ifd) else [0]
     numbers = [
         first + row * across + col
+        for first in firsts
         for row in range(local.row // rows, -(-local.stop_row // rows))
         for col in range(local.col // cols, -(-local.stop_col // cols))
     ]

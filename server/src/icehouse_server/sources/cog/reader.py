@@ -19,8 +19,10 @@ from icehouse_server.aio.worker_pool import run_in
 from icehouse_server.core.geometry.horizontal import horizontal
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.raster.validity import held, judge, shown_by
 from icehouse_server.sources.cog.checks import (
     Expectation,
+    alpha_band,
     block_bytes,
     block_shape,
     block_table,
@@ -131,41 +133,51 @@ class Cog:
         flipped = self.place is not None and self.place.flipped
         if flipped and self.place is not None:
             local = self.place.in_file(local, image.shape[0])
+        alpha = alpha_band(data)
+        if alpha == self.expected.index:
+            alpha = None
         if is_native(data) and (mask is None or is_native(mask)):
-            values, valid = await self._native(data, mask, local)
+            values, shown = await self._native(data, mask, alpha, local)
         else:
-            values, valid = await read_with_gdal(
-                self.reader, image, local, self.expected, self.pool, has_mask=mask is not None
+            values, shown = await read_with_gdal(
+                self.reader,
+                image,
+                local,
+                self.expected,
+                self.pool,
+                has_mask=mask is not None,
+                alpha=alpha,
             )
         if flipped:
-            values, valid = values[::-1], valid[::-1]
-        return values, await run_in(self.pool, self._judge, values, valid)
+            values, shown = values[::-1], shown[::-1]
+        return values, await run_in(self.pool, self._judge, values, shown)
 
     async def _native(
-        self, data: ImageFileDirectory, mask: ImageFileDirectory | None, local: Window
+        self, data: ImageFileDirectory, mask: ImageFileDirectory | None, alpha: int | None, local: Window
     ) -> tuple[Pixels, Mask]:
-        shape = (local.height, local.width)
-        values = np.zeros(shape, dtype=self.expected.band.dtype)
-        present = np.zeros(shape, dtype=np.bool_)
-        works = [self._blocks(data, local, values, present, self.expected.index - 1)]
-        if mask is None:
-            await gather_or_cancel(works)
-            return values, present
-        shown, unused = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_)
-        works.append(self._blocks(mask, local, shown, unused, 0))
+        """Return values, and True = shown by mask and alpha band."""
+        shape, dtype = (local.height, local.width), self.expected.band.dtype
+        # A block that is left out holds the file's nodata, or 0 where it declares none: so GDAL reads it.
+        values = np.full(shape, held(self._nodata or 0, dtype), dtype=dtype)
+        opaque = None if alpha is None else np.zeros(shape, dtype=dtype)
+        mask_values = None if mask is None else np.zeros(shape, dtype=np.uint8)
+        samples = [(values, self.expected.index - 1)]
+        if alpha is not None and opaque is not None:
+            samples.append((opaque, alpha - 1))
+        works = [self._blocks(data, local, samples)]
+        if mask is not None and mask_values is not None:
+            works.append(self._blocks(mask, local, [(mask_values, 0)]))
         await gather_or_cancel(works)
-        return values, present & shown
+        return values, shown_by(shape, mask_values, opaque)
 
     async def _blocks(
-        self, ifd: ImageFileDirectory, local: Window, values: Pixels, present: Mask, sample: int
+        self, ifd: ImageFileDirectory, local: Window, samples: Sequence[tuple[Pixels, int]]
     ) -> None:
-        """Copy the blocks under a window into ``values``; ``present`` gets True where a block exists."""
+        """Copy the blocks under a window, those that exist; of each some samples, from 0, into arrays."""
         decoders = bounded(block_bytes(ifd))
         for batch in _batches(ifd, local):
             tiles = await decoded(ifd.fetch_tiles(batch), self.reader, self.expected)
-            await gather_or_cancel(
-                self._copy_block(tile, decoders, ifd, local, values, present, sample) for tile in tiles
-            )
+            await gather_or_cancel(self._copy_block(tile, decoders, ifd, local, samples) for tile in tiles)
 
     async def _copy_block(
         self,
@@ -173,9 +185,7 @@ class Cog:
         decoders: DecoderRegistry,
         ifd: ImageFileDirectory,
         local: Window,
-        values: Pixels,
-        present: Mask,
-        sample: int,
+        samples: Sequence[tuple[Pixels, int]],
     ) -> None:
         rows, cols = block_shape(ifd)
         # Asked before decoding: a tile that was decoded answers nothing any more.
@@ -185,25 +195,27 @@ class Cog:
             raise self.expected.corrupt(f"a block of it has {pixels.shape} pixels, not {rows} x {cols}")
         common = block.intersection(local)
         if common is not None:
-            values[common.slices(local)] = pixels[(*common.slices(block), sample)]
-            present[common.slices(local)] = True
+            for out, sample in samples:
+                out[common.slices(local)] = pixels[(*common.slices(block), sample)]
 
-    def _judge(self, values: Pixels, present: Mask) -> Mask:
-        """Return which pixels are valid: present, not masked, not nodata and, for floats, not NaN."""
-        nodata = file_nodata(self.geotiff, self.expected)
-        valid = present
-        if nodata is not None and nodata == nodata:  # noqa: PLR0124 - NaN equals nothing, and is seen to below
-            valid = valid & (values != nodata)
-        if values.dtype.kind == "f":
-            valid = valid & ~np.isnan(values)
-        band = self.expected.band
-        if band.nodata is not None and (nodata is None or nodata != band.fill):
-            taken = valid & (values == band.fill)
-            if taken.any():
-                raise self.expected.corrupt(
-                    f"{int(taken.sum())} valid pixel(s) hold {band.nodata}, which band {band.name!r} "
-                    f"uses for nodata; the file's own nodata is {nodata}"
-                )
+    @property
+    def _nodata(self) -> float | int | None:
+        """The file's own."""
+        return file_nodata(self.geotiff.ifd, self.expected.band.dtype)
+
+    def _judge(self, values: Pixels, shown: Mask) -> Mask:
+        """Return which pixels are valid.
+
+        Raises:
+            SourceCorruptError: a valid pixel could not be told from an invalid one.
+        """
+        own, band = self._nodata, self.expected.band
+        valid, clashes = judge(values, shown, self.expected.nodata if own is None else own, band)
+        if clashes:
+            raise self.expected.corrupt(
+                f"{clashes} valid pixel(s) hold {band.nodata}, which band {band.name!r} "
+                f"uses for nodata; the file's own nodata is {own}"
+            )
         return valid
 
 

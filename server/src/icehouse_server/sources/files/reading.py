@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import rasterio
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterWindow
 
@@ -33,6 +33,8 @@ from icehouse_server.sources.cog.georeference import (
     unrelated,
 )
 from icehouse_server.sources.cog.levels import Level, usable
+from icehouse_server.raster.validity import judge, shown_by
+from icehouse_server.sources.raster.units import Units
 from icehouse_server.sources.raster.warping import Scaled, scaled
 
 _GDAL_OPTIONS = {
@@ -80,6 +82,8 @@ class Header:
     """Full resolution and overviews."""
     tag: str | None
     """TIFFTAG_DATETIME."""
+    units: tuple[Units | None, ...]
+    """Of the bands; None where the file does not say."""
 
     def at(self, grid: Grid) -> Scaled:
         """Return the file at the level that suits a grid."""
@@ -141,6 +145,7 @@ def read_header(root: Path, entry: FolderEntry, grid: Grid) -> Header:
             place=place,
             levels=_levels(dataset),
             tag=dataset.tags().get("TIFFTAG_DATETIME"),
+            units=tuple(map(Units.of_file, dataset.scales, dataset.offsets)),
         )
 
 
@@ -233,26 +238,29 @@ def _check(header: Header, band: BandSpec, index: int) -> None:
             f"its data type is {found}, band {band.name!r} has {band.dtype.name}",
             hint=f'write dtype = "{found}" if all files have that',
         )
+    units = header.units[index - 1]
+    if units is not None and not units.are_those_of(band):
+        raise corrupt(header.entry, units.refusal(band), hint=units.hint)
 
 
 def _read(
     dataset: rasterio.DatasetReader, area: RasterWindow, band: BandSpec, index: int, entry: FolderEntry
 ) -> tuple[Pixels, Mask]:
     values: Pixels = dataset.read(index, window=area)
-    valid: Mask = dataset.read_masks(index, window=area) != 0
-    if values.dtype.kind == "f":
-        valid &= ~np.isnan(values)
+    flags = dataset.mask_flag_enums[index - 1]
+    has_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+    mask = dataset.read_masks(index, window=area) if has_mask else None
+    alphas = [number for number, kind in enumerate(dataset.colorinterp, 1) if kind == ColorInterp.alpha]
+    opaque = dataset.read(alphas[0], window=area) if alphas and alphas[0] != index else None
     own = dataset.nodatavals[index - 1]
-    if band.nodata is not None and (own is None or own != band.fill.item()):
-        clash = values == band.fill
-        if own is None:
-            valid &= ~clash
-        elif (clash & valid).any():
-            raise corrupt(
-                entry,
-                f"valid pixels hold {band.nodata}, which band {band.name!r} uses for nodata; "
-                f"the file's own nodata is {own}",
-            )
+    shown = shown_by((area.height, area.width), mask, opaque)
+    valid, clashes = judge(values, shown, band.nodata if own is None else own, band)
+    if clashes:
+        raise corrupt(
+            entry,
+            f"{clashes} valid pixel(s) hold {band.nodata}, which band {band.name!r} uses for nodata; "
+            f"the file's own nodata is {own}",
+        )
     return values, valid
 
 

@@ -335,11 +335,8 @@ class _Reading:
 def _own(band: BandSpec, table: BandTable, asset: RasterAsset) -> BandSpec:
     """Return what the file holds, where its values are to be converted."""
     dtype = band.dtype if table.dtype is None else np.dtype(table.dtype)
-    nodata = band.nodata if asset.nodata is None and dtype == band.dtype else asset.nodata
-    try:
-        return replace(band, dtype=dtype, nodata=nodata)
-    except ValueError:  # what the document says can't be a value of the file, so it marks no pixel
-        return replace(band, dtype=dtype, nodata=None)
+    keeps = asset.nodata is None and dtype == band.dtype  # else the band's is no value of the file
+    return replace(band, dtype=dtype, nodata=band.nodata if keeps else None)
 
 
 def _shrunk(window: Window, level: int) -> Window:

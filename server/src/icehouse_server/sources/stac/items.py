@@ -14,6 +14,7 @@ from icehouse_server.core.grid import Window
 from icehouse_server.sources.cog.checks import TRUST, Said
 from icehouse_server.sources.cog.georeference import lattice_window, north_up, same_crs
 from icehouse_server.sources.http.allowed_hosts import AllowedHosts
+from icehouse_server.sources.stac.band_facts import BandFacts, band_facts
 from icehouse_server.sources.stac.documents import (
     AssetDocument,
     ItemDocument,
@@ -21,7 +22,7 @@ from icehouse_server.sources.stac.documents import (
     numbers,
     parse_document,
 )
-from icehouse_server.sources.stac.settings import BandTable
+from icehouse_server.sources.stac.settings import BandTable, StacTable
 
 _MAX_NUMBER = 1e15
 _MAX_SIDE = 2**31
@@ -45,6 +46,8 @@ class Asset:
     """The same on the grid; None where it does not say."""
     tile_window: Window | None
     """Where the tiling puts the item."""
+    facts: BandFacts
+    """What the document says of the band's values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +79,16 @@ class Item:
         return moment
 
     def asset(
-        self, band: BandTable, grid: GeoBox, allowed: AllowedHosts, *, trust_files: bool
+        self, band: BandTable, grid: GeoBox, allowed: AllowedHosts, settings: StacTable
     ) -> Asset | None:
         """Return the file of a band, or None where the item may lack it and does.
 
         Args:
-            band: which asset, and whether the item may lack it.
+            band: which asset, which band of it, and whether the item may lack it.
             grid: the collection's.
             allowed: which hosts may be asked.
-            trust_files: whether what the document says of the file's place is left aside.
+            settings: whether files are trusted with their place, and which property says that offsets are in
+                the pixels.
 
         Raises:
             SourceCorruptError: the asset is missing, or its CRS or lattice is not the collection's.
@@ -93,7 +97,7 @@ class Item:
         asset = self.found(band.asset, optional=band.optional)
         if asset is None:
             return None
-        said = Said() if trust_files else self.said(asset)
+        said = Said() if settings.trust_files else self.said(asset)
         return Asset(
             item=self.id,
             href=asset.href,
@@ -101,7 +105,22 @@ class Item:
             said=said,
             extent=self._extent(said, grid),
             tile_window=self.tile_window,
+            facts=self.facts(asset, band.index, settings.offset_applied),
         )
+
+    def facts(self, asset: AssetDocument, index: int, offset_applied: str | None) -> BandFacts:
+        """Return what the document says of the values of a file's band.
+
+        Args:
+            asset: the file.
+            index: its band, from 1.
+            offset_applied: property that is true where offsets are in the pixels already; None where none is.
+
+        Raises:
+            SourceCorruptError: it is malformed.
+        """
+        applied = offset_applied is not None and self.document.properties.get(offset_applied) is True
+        return band_facts(asset, index, self.corrupt, offset_applied=applied)
 
     def found(self, name: str, *, optional: bool) -> AssetDocument | None:
         """Return an asset by its key, or None where the item may lack it and does.

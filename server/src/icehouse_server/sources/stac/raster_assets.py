@@ -1,7 +1,5 @@
 """What an item says of a file on a grid of its own: where it lies, and in which units its values are."""
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,20 +14,9 @@ from icehouse_server.sources.cog.checks import Said
 from icehouse_server.sources.cog.georeference import WARP_IT, north_up
 from icehouse_server.sources.http.allowed_hosts import AllowedHosts
 from icehouse_server.sources.raster.reducers import fitted
-from icehouse_server.sources.stac.documents import AssetDocument, number
+from icehouse_server.sources.raster.units import Units
 from icehouse_server.sources.stac.items import Item
 from icehouse_server.sources.stac.settings import BandTable, StacTable
-
-_ALIKE = 1e-6
-"""Share by which scales, and offsets in units of the scale, may differ: documents round them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Units:
-    """How values of a file become quantities: ``value * scale + offset``."""
-
-    scale: float
-    offset: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,16 +58,16 @@ def raster_asset(
     asset = item.found(name, optional=optional)
     if asset is None:
         return None
-    facts = _facts(asset, index)
     said = Said() if settings.trust_files else item.said(asset)
+    facts = item.facts(asset, index, settings.offset_applied)
     return RasterAsset(
         item=item.id,
         href=asset.href,
         url=allowed.url_of(asset.href, item=item.id),
         said=said,
         geobox=_geobox(item, said),
-        units=_units(item, facts, settings.offset_applied),
-        nodata=_nodata(item, facts),
+        units=facts.units,
+        nodata=facts.nodata,
     )
 
 
@@ -94,49 +81,6 @@ def _geobox(item: Item, said: Said) -> GeoBox | None:
         return GeoBox(shape, affine, CRS(horizontal(said.crs)))
     except (CRSError, ValueError):
         return None  # a code that PROJ does not know: the file says what it is
-
-
-def _facts(asset: AssetDocument, index: int) -> Mapping[str, object]:
-    """Return what an asset says of one of its bands: by ``raster:bands``, or ``bands`` of STAC 1.1."""
-    found: dict[str, object] = dict(asset.extra_fields)
-    for key in ("raster:bands", "bands"):
-        tables = asset.extra_fields.get(key)
-        if isinstance(tables, list) and len(tables) >= index and isinstance(tables[index - 1], dict):
-            found.update(tables[index - 1])
-    for name in ("scale", "offset"):
-        if f"raster:{name}" in found:
-            found[name] = found[f"raster:{name}"]
-    return found
-
-
-def _units(item: Item, facts: Mapping[str, object], offset_applied: str | None) -> Units | None:
-    if facts.get("scale") is None and facts.get("offset") is None:
-        return None
-    scale = _number(item, facts.get("scale"), 1.0, "scale")
-    offset = _number(item, facts.get("offset"), 0.0, "offset")
-    if scale == 0:
-        raise item.corrupt("its scale is 0")
-    if offset_applied is not None and item.document.properties.get(offset_applied) is True:
-        offset = 0.0
-    return Units(scale=scale, offset=offset)
-
-
-def _nodata(item: Item, facts: Mapping[str, object]) -> float | None:
-    value = facts.get("nodata")
-    if value is None:
-        return None
-    if isinstance(value, str) and value in {"nan", "inf", "-inf"}:  # as the raster extension writes them
-        return float(value)
-    return _number(item, value, 0.0, "nodata")
-
-
-def _number(item: Item, value: object, default: float, name: str) -> float:
-    if value is None:
-        return default
-    found = number(value)
-    if found is None or not math.isfinite(found):
-        raise item.corrupt(f"its {name} is not a number")
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,17 +112,10 @@ def conversion(asset: RasterAsset, table: BandTable, band: BandSpec, item: Item)
         if asset.units is None:
             raise item.corrupt(f"asset {table.asset!r} has no scale to apply")
         return Conversion(band=band, units=asset.units)
-    if asset.units is None or _alike(asset.units, band):
+    if asset.units is None or asset.units.are_those_of(band):
         return None if table.dtype is None else Conversion(band=band, units=None)
     if table.harmonise:
         return Conversion(band=band, units=asset.units)
     raise item.corrupt(
-        f"asset {table.asset!r} has scale {asset.units.scale} and offset {asset.units.offset}, "
-        f"band {band.name!r} has {band.scale} and {band.offset}; harmonise = true brings them together"
+        f"asset {table.asset!r}: {asset.units.refusal(band)}", hint="harmonise = true brings them together"
     )
-
-
-def _alike(units: Units, band: BandSpec) -> bool:
-    return abs(units.scale - band.scale) <= _ALIKE * abs(band.scale) and abs(
-        units.offset - band.offset
-    ) <= _ALIKE * max(abs(band.scale), abs(band.offset))

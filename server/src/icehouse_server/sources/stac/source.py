@@ -130,7 +130,7 @@ class StacSource:
         )
 
     def _asset(self, item: Item, band: BandTable, grid: GeoBox) -> Asset | None:
-        return item.asset(band, grid, self.files.allowed, trust_files=self.settings.trust_files)
+        return item.asset(band, grid, self.files.allowed, self.settings)
 
     async def close(self) -> None:
         """Cancel reads, and let connections go."""
@@ -222,6 +222,10 @@ class _BandReader:
                 index=self.source.bands[self.band.name].index,
                 said=asset.said,
                 tile_window=asset.tile_window,
+                nodata=self.band.nodata if asset.facts.nodata is None else asset.facts.nodata,
+                units_known=asset.facts.units is not None,
             )
+            if asset.facts.units is not None and not asset.facts.units.are_those_of(self.band):
+                raise expected.unlike(asset.facts.units)
             self.cogs[number] = await self.source.files.open(asset.url, expected, self.request.not_before)
         return self.cogs[number]

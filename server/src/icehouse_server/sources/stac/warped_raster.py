@@ -180,6 +180,8 @@ class WarpedRaster:
                     band=self.own,
                     index=self.index,
                     said=self.asset.said,
+                    nodata=self.own.nodata if self.asset.nodata is None else self.asset.nodata,
+                    units_known=self.asset.units is not None,
                 )
                 cog = await self.files.open(self.asset.url, expected, self.not_before)
                 if geobox is None:
