@@ -35,7 +35,7 @@ _NODATA = (
 
 _TEXTS = (
     *(
-        odd(f"text-lowest-{number}", geotiff(with_holes(LOWEST), nodata_text=text), nodata=-9999, valid=~HOLES)
+        odd(f"text-lowest-{number}", geotiff(with_holes(LOWEST), nodata_text=text), nodata=0, valid=~HOLES)
         for number, text in enumerate(("-3.40282e+38", "-3.4028235e+38", "-3.402823466385288598e+38"))
     ),
     odd("text-lowest-esri", geotiff(with_holes(-3.4e38), nodata_text="-3.39999995214436425e+38")),
@@ -82,7 +82,7 @@ _MASKS = (
 
 _DOCUMENTS = (
     *(
-        odd(f"document-{name}", geotiff(with_holes(-1)), nodata=-9999, document=said, paths=STAC, valid=~HOLES)
+        odd(f"document-{name}", geotiff(with_holes(-1)), nodata=0, document=said, paths=STAC, valid=~HOLES)
         for name, said in {
             "raster-bands": {"raster:bands": [{"nodata": -1}]},
             "bands": {"bands": [{"nodata": -1}]},

@@ -52,8 +52,8 @@ class BandSpec:
     name: str
     dtype: np.dtype[np.generic]
     nodata: float | int | None
-    """The value of invalid pixels: of floats NaN where none is given. None for integers of which every value is
-    valid: then there is no room for invalid pixels, and what lies outside of all data is 0."""
+    """The value of invalid pixels: of floats NaN where none is given. None where every integer is valid:
+    then there is no room for invalid pixels, and what lies outside of all data is 0."""
     units: str = ""
     """UDUNITS name, or empty."""
     long_name: str = ""

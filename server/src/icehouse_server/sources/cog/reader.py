@@ -207,7 +207,7 @@ class Cog:
         """Return which pixels are valid.
 
         Raises:
-            SourceCorruptError: a valid pixel could not be told from an invalid one.
+            SourceCorruptError: a valid pixel holds what is nodata in the band.
         """
         own, band = self._nodata, self.expected.band
         valid, clashes = judge(values, shown, self.expected.nodata if own is None else own, band)

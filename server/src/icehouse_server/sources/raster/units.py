@@ -17,7 +17,7 @@ class Units:
 
     @classmethod
     def of_file(cls, scale: float, offset: float) -> "Units | None":
-        """Return what a GeoTIFF says of a band; one that says nothing can't be told from (1, 0)."""
+        """Return what a GeoTIFF says of a band; one that says nothing looks like one that says (1, 0)."""
         return None if (scale, offset) == (1, 0) else cls(scale=scale, offset=offset)
 
     def are_those_of(self, band: BandSpec) -> bool:

@@ -335,7 +335,7 @@ class _Reading:
 def _own(band: BandSpec, table: BandTable, asset: RasterAsset) -> BandSpec:
     """Return what the file holds, where its values are to be converted."""
     dtype = band.dtype if table.dtype is None else np.dtype(table.dtype)
-    keeps = asset.nodata is None and dtype == band.dtype  # else the band's is no value of the file
+    keeps = asset.nodata is None and dtype == band.dtype  # else a file's values are others than the band's
     return replace(band, dtype=dtype, nodata=band.nodata if keeps else None)
 
 
