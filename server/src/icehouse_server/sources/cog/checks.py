@@ -15,9 +15,9 @@ from pyproj.exceptions import CRSError
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import SourceCorruptError
 from icehouse_server.core.grid import Window
+from icehouse_server.raster.units import Units
 from icehouse_server.raster.validity import marked_by, number_of
 from icehouse_server.sources.cog.georeference import lattice_window, same_crs
-from icehouse_server.sources.raster.units import Units
 
 MAX_BLOCK = 64 * 1024 * 1024
 """Bytes of one decoded block at most: 4096 x 4096 float32. A header may claim any size."""

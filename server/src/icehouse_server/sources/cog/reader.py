@@ -133,7 +133,7 @@ class Cog:
         flipped = self.place is not None and self.place.flipped
         if flipped and self.place is not None:
             local = self.place.in_file(local, image.shape[0])
-        alpha = alpha_band(data)
+        alpha = alpha_band(self.geotiff.ifd)
         if alpha == self.expected.index:
             alpha = None
         if is_native(data) and (mask is None or is_native(mask)):

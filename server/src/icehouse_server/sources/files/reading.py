@@ -21,6 +21,8 @@ from icehouse_server.core.geometry.horizontal import horizontal
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.raster.file_facts import FileFacts, facts_of
+from icehouse_server.raster.units import Units
+from icehouse_server.raster.validity import judge, shown_by
 from icehouse_server.sources.cog.georeference import (
     NO_CRS,
     SET_CRS,
@@ -33,8 +35,6 @@ from icehouse_server.sources.cog.georeference import (
     unrelated,
 )
 from icehouse_server.sources.cog.levels import Level, usable
-from icehouse_server.raster.validity import judge, shown_by
-from icehouse_server.sources.raster.units import Units
 from icehouse_server.sources.raster.warping import Scaled, scaled
 
 _GDAL_OPTIONS = {

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from icehouse_server.core.errors import SourceCorruptError
+from icehouse_server.raster.units import Units
 from icehouse_server.raster.validity import number_of
-from icehouse_server.sources.raster.units import Units
 from icehouse_server.sources.stac.documents import AssetDocument, number
 
 type Corrupt = Callable[[str], SourceCorruptError]

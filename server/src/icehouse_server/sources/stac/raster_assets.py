@@ -10,11 +10,11 @@ from pyproj.exceptions import CRSError
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.geometry.horizontal import horizontal
 from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.raster.units import Units
 from icehouse_server.sources.cog.checks import Said
 from icehouse_server.sources.cog.georeference import WARP_IT, north_up
 from icehouse_server.sources.http.allowed_hosts import AllowedHosts
 from icehouse_server.sources.raster.reducers import fitted
-from icehouse_server.sources.raster.units import Units
 from icehouse_server.sources.stac.items import Item
 from icehouse_server.sources.stac.settings import BandTable, StacTable
 
