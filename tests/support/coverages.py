@@ -13,7 +13,7 @@ from icehouse_server.core.errors import FailedChunk
 from icehouse_server.core.grid import Grid
 from icehouse_server.core.plan import Region
 from icehouse_server.core.ports import Pixels
-from icehouse_server.output import Encoded
+from icehouse_server.output import Encoded, FilePart
 
 POLAR: GeoBox = GeoBox((37, 53), Affine(32, 0, -200000.5, 0, -32, -1000000.25), "EPSG:3413")
 GEOBOXES: Mapping[str, GeoBox] = {
@@ -97,6 +97,8 @@ def make_coverage(
 
 def joined(encoded: Encoded) -> bytes:
     """Return an answer in one piece."""
-    content = b"".join(encoded.parts)
+    content = b"".join(
+        part.read(0, len(part)) if isinstance(part, FilePart) else part for part in encoded.parts
+    )
     assert len(content) == encoded.length
     return content

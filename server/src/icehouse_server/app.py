@@ -20,6 +20,7 @@ from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.ports import Documents, Source
 from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings
+from icehouse_server.raster.gdal_memory import bound_block_cache
 from icehouse_server.service import (
     CacheFolderProbe,
     CubeService,
@@ -125,6 +126,7 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
         CacheFolderLockedError: another daemon owns the cache folder.
         RepositoryForeignError: a repository is not ours to use.
     """
+    bound_block_cache()
     async with AsyncExitStack() as stack:
         base = await _open_base(settings, stack)
         store, downloads = base.store, base.downloads

@@ -105,11 +105,10 @@ class Plan:
         return sum(rows * cols * band.dtype.itemsize for band, _ in self.region.band_steps)
 
     @property
-    def working_bytes(self) -> int:
-        """Memory that the answer needs on its way: its pixels twice, and what its largest piece is made from.
+    def moved_bytes(self) -> int:
+        """Bytes that are copied on the way, by which large answers take turns: what it takes of a processor.
 
-        Twice, since they are also there encoded, or as the chunks that they are copied from. A piece that is
-        resampled is read as one array, in addition to the chunks that it is copied from.
+        The pixels twice, and what the largest piece is resampled from, twice as well.
         """
         if self.footprint.aligned:
             return 2 * self.output_bytes

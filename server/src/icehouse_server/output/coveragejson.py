@@ -12,6 +12,8 @@ from icehouse_server.core.plan import Region
 from icehouse_server.core.ports import Stack
 from icehouse_server.core.time import written
 from icehouse_server.output.cf_description import dataset_attrs
+from icehouse_server.output.encoded import Part
+from icehouse_server.output.scratch import IN_MEMORY, Scratch
 from icehouse_server.raster.crs import crs_of
 from icehouse_server.raster.validity import visible
 
@@ -19,7 +21,13 @@ MAX_JSON_VALUES = 1_000_000
 """Values of one answer in JSON: about 10 MB, beyond which every other format serves better."""
 
 
-def encode_json(coverage: Coverage, *, max_values: int = MAX_JSON_VALUES) -> list[bytes | memoryview]:
+_VALUE_BYTES = 96
+"""Bytes that a value takes: the object, two lists that hold it, and its text twice."""
+
+
+def encode_json(
+    coverage: Coverage, _: Scratch = IN_MEMORY, *, max_values: int = MAX_JSON_VALUES
+) -> list[Part]:
     """Encode a coverage as CoverageJSON, ``null`` where invalid.
 
     The axes are where each time step starts, if there is a time axis, and pixel centres, x and y, in the
@@ -52,6 +60,12 @@ def encode_json(coverage: Coverage, *, max_values: int = MAX_JSON_VALUES) -> lis
         "icehouse:attributes": dataset_attrs(coverage),
     }
     return [json.dumps(document, allow_nan=False, separators=(",", ":")).encode()]
+
+
+def json_memory(region: Region, _: Scratch) -> int:
+    """Return bytes that ``encode_json`` takes at most, in addition to the pixels: objects and text."""
+    rows, cols = region.shape
+    return min(MAX_JSON_VALUES, rows * cols * len(region.band_steps)) * _VALUE_BYTES
 
 
 def _domain(region: Region) -> dict[str, object]:

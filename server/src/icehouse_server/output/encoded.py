@@ -4,6 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from icehouse_server.core.coverage import Coverage
+from icehouse_server.core.plan import Region
+from icehouse_server.output.scratch import FilePart, Scratch
+
+type Part = bytes | memoryview | FilePart
+"""Memoryviews are of single bytes and C-contiguous; they keep the arrays that they show alive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,10 +18,16 @@ class Encoded:
     media_type: str
     suffix: str
     """Ending of a file's name, with its dot."""
-    parts: Sequence[bytes | memoryview]
-    """Memoryviews are of single bytes and C-contiguous; they keep the arrays that they show alive."""
+    parts: Sequence[Part]
     length: int = field(init=False)
     """Bytes in all, for Content-Length."""
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes of memory that the parts take; None where they show the coverage's own arrays."""
+        if any(isinstance(part, memoryview) for part in self.parts):
+            return None
+        return sum(len(part) for part in self.parts if isinstance(part, bytes))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "length", sum(len(part) for part in self.parts))
@@ -33,7 +44,9 @@ class Format:
     suffix: str
     aliases: tuple[str, ...]
     """Media types without parameters that clients also ask for it by."""
-    encoder: Callable[[Coverage], Sequence[bytes | memoryview]]
+    encoder: Callable[[Coverage, Scratch], Sequence[Part]]
+    memory: Callable[[Region, Scratch], int]
+    """Bytes that the encoder takes at most, in addition to the pixels, until all parts are sent."""
 
     @property
     def accepted(self) -> tuple[str, ...]:

@@ -5,13 +5,14 @@ from types import MappingProxyType
 
 from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.errors import NotAcceptableError
-from icehouse_server.output.coveragejson import encode_json
+from icehouse_server.output.coveragejson import encode_json, json_memory
 from icehouse_server.output.encoded import Encoded, Format
-from icehouse_server.output.geotiff import encode_geotiff
-from icehouse_server.output.netcdf import encode_netcdf
-from icehouse_server.output.npy import encode_npy
-from icehouse_server.output.png import encode_png
-from icehouse_server.output.zarrzip import encode_zarr
+from icehouse_server.output.geotiff import encode_geotiff, geotiff_memory
+from icehouse_server.output.netcdf import encode_netcdf, netcdf_memory
+from icehouse_server.output.npy import encode_npy, npy_memory
+from icehouse_server.output.png import encode_png, png_memory
+from icehouse_server.output.scratch import IN_MEMORY, Scratch
+from icehouse_server.output.zarrzip import encode_zarr, zarr_memory
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
@@ -23,6 +24,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 suffix=".nc",
                 aliases=("application/netcdf", "application/x-netcdf4", "application/netcdf4"),
                 encoder=encode_netcdf,
+                memory=netcdf_memory,
             ),
             Format(
                 name="geotiff",
@@ -30,6 +32,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 suffix=".tif",
                 aliases=("image/geotiff",),
                 encoder=encode_geotiff,
+                memory=geotiff_memory,
             ),
             Format(
                 name="zarr",
@@ -37,15 +40,31 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 suffix=".zarr.zip",
                 aliases=("application/vnd+zarr", "application/zip"),
                 encoder=encode_zarr,
+                memory=zarr_memory,
             ),
-            Format(name="npy", media_type="application/x-npy", suffix=".npy", aliases=(), encoder=encode_npy),
-            Format(name="png", media_type="image/png", suffix=".png", aliases=(), encoder=encode_png),
+            Format(
+                name="npy",
+                media_type="application/x-npy",
+                suffix=".npy",
+                aliases=(),
+                encoder=encode_npy,
+                memory=npy_memory,
+            ),
+            Format(
+                name="png",
+                media_type="image/png",
+                suffix=".png",
+                aliases=(),
+                encoder=encode_png,
+                memory=png_memory,
+            ),
             Format(
                 name="json",
                 media_type="application/prs.coverage+json",
                 suffix=".json",
                 aliases=("application/json",),
                 encoder=encode_json,
+                memory=json_memory,
             ),
         )
     }
@@ -53,14 +72,16 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 """Formats by the name that ``f=`` takes. The order is that of preference where a client has none."""
 
 
-def encode(coverage: Coverage, format_name: str) -> Encoded:
+def encode(coverage: Coverage, format_name: str, scratch: Scratch = IN_MEMORY) -> Encoded:
     """Encode a coverage. Takes milliseconds to seconds of a processor: call it in a thread.
 
     Args:
         coverage: what to encode.
         format_name: a key of ``FORMATS``.
+        scratch: where what is too large for memory is written.
 
     Raises:
+        DiskFullError: it does not fit there.
         NotAcceptableError: there is no format of this name.
         TooLargeError: the format does not hold this much.
     """
@@ -69,7 +90,9 @@ def encode(coverage: Coverage, format_name: str) -> Encoded:
         raise NotAcceptableError(
             f"there is no format {format_name!r}", hint=f"the formats are {', '.join(FORMATS)}"
         )
-    return Encoded(media_type=chosen.media_type, suffix=chosen.suffix, parts=chosen.encoder(coverage))
+    return Encoded(
+        media_type=chosen.media_type, suffix=chosen.suffix, parts=chosen.encoder(coverage, scratch)
+    )
 
 
 def negotiate(accept: str | None, among: Mapping[str, Sequence[str]]) -> str | None:

@@ -5,10 +5,13 @@ import io
 import numpy as np
 
 from icehouse_server.core.coverage import Coverage
+from icehouse_server.core.plan import Region
+from icehouse_server.output.encoded import Part
+from icehouse_server.output.scratch import IN_MEMORY, Scratch
 from icehouse_server.output.zarrzip import little_endian
 
 
-def encode_npy(coverage: Coverage) -> list[bytes | memoryview]:
+def encode_npy(coverage: Coverage, _: Scratch = IN_MEMORY) -> list[Part]:
     """Encode the pixels of a coverage as one array (bands, rows, columns), also where there is one band.
 
     Where the collection has a time axis it is (bands, time, rows, columns).
@@ -33,3 +36,10 @@ def encode_npy(coverage: Coverage) -> list[bytes | memoryview]:
     )
     pixels = [little_endian(coverage.bands[band.name].astype(dtype, copy=False)) for band in region.bands]
     return [header.getvalue(), *pixels]
+
+
+def npy_memory(region: Region, _: Scratch) -> int:
+    """Return bytes that ``encode_npy`` takes at most, in addition to the pixels: bands that it promotes."""
+    rows, cols = region.shape
+    dtype = np.result_type(*(band.dtype for band in region.bands))
+    return rows * cols * sum(dtype.itemsize for band, _ in region.band_steps if band.dtype != dtype)

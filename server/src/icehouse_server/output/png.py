@@ -4,7 +4,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from icehouse_server.core.coverage import Coverage
 from icehouse_server.core.errors import BadParameterError
 from icehouse_server.core.plan import Region
 from icehouse_server.core.ports import Pixels, Validity
+from icehouse_server.output.encoded import Part
+from icehouse_server.output.scratch import IN_MEMORY, Scratch
 from icehouse_server.raster.validity import visible
 
 type Samples = NDArray[np.uint8]
@@ -24,10 +26,10 @@ STRETCH = (2, 98)
 """Percentiles of the valid pixels that become black and white."""
 
 _STRIP = 1 << 18
-"""Pixels that are computed with at a time, as float64 and in several copies."""
+"""Pixels that are computed with at a time, as float64 in several copies: 64 bytes each for three bands."""
 
-_STRIP_MEMORY = 64 * _STRIP
-"""Bytes that this takes at most, for three bands."""
+_PILLOW_MEMORY = 1 << 18
+"""Bytes for Pillow's buffers."""
 
 _RGB = 3
 _LEVEL = 1
@@ -65,7 +67,7 @@ class _Layer:
         return samples
 
 
-def encode_png(coverage: Coverage) -> list[bytes | memoryview]:
+def encode_png(coverage: Coverage, _: Scratch = IN_MEMORY) -> list[Part]:
     """Encode a coverage as PNG with alpha.
 
     One band, or two, give a picture in grey of the first; three or more give one of the first three as red,
@@ -86,9 +88,7 @@ def encode_png(coverage: Coverage) -> list[bytes | memoryview]:
         )
     shown = bands[:_RGB] if len(bands) >= _RGB else bands[:1]
     rows, cols = coverage.region.shape
-    layers = [
-        _Layer.of(cast("Pixels", coverage.bands[band.name].reshape(rows, cols)), band) for band in shown
-    ]
+    layers = [_Layer.of(coverage.bands[band.name].reshape(rows, cols), band) for band in shown]
     strips = list(_strips(rows, cols))
     if len(strips) == 1:
         return [_saved(Image.fromarray(_samples(layers, strips[0])))]
@@ -98,13 +98,13 @@ def encode_png(coverage: Coverage) -> list[bytes | memoryview]:
     return [_saved(image)]
 
 
-def png_memory(region: Region) -> int:
+def png_memory(region: Region, _: Scratch) -> int:
     """Return bytes that ``encode_png`` takes at most, in addition to the pixels."""
     rows, cols = region.shape
     largest = max(band.dtype.itemsize for band in region.bands)
     channels = 4 if len(region.bands) >= _RGB else 2
     # The valid pixels of a band, to find its range; then Pillow's image, of 4 bytes a pixel, and the file.
-    return rows * cols * max(largest, 4 + channels) + _STRIP_MEMORY
+    return rows * cols * max(largest, 4 + channels) + 64 * min(_STRIP, rows * cols) + _PILLOW_MEMORY
 
 
 def _strips(rows: int, cols: int) -> Iterator[slice]:

@@ -44,6 +44,9 @@ _THREADS = min(4, os.cpu_count() or 1)
 _REACH = {"nearest": 0.0, "bilinear": 0.0, "cubic": 1.0}
 """By how much a result may lie beyond the values, in parts of their range; cubic's is 0.3 at most."""
 
+_CLIPPED_ROWS = 256
+"""Rows that are clipped at a time: what that takes stays small."""
+
 _FLOAT32 = 1e-6
 """GDAL compares with nodata in float32: of long integers, neighbours are nodata to it, too."""
 
@@ -187,20 +190,17 @@ def inside(geobox: GeoBox, geometry: BaseGeometry, *, all_touched: bool = False)
     return mask
 
 
-def clip(
-    values: Pixels, geobox: GeoBox, geometry: BaseGeometry, fill: np.generic, *, all_touched: bool = False
-) -> Pixels:
-    """Return pixels with those outside of a polygon set to fill.
+def clip(values: Pixels, inside: Mask, fill: np.generic) -> None:
+    """Set pixels outside of a polygon to fill.
 
     Args:
-        values: (rows, columns) of the geobox.
-        geobox: the pixels' place.
-        geometry: polygon or multipolygon in the geobox's CRS, x then y.
+        values: (rows, columns) of a geobox.
+        inside: which of them lie inside, from ``inside``.
         fill: what a pixel outside holds, of the values' dtype.
-        all_touched: see ``inside``.
     """
-    clipped: Pixels = np.where(inside(geobox, geometry, all_touched=all_touched), values, fill)
-    return clipped
+    for first in range(0, len(values), _CLIPPED_ROWS):
+        rows = slice(first, first + _CLIPPED_ROWS)
+        values[rows][~inside[rows]] = fill
 
 
 def _as_a_whole(piece: FootprintPiece, grid: Grid, target: GeoBox) -> bool:

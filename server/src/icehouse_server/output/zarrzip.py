@@ -14,19 +14,27 @@ from numpy.typing import NDArray
 
 from icehouse_server.core.cf_attributes import xarray_fill
 from icehouse_server.core.coverage import Coverage
+from icehouse_server.core.plan import Region
 from icehouse_server.output.cf_description import Description, Value, Variable, describe
+from icehouse_server.output.encoded import Part
+from icehouse_server.output.scratch import IN_MEMORY, Scratch
 from icehouse_server.output.zipparts import stored_zip
 
 type Json = Mapping[str, object]
 
 
-def encode_zarr(coverage: Coverage) -> list[bytes | memoryview]:
+def encode_zarr(coverage: Coverage, _: Scratch = IN_MEMORY) -> list[Part]:
     """Encode a coverage as a Zarr v3 store in a ZIP.
 
     Returns:
         The parts of the ZIP; pixels are views of the coverage's arrays, not copies.
     """
-    return stored_zip(list(_entries(describe(coverage))))
+    return [*stored_zip(list(_entries(describe(coverage))))]
+
+
+def zarr_memory(_: Region, __: Scratch) -> int:
+    """Return bytes that ``encode_zarr`` takes in addition to the pixels: none to speak of."""
+    return 0
 
 
 def _entries(description: Description) -> Iterator[tuple[str, bytes | memoryview]]:

@@ -14,7 +14,7 @@ from icehouse_server.service.memory_budget import MemoryBudget
 log = structlog.get_logger(__name__)
 
 _LARGE_BYTES = 16 * 1024**2
-"""Working bytes from which answers are made one after the other, so that small ones find a processor free."""
+"""Moved bytes from which answers are made one after the other, so that small ones find a processor free."""
 
 _LARGE_PATIENCE = 1.0
 """Seconds that a large answer waits for its turn at most: one that hangs must not hold up the others."""
@@ -54,6 +54,12 @@ class HeldMemory:
         """Bytes held now."""
         return self._size
 
+    def shrink(self, size: int) -> None:
+        """Give back what is over ``size``; no thread works with it any more."""
+        size = min(size, self._size)
+        over, self._size = self._size - size, size
+        self._budget.release(over)
+
     def release(self) -> None:
         """Give the bytes back, when no thread works with them any more. Safe to call twice."""
         size, self._size = self._size, 0
@@ -91,10 +97,15 @@ class Admission:
         return HeldMemory(self.budget, size)
 
     @asynccontextmanager
-    async def turn(self, memory: HeldMemory) -> AsyncIterator[None]:
-        """Let large answers take turns; small ones go at once. A turn ends with its last thread."""
+    async def turn(self, memory: HeldMemory, size: int) -> AsyncIterator[None]:
+        """Let large answers take turns; small ones go at once. A turn ends with its last thread.
+
+        Args:
+            memory: of the answer.
+            size: bytes that it moves.
+        """
         mine = False
-        if memory.size > _LARGE_BYTES:
+        if size > _LARGE_BYTES:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LARGE_PATIENCE):
                     mine = await self._large.acquire()

@@ -9,7 +9,7 @@
 import math
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -30,11 +30,12 @@ from icehouse_server.service.deadline import deadline
 from icehouse_server.service.planner import Planner
 from icehouse_server.service.region_reader import RegionReader
 from icehouse_server.service.trace import Trace
+from icehouse_server.service.working_memory import working_bytes
 from icehouse_server.store import CollectionStore, DamagedChunksError, Lease, Store
 
 _QUICK_FORMATS = frozenset({"zarr", "npy"})
 _QUICK_BYTES = 32 * 1024**2
-"""Working bytes up to which these take less than a millisecond: they copy nothing, and sum 10 GB/s."""
+"""Moved bytes up to which these take less than a millisecond: they copy nothing, and sum 10 GB/s."""
 
 REFILLS = 4
 """Times that one request has chunks fetched again that were there and are gone, or can't be read back."""
@@ -62,22 +63,34 @@ class Encoder[T]:
     make: Callable[[Coverage], T]
     """Blocking."""
     quick_bytes: float = 0
-    """Working bytes up to which it takes less than handing it to a thread does."""
+    """Moved bytes up to which it takes less than handing it to a thread does."""
+    memory: Callable[[Region], int] = lambda _: 0
+    """Bytes that making it takes at most, in addition to the pixels."""
+    kept: Callable[[T], int | None] = lambda _: None
+    """Bytes of memory that what was made takes; None where the pixels are needed with it."""
 
 
 PIXELS: Encoder[Coverage] = Encoder(make=lambda coverage: coverage, quick_bytes=math.inf)
 """The pixels as they are."""
 
 
-def encoder_of(format_name: str) -> Encoder[output.Encoded]:
+def encoder_of(format_name: str, scratch: output.Scratch = output.IN_MEMORY) -> Encoder[output.Encoded]:
     """Return the encoder of a format, one of ``output.FORMATS``."""
-    make = partial(output.encode, format_name=format_name)
-    return Encoder(make=make, quick_bytes=_QUICK_BYTES if format_name in _QUICK_FORMATS else 0)
+    chosen = output.FORMATS[format_name]
+    return Encoder(
+        make=partial(output.encode, format_name=format_name, scratch=scratch),
+        quick_bytes=_QUICK_BYTES if format_name in _QUICK_FORMATS else 0,
+        memory=lambda region: chosen.memory(region, scratch),
+        kept=lambda encoded: encoded.memory,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CoverageResult[T]:
-    """Pixels, what was made of them, and how they were come by. Its memory is held until ``close``."""
+    """Pixels, what was made of them, and how they were come by. Its memory is held until ``close``.
+
+    What was made of pixels may do without them: then the coverage has none any more.
+    """
 
     coverage: Coverage
     encoded: T
@@ -99,6 +112,7 @@ class CoverageService:
         admission: memory and turns.
         timeout: seconds that a request may wait for absent chunks, and as many for the rest.
         pool: computes.
+        scratch: where answers too large for memory are written.
     """
 
     def __init__(
@@ -110,6 +124,7 @@ class CoverageService:
         *,
         timeout: float,
         pool: Executor,
+        scratch: output.Scratch,
     ) -> None:
         self._store = store
         self._planner = planner
@@ -117,6 +132,11 @@ class CoverageService:
         self._admission = admission
         self._timeout = timeout
         self._pool = pool
+        self._scratch = scratch
+
+    def encoder(self, format_name: str) -> Encoder[output.Encoded]:
+        """Return the encoder of a format, one of ``output.FORMATS``."""
+        return encoder_of(format_name, self._scratch)
 
     async def answer[T](
         self, request: CoverageRequest, encoder: Encoder[T], *, trace: Trace, plan: Plan | None = None
@@ -147,7 +167,8 @@ class CoverageService:
             raise OutsideError("the region lies outside the collection")
         trace.chunks += len(plan.needed)
         trace.absent += len(plan.absent)
-        self._admission.budget.check(plan.working_bytes)
+        size = working_bytes(plan, encoder.memory, clipped=request.geometry is not None)
+        self._admission.budget.check(size)
         store = self._store.collection(plan.region.collection.id)
 
         async with deadline(self._timeout * 2):
@@ -155,7 +176,7 @@ class CoverageService:
                 # Ensure. Before memory is asked for: who waits for a source holds none of it.
                 failed = await self._ensure(request, plan, trace)
                 with trace.stage("queue"):
-                    memory = await self._admission.memory(plan.working_bytes)
+                    memory = await self._admission.memory(size)
 
                 # Read. Chunks that were cached may be gone or damaged by now: then fetch them again.
                 with memory.working():
@@ -173,10 +194,14 @@ class CoverageService:
         # Encode. The result keeps its memory until its last byte has been sent.
         try:
             with trace.stage("encode"), memory.working():
-                encoded = await self._encode(coverage, encoder, memory)
+                encoded = await self._encode(coverage, encoder, memory, plan.moved_bytes)
         except BaseException:
             memory.release()
             raise
+        kept = encoder.kept(encoded)
+        if kept is not None:
+            coverage = replace(coverage, bands={})
+            memory.shrink(kept)
         return CoverageResult(coverage=coverage, encoded=encoded, trace=trace, memory=memory)
 
     async def coverage(
@@ -229,7 +254,7 @@ class CoverageService:
         store = self._store.collection(plan.region.collection.id)
         coverage = None
         try:
-            async with self._admission.turn(memory), store.lease(request.snapshot) as lease:
+            async with self._admission.turn(memory, plan.moved_bytes), store.lease(request.snapshot) as lease:
                 if request.snapshot is not None:
                     failed = await self._lacking(request, plan, store, lease)
                 reader = RegionReader(
@@ -267,11 +292,11 @@ class CoverageService:
             for key in absent
         )
 
-    async def _encode[T](self, coverage: Coverage, encoder: Encoder[T], memory: HeldMemory) -> T:
+    async def _encode[T](self, coverage: Coverage, encoder: Encoder[T], memory: HeldMemory, moved: int) -> T:
         """Encode in the pool, or at once where that takes less than a thread's turn."""
-        if memory.size <= encoder.quick_bytes:
+        if moved <= encoder.quick_bytes:
             return encoder.make(coverage)
-        async with self._admission.turn(memory):
+        async with self._admission.turn(memory, moved):
             return await run_in(self._pool, encoder.make, coverage)
 
 

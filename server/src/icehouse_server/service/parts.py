@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from icehouse_server.core.limits import ServiceSettings
 from icehouse_server.downloads import Downloads
+from icehouse_server.output import Scratch
 from icehouse_server.service.admission import Admission
 from icehouse_server.service.chunk_fetcher import ChunkFetcher
 from icehouse_server.service.coverage import CoverageService
@@ -32,6 +33,7 @@ class ServiceParts:
     ) -> "ServiceParts":
         """Make the parts, on a store and the downloads that fill it."""
         timeout = settings.request_timeout
+        scratch = Scratch.in_cache(store.folder)
         planner = Planner(store, settings.limits, pool=pool)
         disk_guard = DiskGuard(store.folder, settings.disk_floor, pool=pool)
         fetcher = ChunkFetcher(downloads, disk_guard, timeout=timeout)
@@ -41,5 +43,7 @@ class ServiceParts:
             disk_guard=disk_guard,
             fetcher=fetcher,
             admission=admission,
-            coverages=CoverageService(store, planner, fetcher, admission, timeout=timeout, pool=pool),
+            coverages=CoverageService(
+                store, planner, fetcher, admission, timeout=timeout, pool=pool, scratch=scratch
+            ),
         )

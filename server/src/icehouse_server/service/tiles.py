@@ -1,6 +1,7 @@
 """Map tiles: coverages with a style, that fetch a few chunks at most."""
 
 import hashlib
+import math
 from collections import Counter
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -19,12 +20,19 @@ from icehouse_server.core.plan import Plan, Region, make_plan
 from icehouse_server.core.style import Style
 from icehouse_server.core.tile_matrix_sets import TileAddress, Zooms, zooms_of
 from icehouse_server.output.map_tile import Sheet, cut, draw, encode_picture, hatch
-from icehouse_server.service.coverage import CoverageRequest, CoverageService
+from icehouse_server.service.coverage import CoverageRequest, CoverageService, Encoder
 from icehouse_server.service.trace import Trace
 from icehouse_server.store import Store
 
 _MOST_PIXELS = 2**24
 """Pixels of the chunks of a band that one tile is read from at most: 256 of 256 x 256."""
+
+_DRAWN: Encoder[Coverage] = Encoder(
+    make=lambda coverage: coverage,
+    quick_bytes=math.inf,
+    memory=lambda region: 32 * region.shape[0] * region.shape[1],
+)
+"""The pixels, with memory for the picture: layers and relief as float64."""
 
 _DRAWN_AS = "3"
 """Raised when the same pixels give a different picture than before."""
@@ -167,7 +175,7 @@ class TileService:
             leave_absent=not planned.fetches,
         )
         try:
-            answer = await self._coverages.coverage(request, trace, plan)
+            answer = await self._coverages.answer(request, _DRAWN, trace=trace, plan=plan)
         except ChunksFailedError as error:
             error.hint = error.remedy
             raise

@@ -12,11 +12,12 @@ from icehouse_server.store.repository.decoded import DecodedCache
 from icehouse_server.store.repository.index import Index
 from icehouse_server.store.repository.leases import Lease
 from icehouse_server.store.repository.mutations import DROPPED_AT_ONCE
-from icehouse_server.store.repository.reader import DamagedChunksError
+from icehouse_server.store.repository.reader import BATCH_BYTES, DamagedChunksError
 from icehouse_server.store.sidecar import SidecarDb
 from icehouse_server.store.store import Store
 
 __all__ = [
+    "BATCH_BYTES",
     "DROPPED_AT_ONCE",
     "AxisChunk",
     "CollectionStore",

@@ -1,13 +1,16 @@
 """An answer made of parts that are sent as they lie in memory, with Range, HEAD and a careful end."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from icehouse_server.api.responses.problems import problem
+from icehouse_server.output import FilePart, Part
 
 _PIECE = 1 << 20
 """Bytes handed to the server at a time: its buffer stays small where a client reads slowly."""
@@ -22,7 +25,7 @@ class PartsResponse(Response):
     """Sends buffers one after the other without joining them.
 
     Args:
-        parts: what to send; memoryviews are sent without a copy.
+        parts: what to send; memoryviews are sent without a copy, files are read on the way.
         length: bytes in all.
         media_type: of the answer.
         headers: further headers.
@@ -31,7 +34,7 @@ class PartsResponse(Response):
 
     def __init__(
         self,
-        parts: Sequence[bytes | memoryview],
+        parts: Sequence[Part],
         *,
         length: int,
         media_type: str,
@@ -67,7 +70,8 @@ class PartsResponse(Response):
             )
             if scope["method"] != "HEAD":
                 for piece in self._pieces(start, stop):
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    body = await asyncio.to_thread(piece) if callable(piece) else piece
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._on_end()
@@ -86,16 +90,26 @@ class PartsResponse(Response):
             return None
         return int(first), min(self._length, int(last) + 1) if last else self._length
 
-    def _pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
-        """Cut what is to be sent: small parts are joined, for each piece costs a call of the system."""
+    def _pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview | Callable[[], bytes]]:
+        """Cut what is to be sent: small parts are joined, for each piece costs a call of the system.
+
+        A piece of a file is what reads it.
+        """
         place = 0
         small: list[memoryview] = []
         for part in self._parts:
-            view = memoryview(part).cast("B")
-            begin, end = max(start - place, 0), min(stop - place, len(view))
-            place += len(view)
+            begin, end = max(start - place, 0), min(stop - place, len(part))
+            place += len(part)
             if begin >= end:
                 continue
+            if isinstance(part, FilePart):
+                if small:
+                    yield b"".join(small)
+                    small.clear()
+                for offset in range(begin, end, _PIECE):
+                    yield partial(part.read, offset, min(offset + _PIECE, end))
+                continue
+            view = memoryview(part).cast("B")
             if end - begin < _SMALL:
                 small.append(view[begin:end])
                 continue

@@ -26,7 +26,7 @@ from icehouse_server.api.state import ApiState, Spec, State, base_url
 from icehouse_server.core.errors import NotAcceptableError
 from icehouse_server.core.plan import Plan
 from icehouse_server.output import Encoded
-from icehouse_server.service import CoverageRequest, CoverageResult, Trace, encoder_of
+from icehouse_server.service import CoverageRequest, CoverageResult, Trace
 
 router = APIRouter(tags=["coverage"])
 
@@ -159,7 +159,7 @@ async def _answer(request: Request, state: ApiState, wanted: CoverageRequest, fo
     note.trace = trace
     if plan.absent:  # the job that was waited for may have brought them
         plan = plan.renewed(state.store.collection(wanted.region.collection.id).index)
-    work = state.coverages.answer(wanted, encoder_of(format_name), trace=trace, plan=plan)
+    work = state.coverages.answer(wanted, state.coverages.encoder(format_name), trace=trace, plan=plan)
     answer = await while_connected(request, work)
     encoded, incomplete = answer.encoded, bool(answer.coverage.failed)
     note.format, note.cache = format_name, cache_word(answer.trace, incomplete=incomplete)

@@ -183,7 +183,14 @@ class CollectionStore:
         """
         return self._leases.lease(snapshot)
 
-    async def read(self, lease: Lease, band: BandSpec, window: Window, keys: Sequence[ChunkKey]) -> Pixels:
+    async def read(
+        self,
+        lease: Lease,
+        band: BandSpec,
+        window: Window,
+        keys: Sequence[ChunkKey],
+        out: Pixels | None = None,
+    ) -> Pixels:
         """Read a window of a band from the leased snapshot.
 
         Args:
@@ -192,14 +199,15 @@ class CollectionStore:
             window: pixels of the grid at the level of the chunks, inside it.
             keys: the chunks to be read, all of one level and time step; elsewhere the window holds the band's
                 fill.
+            out: where to write the pixels: (rows, columns) of the band's dtype; a new array by default.
 
         Returns:
-            (rows, columns) of the band's dtype, C-contiguous and writable.
+            ``out``, or a new one of the same kind, C-contiguous and writable.
 
         Raises:
             DamagedChunksError: some of the chunks are not there, or can't be read back.
         """
-        return await self._reader.read(lease, band, window, keys)
+        return await self._reader.read(lease, band, window, keys, out)
 
     async def stored(self, lease: Lease, key: ChunkKey) -> memoryview:
         """Return a chunk as it is stored: Zarr's bytes, encoded, with their checksum checked.

@@ -49,18 +49,11 @@ def decode_chunks(
     return found
 
 
-def assemble(
-    spec: CollectionSpec, band: BandSpec, window: Window, chunks: Mapping[ChunkKey, Pixels]
-) -> Pixels:
-    """Return a window of pixels (rows, columns): the band's fill where there is no chunk. Blocking."""
-    out = np.empty((window.height, window.width), dtype=band.dtype)
-    under = spec.grid.chunks_under(window)
-    if len(chunks) < under.pixels:
-        out.fill(band.fill)
+def assemble(spec: CollectionSpec, window: Window, chunks: Mapping[ChunkKey, Pixels], out: Pixels) -> None:
+    """Copy chunks to their places in a window of pixels (rows, columns). Blocking."""
     size = spec.grid.chunk
     for key, values in chunks.items():
         area = Window(row=key.row * size, col=key.col * size, height=size, width=size)
         common = area.intersection(window)
         if common is not None:
             out[common.slices(window)] = values[common.slices(area)]
-    return out
