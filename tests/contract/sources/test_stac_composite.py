@@ -195,6 +195,15 @@ class TestConformance(SourceConformance):
         )
 
 
+async def test_clouds_need_room_where_no_scene_is_clear(context):
+    """Without nodata they would be 0, which is a reflectance like others."""
+    clouds = {"asset": "scl", "classes": list(range(12))}
+    spec = banded(scenes(rule="first", mask=clouds), "red", nodata=None)
+    with pytest.raises(SourceCorruptError, match="'red' has no nodata to hold them") as caught:
+        await read(spec, context)
+    assert "write nodata = N" in caught.value.hint
+
+
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("step", [0, 1, 2])
 async def test_a_month_is_the_median_of_what_odc_stac_loads(context, earth_search, step):

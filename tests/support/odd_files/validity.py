@@ -114,4 +114,33 @@ _SPARSE = (
         nodata=255),
 )  # fmt: skip
 
-ROWS = (*_NODATA, *_TEXTS, *_MASKS, *_DOCUMENTS, *_SPARSE)
+NO_ROOM = "has no nodata to hold them"
+
+_NO_ROOM = (
+    odd("no-room-for-a-mask", geotiff(BYTES, mask=SHOWN), "uint8", error=NO_ROOM),
+    odd("no-room-for-alpha", geotiff(BYTES, OPAQUE, alpha="YES"), "uint8", error=NO_ROOM),
+    odd("no-room-for-nodata", geotiff(BYTES, nodata=7), "uint8", error=NO_ROOM),
+    odd("no-room-needed", geotiff(BYTES, mask=np.ones_like(SHOWN)), "uint8"),
+)
+
+TENTHS = {"scale": 0.1, "offset": -100.0}
+OTHER = "scale 0.2 and offset 3"
+
+_UNITS = (
+    odd("units-of-the-file", geotiff(COUNTS, scales=(0.1,), offsets=(-100.0,)), "uint16", nodata=0, **TENTHS),
+    odd("units-unsaid", geotiff(COUNTS), "uint16", nodata=0, **TENTHS),
+    odd("units-of-another-band", geotiff(COUNTS, COUNTS, scales=(0.1, 0.2), offsets=(-100.0, 3.0)), "uint16",
+        nodata=0, **TENTHS),
+    odd("units-another", geotiff(COUNTS, scales=(0.2,), offsets=(3.0,)), "uint16", nodata=0, **TENTHS,
+        error=OTHER),
+    odd("units-where-the-band-has-none", geotiff(COUNTS, scales=(0.2,), offsets=(3.0,)), "uint16", nodata=0,
+        error=OTHER),
+    odd("units-of-the-document", geotiff(COUNTS, scales=(0.2,)), "uint16", nodata=0, **TENTHS, paths=STAC,
+        document={"raster:bands": [TENTHS]}),
+    odd("units-another-in-the-document", geotiff(COUNTS), "uint16", nodata=0, **TENTHS, paths=STAC,
+        document={"raster:bands": [{"scale": 0.2, "offset": 3}]}, error=OTHER),
+    odd("units-another-in-bands", geotiff(COUNTS), "uint16", nodata=0, **TENTHS, paths=STAC,
+        document={"bands": [{"raster:scale": "0.2", "raster:offset": 3}]}, error=OTHER),
+)  # fmt: skip
+
+ROWS = (*_NODATA, *_TEXTS, *_MASKS, *_DOCUMENTS, *_SPARSE, *_NO_ROOM, *_UNITS)

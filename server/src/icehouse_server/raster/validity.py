@@ -155,6 +155,18 @@ def judge(values: Pixels, shown: Mask, nodata: float | None, band: BandSpec) -> 
     return valid, int(np.count_nonzero(valid & (values == own)))
 
 
+def no_room(band: BandSpec, lost: Mask) -> tuple[str, str]:
+    """Return what is wrong, and what to write, where a band of integers has no nodata and a file has holes.
+
+    Args:
+        band: without nodata.
+        lost: True where a file has a pixel and none is valid.
+    """
+    number = int(np.count_nonzero(lost))
+    detail = f"{number} of its pixels are invalid, and band {band.name!r} has no nodata to hold them"
+    return detail, f"write nodata = N for the band, a value of {band.dtype.name} that no valid pixel holds"
+
+
 def nodata_of(band: BandSpec) -> np.generic | None:
     """Return a band's nodata as its pixels hold it, or None where every value is valid."""
     return None if band.nodata is None else band.fill

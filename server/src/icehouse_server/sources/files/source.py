@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
@@ -12,15 +13,26 @@ from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import SourceError
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Mask, Pixels, Provenance, Source
+from icehouse_server.raster.validity import no_room
 from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.files.folder_index import FolderIndex
-from icehouse_server.sources.files.reading import FolderEntry, Header, read_bands
+from icehouse_server.sources.files.reading import FolderEntry, Header, corrupt, read_bands
 from icehouse_server.sources.files.settings import parse_band, parse_source
 from icehouse_server.sources.raster.reducers import fitted
-from icehouse_server.sources.raster.warping import Scaled, WarpTile, tiles_under, warp_tiles_of, warped
+from icehouse_server.sources.raster.warping import (
+    Scaled,
+    WarpTile,
+    reached,
+    tiles_under,
+    warp_tiles_of,
+    warped,
+)
 
 type BandPixels = dict[str, tuple[Pixels, Mask]]
 """Name of a band to values and True = valid."""
+
+type Lost = list[tuple[FolderEntry, BandSpec, Window, Mask]]
+"""Where files have pixels that are invalid, for bands without nodata."""
 
 
 def create(spec: CollectionSpec, context: SourceContext) -> Source:
@@ -113,6 +125,7 @@ class FilesSource:
         Runs in a thread of the pool; tiles do not overlap, so no two threads write one pixel.
         """
         used: set[FolderEntry] = set()
+        lost: Lost = []
         for header in files:
             file = header.at(grid)
             missing = [(band, index) for band, index in bands if not _settled(found[band.name], tile, window)]
@@ -120,8 +133,9 @@ class FilesSource:
                 some = [(band, index) for band, index in missing if band.resampling == method]
                 for warp_tile in warp_tiles_of(file, grid, [tile], method):
                     if warp_tile.target.intersection(window) is not None:
-                        self._add(header, file, warp_tile, some, method, window, grid, found)
+                        self._add(header, file, warp_tile, some, method, window, grid, found, lost)
                         used.add(header.entry)
+        _check_room(lost, found, window)
         return used
 
     def _add(
@@ -134,6 +148,7 @@ class FilesSource:
         window: Window,
         grid: Grid,
         found: BandPixels,
+        lost: Lost,
     ) -> None:
         """Add one tile of one file: what is valid in it goes where nothing was valid yet."""
         target = warp_tile.target
@@ -146,11 +161,23 @@ class FilesSource:
             if not file.exact:
                 block = fitted(made.astype(np.float64), shown, band)  # a result may equal nodata by chance
                 made, shown = block.values, block.valid
+            if band.nodata is None and not valid.all():
+                holes = reached(valid, warp_tile, file=file, grid=grid, method=method) & ~shown
+                lost.append((header.entry, band, common, cast("Mask", holes[common.slices(target)])))
             all_values, all_valid = found[band.name]
             here, there = common.slices(target), common.slices(window)
             new = shown[here] & ~all_valid[there]
             np.copyto(all_values[there], made[here], where=new)
             all_valid[there] |= new
+
+
+def _check_room(lost: Lost, found: BandPixels, window: Window) -> None:
+    """Refuse what files leave invalid where a band has no nodata: it would become a value."""
+    for entry, band, where, mask in lost:
+        holes = mask & ~found[band.name][1][where.slices(window)]
+        if holes.any():
+            detail, hint = no_room(band, cast("Mask", holes))
+            raise corrupt(entry, detail, hint=hint)
 
 
 def _settled(pixels: tuple[Pixels, Mask], tile: Window, window: Window) -> bool:

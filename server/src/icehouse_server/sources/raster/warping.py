@@ -9,6 +9,7 @@ for a value which no pixel holds, so validity comes out with them.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import rasterio.warp
@@ -270,6 +271,21 @@ def warped(
     )
     shown: Mask = ~np.isnan(found) if working.kind == "f" else found != missing
     return _narrowed(found, shown, values.dtype), shown
+
+
+def reached(valid: Mask, warp_tile: WarpTile, *, file: Scaled, grid: Grid, method: str) -> Mask:
+    """Return which pixels of a piece of a tile the file reaches, valid or not.
+
+    Args:
+        valid: of ``warp_tile.piece.source``.
+        warp_tile: what to make of what.
+        file: the file at its level.
+        grid: the collection's.
+        method: resampling by GDAL's name.
+    """
+    everywhere = np.ones_like(valid)
+    pixels = cast("Pixels", everywhere.astype(np.uint8))
+    return warped(pixels, everywhere, warp_tile, file=file, grid=grid, method=method)[1]
 
 
 def _rounded(reduction: float) -> float:

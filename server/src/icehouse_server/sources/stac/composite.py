@@ -1,9 +1,10 @@
 """Many items, each on a grid of its own, become one block of the collection's grid by a rule."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import batched
+from typing import cast
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import SourceError
 from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Mask, Pixels, Provenance
+from icehouse_server.raster.validity import no_room
 from icehouse_server.sources.cog.remote_files import RemoteFiles
 from icehouse_server.sources.http.urls import public
 from icehouse_server.sources.raster.reducers import IN_ORDER, Reducer, bytes_per_pixel, reducer
@@ -187,7 +189,24 @@ class _Reading:
         else:
             for batch in batched(areas, _BATCH):
                 await self._add(batch, subwindow, band, masks, reduce)
-        return await run_in(self.composite.files.context.pool, reduce.result)
+        made = await run_in(self.composite.files.context.pool, reduce.result)
+        self._check_room(subwindow, band, areas, made.valid)
+        return made
+
+    def _check_room(self, subwindow: Window, band: BandSpec, numbers: Iterable[int], valid: Mask) -> None:
+        """Refuse what files leave invalid where the band has no nodata: it would become a value."""
+        if band.nodata is not None or valid.all():
+            return
+        for number in numbers:
+            raster = self._raster(number, band.name)
+            for window, mask in () if raster is None else raster.lost:
+                inside = window.intersection(subwindow)
+                if inside is None:
+                    continue
+                lost = mask[inside.slices(window)] & ~valid[inside.slices(subwindow)]
+                if lost.any():
+                    detail, hint = no_room(band, cast("Mask", lost))
+                    raise self.items[number].corrupt(detail, hint=hint)
 
     async def _in_order(
         self,
@@ -250,10 +269,14 @@ class _Reading:
             masks[number] = await self._mask(number, subwindow)
         mask = masks[number]
         raster = self._raster(number, band.name)
-        if raster is None or (mask is not None and not mask.any()):
+        if raster is None or (mask is not None and not mask.any() and not raster.keeps_lost):
             return None
         values, valid = await raster.read(subwindow)
-        return values, valid if mask is None else valid & mask
+        if mask is None:
+            return values, valid
+        if raster.keeps_lost:
+            raster.lost.append((subwindow, valid & ~mask))
+        return values, valid & mask
 
     async def _mask(self, number: int, subwindow: Window) -> Mask | None:
         """Return which pixels of an item count, True = valid; None where all do."""
@@ -286,7 +309,14 @@ class _Reading:
         own = band if convert is None else _own(band, table, asset)
         convert_all = None if convert is None else convert.apply
         return self._warped_raster(
-            asset, band, own, table.index, band.resampling, convert_all, item.tile_window
+            asset,
+            band,
+            own,
+            table.index,
+            band.resampling,
+            convert_all,
+            item.tile_window,
+            keeps_lost=band.nodata is None,
         )
 
     def _mask_raster(self, number: int) -> WarpedRaster | None:
@@ -297,7 +327,7 @@ class _Reading:
         if asset is None:
             return None
         band = BandSpec(name="mask", dtype=np.dtype(table.dtype), nodata=None)
-        return self._warped_raster(asset, band, band, table.index, "nearest", None)
+        return self._warped_raster(asset, band, band, table.index, "nearest", None, keeps_lost=False)
 
     def _asset(self, item: Item, name: str, index: int, *, optional: bool) -> RasterAsset | None:
         composite = self.composite
@@ -314,6 +344,8 @@ class _Reading:
         method: str,
         convert: Convert | None,
         tile_window: Window | None = None,
+        *,
+        keeps_lost: bool,
     ) -> WarpedRaster:
         composite = self.composite
         return WarpedRaster(
@@ -327,6 +359,7 @@ class _Reading:
             index=index,
             method=method,
             convert=convert,
+            keeps_lost=keeps_lost,
             not_before=self.request.not_before,
             tile_window=None if tile_window is None else _shrunk(tile_window, self.request.level),
         )

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from odc.geo.geobox import GeoBox
 
@@ -16,7 +17,8 @@ from icehouse_server.core.errors import (
     SourceRefusedError,
 )
 from icehouse_server.core.grid import Window
-from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Provenance, Source
+from icehouse_server.core.ports import BandBlock, Block, BlockRequest, Mask, Provenance, Source
+from icehouse_server.raster.validity import no_room
 from icehouse_server.sources.cog.checks import Expectation
 from icehouse_server.sources.cog.item_pixels import ItemPixels
 from icehouse_server.sources.cog.reader import Cog
@@ -176,10 +178,23 @@ class _BandReader:
             window = self.request.window
             merged = await run_in(pool, merge, window, self.band, extents, pixels)
             if not merged.needed:
+                self._check_room(merged.block.valid, extents)
                 return merged.block
             read = await gather_or_cancel(self._read_file(n, area) for n, area in merged.needed.items())
             for number, read_pixels in zip(merged.needed, read, strict=True):
                 pixels[number].append(read_pixels)
+
+    def _check_room(self, valid: Mask, extents: Sequence[Window]) -> None:
+        """Refuse what files leave invalid where the band has no nodata: it would become a value."""
+        if self.band.nodata is not None or valid.all():
+            return
+        for asset, extent in zip(self.assets, extents, strict=True):
+            inside = extent.intersection(self.request.window)
+            if inside is not None and not (there := valid[inside.slices(self.request.window)]).all():
+                detail, hint = no_room(self.band, cast("Mask", ~there))
+                raise SourceCorruptError(
+                    f"item {asset.item!r}: {detail}", item=asset.item, href=public(asset.href), hint=hint
+                )
 
     def provenance(self) -> list[Provenance]:
         """Return where the pixels came from: the files that were read."""

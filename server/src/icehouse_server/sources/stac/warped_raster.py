@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from odc.geo.geobox import GeoBox
@@ -22,6 +23,7 @@ from icehouse_server.sources.http.urls import public
 from icehouse_server.sources.raster.warping import (
     Scaled,
     WarpTile,
+    reached,
     scaled,
     tiles_under,
     warp_tiles_of,
@@ -68,6 +70,10 @@ class WarpedRaster:
     not_before: float
     tile_window: Window | None = None
     """Where the tiling puts the item on the grid, if there is a tiling."""
+    keeps_lost: bool
+    """Whether ``lost`` is of use: the band has no nodata, so pixels that stay invalid have no room."""
+    lost: list[tuple[Window, Mask]] = field(default_factory=list)
+    """True where the file reaches and its pixels are invalid, by windows of the grid."""
     _cog: Cog | None = None
     _scaled: Scaled | None = None
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -160,6 +166,9 @@ class WarpedRaster:
         common = target.intersection(window)
         if common is None:
             return
+        if self.keeps_lost and not own[1][inside].all():
+            there = reached(own[1][inside], warp_tile, file=file, grid=self.grid, method=self.method)
+            self.lost.append((common, cast("Mask", (there & ~shown)[common.slices(target)])))
         made, shown = made[common.slices(target)], shown[common.slices(target)]
         values, valid = out[0][common.slices(window)], out[1][common.slices(window)]
         taken = shown & ~valid
