@@ -261,7 +261,7 @@ class Collection:
 
         Args:
             region: a geobox (what `load` with it needs), a bbox (minx, miny, maxx, maxy), or a GeoJSON
-                polygon in lon/lat, of which the bbox counts.
+                polygon in lon/lat.
             crs: of a bbox; lon/lat by default.
             bands: names; by default those that `load` takes.
             datetime: as in `load`; by default all time steps.

@@ -7,14 +7,15 @@ import shutil
 import threading
 from collections import namedtuple
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioIOError
-from shapely.geometry import box
+from rasterio.features import geometry_mask
+from shapely.geometry import MultiPolygon, box
 
 from icehouse_server.core.errors import (
     BusyError,
@@ -49,10 +50,10 @@ class Daemon:
     source: ScriptedSource
     store: Store
 
-    async def load(self, window=WHOLE, *, target=None, bands=("dem",), resampling=None, **options):
+    async def load(self, window=WHOLE, *, target=None, bands=("dem",), resampling=None, clip=None, **options):
         target = target or SPEC.grid.geobox_of(window)
         chosen = SPEC.select(bands)
-        region = Region(collection=SPEC, bands=chosen, target=target, resampling=resampling or {})
+        region = Region(collection=SPEC, bands=chosen, target=target, resampling=resampling or {}, clip=clip)
         return await self.service.coverages.coverage(CoverageRequest(region=region, **options))
 
 
@@ -142,10 +143,37 @@ async def test_a_polygon_cuts(tmp_path, pool):
     left, top = SPEC.grid.geobox.affine * (10, 10)
     right, bottom = SPEC.grid.geobox.affine * (20, 30)
     async with daemon(tmp_path, pool) as d:
-        answer = await d.load(window, geometry=box(left, bottom, right, top))
+        answer = await d.load(window, clip=box(left, bottom, right, top))
         expected = np.full((40, 40), -9999, "float32")
         expected[10:30, 10:20] = truth(window)[10:30, 10:20]
         np.testing.assert_array_equal(answer.coverage.bands["dem"], expected)
+
+
+@pytest.mark.parametrize("shift", [0, 0.3])
+async def test_only_what_lies_under_a_polygon_is_fetched(tmp_path, pool, shift):
+    """Two parts in opposite corners: what lies between them is neither planned nor fetched."""
+    target = GeoBox(SPEC.grid.shape, SPEC.grid.geobox.affine * Affine.translation(shift, shift), "EPSG:3413")
+    corners = [SPEC.grid.geobox.affine * place for place in ((2, 2), (12, 12), (130, 100), (140, 110))]
+    parts = MultiPolygon([box(*a, *b) for a, b in (corners[:2], corners[2:])])
+    async with daemon(tmp_path, pool) as d:
+        whole = await d.load(target=target)
+        expected = np.where(
+            geometry_mask([parts], target.shape, target.affine, invert=True),
+            whole.coverage.bands["dem"],
+            np.float32(-9999),
+        )
+        answer = await d.load(target=target, clip=parts)
+        np.testing.assert_array_equal(answer.coverage.bands["dem"], expected)
+        assert shift or answer.trace.chunks == 2  # a warp is planned in cells, larger than this grid
+
+
+async def test_a_polygon_beside_its_geobox_needs_nothing(tmp_path, pool):
+    window = Window(row=0, col=0, height=40, width=40)
+    left, top = SPEC.grid.geobox.affine * (100, 100)
+    async with daemon(tmp_path, pool) as d:
+        answer = await d.load(window, clip=box(left, top - 10, left + 10, top))
+        assert (answer.coverage.bands["dem"] == -9999).all()
+        assert answer.trace.chunks == 0
 
 
 async def test_a_failure_names_its_chunk_and_keeps_the_rest(tmp_path, pool):
@@ -330,7 +358,7 @@ async def test_memory_is_held_until_the_readers_thread_ends(tmp_path, pool, monk
         monkeypatch.setattr("icehouse_server.service.admission._LARGE_BYTES", 0)
         monkeypatch.setattr("icehouse_server.service.region_reader.clip", slow)
         left, top = SPEC.grid.geobox.affine * (0, 0)
-        ask = asyncio.ensure_future(d.load(geometry=box(left, top - 10, left + 10, top)))
+        ask = asyncio.ensure_future(d.load(clip=box(left, top - 10, left + 10, top)))
         await asyncio.to_thread(begun.wait, 10)
         ask.cancel()
         await asyncio.wait([ask])
@@ -361,8 +389,8 @@ async def test_memory_that_runs_out_is_named(tmp_path, pool, monkeypatch, names,
     async with daemon(tmp_path, pool) as d:
         answer = d.service.coverages.answer
         for name in names:
-            geometry = box(left, top - 10, left + 10, top) if name == "clip" else None
-            request = CoverageRequest(region=region, geometry=geometry)
+            clip = box(left, top - 10, left + 10, top) if name == "clip" else None
+            request = CoverageRequest(region=replace(region, clip=clip))
             with pytest.raises(TooLargeError, match="less memory") as caught:
                 await answer(request, Encoder(make=fail), trace=Trace())
             assert caught.value.setting == "max_answer_bytes"

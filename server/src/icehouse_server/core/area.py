@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from shapely.geometry.base import BaseGeometry
 
 from icehouse_server.core.chunkset import ChunkSet
 from icehouse_server.core.errors import TooLargeError
-from icehouse_server.core.geometry.footprint import aligned_windows, windows_under
+from icehouse_server.core.geometry.footprint import aligned_windows, chunks_under
 from icehouse_server.core.grid import Grid, Window, tiles
 
 _WIDEST = ("lanczos",)
@@ -50,7 +51,7 @@ def whole(grid: Grid) -> Area:
     return Area(bounds=Window(row=0, col=0, height=rows, width=cols))
 
 
-def area_under(grid: Grid, target: GeoBox, most: int) -> Area | None:
+def area_under(grid: Grid, target: GeoBox, most: int, clip: BaseGeometry | None = None) -> Area | None:
     """Return the chunks that a target geobox needs, for whatever resampling, or None outside the grid.
 
     Takes up to a second for a large target that does not lie on the grid.
@@ -60,16 +61,16 @@ def area_under(grid: Grid, target: GeoBox, most: int) -> Area | None:
         target: any geobox, of any size.
         most: a target that does not lie on the grid may need a great many positions; the others are a
             rectangle.
+        clip: polygon in the target's CRS outside of which nothing is needed.
 
     Raises:
         TooLargeError: it needs more than that.
     """
     copies = aligned_windows(grid, target)
-    if copies is not None and len(copies) == 1:
+    if copies is not None and len(copies) == 1 and clip is None:
         return Area(bounds=grid.chunks_under(copies[0]))
     members, bounds = ChunkSet(), None
-    for window in windows_under(grid, _coarser(target), _WIDEST) if copies is None else copies:
-        under = grid.chunks_under(window)
+    for under in chunks_under(grid, target if copies is not None else _coarser(target), _WIDEST, clip):
         bounds = under if bounds is None else bounds.union(under)
         check_area(under.pixels, most)
         for row in range(under.row, under.stop_row):

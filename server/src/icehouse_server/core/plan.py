@@ -7,10 +7,11 @@ from types import MappingProxyType
 from typing import Protocol
 
 from odc.geo.geobox import GeoBox
+from shapely.geometry.base import BaseGeometry
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import TooLargeError
-from icehouse_server.core.geometry.footprint import Footprint, footprint
+from icehouse_server.core.geometry.footprint import Footprint, footprint, turn_pixels
 from icehouse_server.core.grid import ChunkKey, Grid, Window
 from icehouse_server.core.limits import Limits
 from icehouse_server.core.time import TimeStep
@@ -33,6 +34,8 @@ class Region:
     """Which level is read: 0 is the full resolution."""
     resampling: Mapping[str, str] = field(default_factory=dict)
     """Resampling by band name, where it differs from the band's default."""
+    clip: BaseGeometry | None = None
+    """Polygon in the target's CRS (x, y): what lies outside is not needed, and becomes fill."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "resampling", MappingProxyType(dict(self.resampling)))
@@ -85,14 +88,23 @@ class Plan:
     @property
     def outside(self) -> bool:
         """True when the region does not touch the collection's grid."""
-        return not self.footprint.chunks
+        return self.footprint.outside
 
     @property
     def window(self) -> Window | None:
-        """The smallest window of the grid that holds all that is read, or None outside."""
-        windows = [piece.source for piece in self.footprint.pieces]
-        if not windows:
+        """The smallest window of the grid that holds all that is read, or None where nothing is.
+
+        Across 180 degrees on a grid in lon/lat it begins inside the grid and goes on beyond its edge, where
+        the grid's other end follows.
+        """
+        pieces, turn = self.footprint.pieces, turn_pixels(self.region.grid) or 0.0
+        if not pieces:
             return None
+        first = min(piece.turn for piece in pieces)
+        windows = [
+            replace(piece.source, col=piece.source.col + round((piece.turn - first) * turn))
+            for piece in pieces
+        ]
         whole = windows[0]
         for window in windows[1:]:
             whole = whole.union(window)
@@ -155,7 +167,7 @@ def make_plan(region: Region, presence: Presence, limits: Limits) -> Plan:
     check_size(region, limits)
     grid = region.grid
     methods = [region.resampling_of(band) for band in region.bands]
-    under = footprint(grid, region.target, methods, max_chunks=limits.max_chunks)
+    under = footprint(grid, region.target, methods, max_chunks=limits.max_chunks, clip=region.clip)
     chunks = len(under.chunks) * len(region.band_steps)
     _check_count(chunks, limits.max_chunks, "max_chunks", "reads")
     needed = tuple(

@@ -14,7 +14,6 @@ from functools import partial
 
 import numpy as np
 from odc.geo.crs import CRS
-from shapely.geometry.base import BaseGeometry
 
 from icehouse_server import output
 from icehouse_server.aio.worker_pool import run_in
@@ -46,8 +45,6 @@ class CoverageRequest:
     """A request for pixels."""
 
     region: Region
-    geometry: BaseGeometry | None = None
-    """Polygon in the target's CRS (x, y); what lies outside becomes fill."""
     snapshot: str | None = None
     """A snapshot's id or tag: read the past, fetch nothing."""
     only_if_cached: bool = False
@@ -259,7 +256,6 @@ class CoverageService:
                     failed = await self._lacking(request, plan, store, lease)
                 reader = RegionReader(
                     plan=plan,
-                    geometry=request.geometry,
                     store=store,
                     lease=lease,
                     trace=trace,

@@ -7,7 +7,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 import numpy as np
-from shapely.geometry.base import BaseGeometry
 
 from icehouse_server.aio.byte_semaphore import ByteSemaphore
 from icehouse_server.aio.gather import gather_or_cancel
@@ -32,7 +31,6 @@ class RegionReader:
     """Reads what a plan needs from a leased snapshot. Runs on one event loop; computes in the pool."""
 
     plan: Plan
-    geometry: BaseGeometry | None
     """Polygon in the target's CRS (x, y); what lies outside becomes fill."""
     store: CollectionStore
     lease: Lease
@@ -56,8 +54,8 @@ class RegionReader:
         region, stacks = self.plan.region, self._allocate()
         steps = (None,) if region.times is None else region.times
         inside = None
-        if self.geometry is not None:
-            inside = await run_in(self.pool, inside_of, region.target, self.geometry)
+        if region.clip is not None:
+            inside = await run_in(self.pool, inside_of, region.target, region.clip)
         await gather_or_cancel(
             self._read_step((band, time), keys[band.name, time], out, inside)
             for band in region.bands

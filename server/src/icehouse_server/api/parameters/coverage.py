@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
@@ -24,7 +24,7 @@ from icehouse_server.api.parameters.bands import (
     parse_resampling,
     read_bands,
 )
-from icehouse_server.api.parameters.bbox import Bbox, BboxCrs, Bounds, read_bbox
+from icehouse_server.api.parameters.bbox import Bbox, BboxCrs, read_bbox
 from icehouse_server.api.parameters.crs import CrsCode, CrsText, OutputCrsCode, parse_crs
 from icehouse_server.api.parameters.exact_geobox import (
     Shape,
@@ -161,9 +161,9 @@ class CoverageBody(RegionBody):
             shape = None if self.geometry is None else polygons.parse(self.geometry)
             geobox = self._geobox() or self._geobox_around(spec, shape)
             crs = geobox.crs or spec.grid.crs
+            clip = None if shape is None else polygons.placed(polygons.project(shape, crs), geobox)
             return CoverageRequest(
-                region=regions.region(spec, geobox, bands, times, resampling, level),
-                geometry=None if shape is None else polygons.project(shape, crs),
+                region=replace(regions.region(spec, geobox, bands, times, resampling, level), clip=clip),
                 snapshot=snapshot,
                 fail_on_error=self.fail_on_error,
             )
@@ -201,6 +201,5 @@ class CoverageBody(RegionBody):
             )
         target = spec.grid.crs if self.crs is None else parse_crs(self.crs, "crs")
         size = Size(resolution=None if self.resolution is None else (self.resolution, self.resolution))
-        west, south, east, north = polygons.project(polygon, target).bounds
-        bounds = Bounds(west=west, south=south, east=east, north=north)
+        bounds = polygons.extent(polygons.project(polygon, target), target, spec.grid.crs)
         return regions.geobox_for(spec, bounds, target, target, size)

@@ -80,7 +80,7 @@ class SeedQuery(JobQuery):
 
 
 class JobBody(RegionBody):
-    """A region by JSON body: a bbox, an exact geobox, or a GeoJSON polygon, of which the bbox counts."""
+    """A region by JSON body: a bbox, an exact geobox, or a GeoJSON polygon."""
 
     bbox: BboxList = None
     bbox_crs: Annotated[CrsCode, Field(alias="bbox-crs")] = None
@@ -155,6 +155,7 @@ async def job_spec_of(kind: JobKind, spec: CollectionSpec, query: JobQuery, body
         bands=_bands(kind, spec, names),
         times=times,
         target=None if wanted is None else wanted.region.target,
+        clip=None if wanted is None else wanted.region.clip,
         levels=_levels(kind, level, wanted),
         asked=_shown(asked),
     )
@@ -174,6 +175,7 @@ def awaited(region: Region) -> JobSpec:
         bands=region.bands,
         times=region.times,
         target=target,
+        clip=region.clip,
         levels=(region.level,),
         asked=asked,
         priority=Priority.INTERACTIVE,

@@ -7,10 +7,13 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
 from shapely.geometry.base import BaseGeometry
 
 from icehouse_server.api.openapi.schemas import Schema
+from icehouse_server.api.parameters.bbox import Bounds
 from icehouse_server.core.errors import BadBodyError, TooLargeError
+from icehouse_server.core.geometry.circle import around, central_meridian, gathered, repeated, turn_of
 from icehouse_server.core.geometry.transformers import transformer
 
 _LONLAT = CRS("EPSG:4326")
@@ -98,16 +101,42 @@ def parse(geojson: dict[str, Any]) -> BaseGeometry:
 
 
 def project(polygon: BaseGeometry, crs: CRS) -> BaseGeometry:
-    """Bring a lon/lat polygon into a CRS; long edges are cut first, so that they bend as they must."""
-    if crs == _LONLAT:
-        return polygon
+    """Bring a lon/lat polygon into a CRS; long edges are cut first, so that they bend as they must.
+
+    One that was cut at 180 degrees is in one piece again, in lon/lat beyond 180. Where the map of a CRS ends,
+    it is cut.
+    """
+    centre = None if crs.geographic else central_meridian(crs)
+    together = gathered(polygon, 360.0) if centre is None else around(polygon, centre, 360.0)
+    return together if crs == _LONLAT else _moved(together, crs)
+
+
+def extent(polygon: BaseGeometry, crs: CRS, grid_crs: CRS) -> Bounds:
+    """Return the rectangle around a polygon of ``project``.
+
+    Across the edge of a cylindrical map it goes on beyond it, unless the grid ends there, too.
+    """
+    turn = None if crs == grid_crs and not crs.geographic else turn_of(crs)
+    west, south, east, north = (polygon if turn is None else gathered(polygon, turn)).bounds
+    return Bounds(west=west, south=south, east=east, north=north)
+
+
+def placed(polygon: BaseGeometry, target: GeoBox) -> BaseGeometry:
+    """Return a polygon of ``project`` where a target sees it: moved by whole turns, as often as it shows."""
+    turn = None if target.crs is None else turn_of(target.crs)
+    return polygon if turn is None else repeated(polygon, target.boundingbox.bbox, turn)
+
+
+def _moved(polygon: BaseGeometry, crs: CRS) -> BaseGeometry:
     west, south, east, north = polygon.bounds
     step = max(east - west, north - south) / _OUTLINE_STEPS
     dense = _cut(polygon, max(step, polygon.length / _MAX_POINTS))
     move = transformer(_LONLAT, crs)
 
     def place(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.column_stack(move.transform(xy[:, 0], xy[:, 1]))
+        x, y = move.transform(xy[:, 0], xy[:, 1])
+        # Longitudes stay on the turn on which they are.
+        return np.column_stack((x + 360.0 * np.round((xy[:, 0] - x) / 360.0) if crs.geographic else x, y))
 
     moved = shapely.transform(dense, place)
     if not all(math.isfinite(bound) for bound in moved.bounds):

@@ -236,7 +236,7 @@ def _etag(wanted: CoverageRequest, format_name: str, snapshot: str) -> str:
         region.times,
         region.level,
         [(band.name, region.resampling_of(band)) for band in region.bands],
-        None if wanted.geometry is None else wanted.geometry.wkb_hex,
+        None if region.clip is None else region.clip.wkb_hex,
         wanted.fail_on_error,
     )
     return f'"{hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()}"'

@@ -8,8 +8,10 @@ from itertools import product
 
 import numpy as np
 from odc.geo.geobox import GeoBox
+from shapely.geometry.base import BaseGeometry
 
 from icehouse_server.core.errors import TooLargeError
+from icehouse_server.core.geometry.clip import TargetClip, rectangles_touched
 from icehouse_server.core.geometry.target_nodes import (
     CELL_NODES,
     Bounds,
@@ -70,15 +72,23 @@ class Footprint:
     """What a geobox touches of a grid."""
 
     pieces: tuple[FootprintPiece, ...]
-    """Pieces that touch the grid; the others stay nodata."""
+    """Pieces that touch the grid and the clip; the others stay nodata."""
     chunks: tuple[tuple[int, int], ...]
     """(row, col) of the chunks needed, sorted."""
     aligned: bool
     """True when the target lies on the grid's lattice: its pixels are copied, not resampled."""
+    outside: bool
+    """True when the target does not touch the grid, whatever the clip."""
 
 
 def footprint(
-    grid: Grid, target: GeoBox, resamplings: Sequence[str], *, max_chunks: int, around: bool = True
+    grid: Grid,
+    target: GeoBox,
+    resamplings: Sequence[str],
+    *,
+    max_chunks: int,
+    around: bool = True,
+    clip: BaseGeometry | None = None,
 ) -> Footprint:
     """Return what a target geobox needs of a grid.
 
@@ -91,15 +101,17 @@ def footprint(
         resamplings: the resampling methods in use, by GDAL's names; the widest kernel counts.
         max_chunks: a footprint of more chunks is refused before they are listed.
         around: False for a grid that lies where it lies, and not 360 degrees to its side.
+        clip: polygon in the target's CRS outside of which nothing is needed.
 
     Raises:
         TooLargeError: it touches more chunks than that.
     """
     turn = turn_pixels(grid) if around else None
     copies = _copies(grid, target, turn)
+    clipped = None if clip is None else TargetClip(target, clip)
     if copies is not None:
-        return _aligned(grid, copies, max_chunks)
-    return _warped(grid, target, resamplings, max_chunks, turn)
+        return _aligned(grid, copies, max_chunks, clipped)
+    return _warped(grid, target, resamplings, max_chunks, turn, clipped)
 
 
 def turn_pixels(grid: Grid) -> float | None:
@@ -142,14 +154,31 @@ def _turns(first: float, last: float, width: int, turn: float) -> range:
     return range(math.floor((first - width + slack) / turn) + 1, math.ceil((last - slack) / turn))
 
 
-def _aligned(grid: Grid, pieces: Sequence[FootprintPiece], max_chunks: int) -> Footprint:
+def _aligned(
+    grid: Grid, pieces: Sequence[FootprintPiece], max_chunks: int, clip: TargetClip | None
+) -> Footprint:
     chunks: set[tuple[int, int]] = set()
     for piece in pieces:
-        under = grid.chunks_under(piece.source)
-        _check_chunks(under.pixels, max_chunks)
-        chunks.update(_positions(under))
-    _check_chunks(len(chunks), max_chunks)
-    return Footprint(pieces=tuple(pieces), chunks=tuple(sorted(chunks)), aligned=True)
+        for under in _chunks_copied(grid, piece, clip):
+            _check_chunks(under.pixels, max_chunks)
+            chunks.update(_positions(under))
+            _check_chunks(len(chunks), max_chunks)
+    return Footprint(pieces=tuple(pieces), chunks=tuple(sorted(chunks)), aligned=True, outside=not pieces)
+
+
+def _chunks_copied(grid: Grid, piece: FootprintPiece, clip: TargetClip | None) -> Iterator[Window]:
+    """Yield the chunks, as rectangles of them, that a piece on the grid's lattice copies."""
+    under = grid.chunks_under(piece.source)
+    if clip is None:
+        yield under
+        return
+    rows, cols = piece.target.row - piece.source.row, piece.target.col - piece.source.col
+
+    def on_target(chunks: Window) -> Window:
+        inside = grid.pixels_of(chunks).intersection(piece.source) or piece.source
+        return replace(inside, row=inside.row + rows, col=inside.col + cols)
+
+    yield from rectangles_touched(under, clip, on_target)
 
 
 def _positions(chunks: Window) -> Iterator[tuple[int, int]]:
@@ -168,13 +197,22 @@ def _check_chunks(asked: int, max_chunks: int) -> None:
 
 
 def _warped(
-    grid: Grid, target: GeoBox, resamplings: Sequence[str], max_chunks: int, turn: float | None
+    grid: Grid,
+    target: GeoBox,
+    resamplings: Sequence[str],
+    max_chunks: int,
+    turn: float | None,
+    clip: TargetClip | None,
 ) -> Footprint:
     scale, found = _sources(grid, target, resamplings, turn)
     side = max(1, min(WARP_TILE, int(WARP_SOURCE / max(1.0, scale))) // cell_side())
     cells: dict[tuple[int, int], dict[int, list[FootprintPiece]]] = {}
     chunks: set[tuple[int, int]] = set()
+    outside = True
     for (row, col), piece in found:
+        outside = False
+        if clip is not None and not clip.touches(piece.target):
+            continue
         block = cells.setdefault((row // side, col // side), {})
         block.setdefault(piece.turn, []).append(piece)
         under = grid.chunks_under(piece.source)
@@ -182,7 +220,7 @@ def _warped(
         chunks.update(_positions(under))
         _check_chunks(len(chunks), max_chunks)
     pieces = tuple(piece for block in cells.values() for piece in _pieces(block))
-    return Footprint(pieces=pieces, chunks=tuple(sorted(chunks)), aligned=False)
+    return Footprint(pieces=pieces, chunks=tuple(sorted(chunks)), aligned=False, outside=outside)
 
 
 def _pieces(block: dict[int, list[FootprintPiece]]) -> Iterator[FootprintPiece]:
@@ -214,13 +252,20 @@ def _sources(
     return scale, _cells(grid, nodes, partial(_cell_around, grid.window.width, turn, pads))
 
 
-def windows_under(grid: Grid, target: GeoBox, resamplings: Sequence[str]) -> Iterator[Window]:
-    """Yield windows of the grid, inside it, that together hold all that a target needs; they overlap."""
-    copies = aligned_windows(grid, target)
-    if copies is None:
-        yield from (piece.source for _, piece in _sources(grid, target, resamplings, turn_pixels(grid))[1])
-    else:
-        yield from copies
+def chunks_under(
+    grid: Grid, target: GeoBox, resamplings: Sequence[str], clip: BaseGeometry | None
+) -> Iterator[Window]:
+    """Yield rectangles of chunks that together hold all that a target needs of a grid; they overlap."""
+    turn = turn_pixels(grid)
+    copies = _copies(grid, target, turn)
+    clipped = None if clip is None else TargetClip(target, clip)
+    if copies is not None:
+        for piece in copies:
+            yield from _chunks_copied(grid, piece, clipped)
+        return
+    for _, piece in _sources(grid, target, resamplings, turn)[1]:
+        if clipped is None or clipped.touches(piece.target):
+            yield grid.chunks_under(piece.source)
 
 
 def _joined(cells: list[FootprintPiece]) -> list[FootprintPiece]:

@@ -34,7 +34,7 @@ async def areas_of(spec: JobSpec, store: Store, *, max_chunks: int, pool: Execut
             areas[level] = whole(grid)
             continue
         most = max_chunks // spec.chunks_per_position
-        area = await run_in(pool, area_under, grid, spec.target, most)
+        area = await run_in(pool, area_under, grid, spec.target, most, spec.clip)
         if area is not None:
             areas[level] = area
     if not areas:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from odc.geo.geobox import GeoBox
+from shapely.geometry.base import BaseGeometry
 
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import FailedChunk
@@ -53,6 +54,8 @@ class JobSpec:
     """Numbers of the time steps; None where the collection has no time axis."""
     target: GeoBox | None = None
     """The chunks that a load of this geobox needs; None is the whole collection."""
+    clip: BaseGeometry | None = None
+    """Polygon in the target's CRS outside of which it is about nothing."""
     levels: tuple[int, ...] | None = (0,)
     """At which levels; None is every one of which something is cached when the job begins."""
     asked: Mapping[str, object] = field(default_factory=dict)
