@@ -164,7 +164,7 @@ class CoverageService:
             raise OutsideError("the region lies outside the collection")
         trace.chunks += len(plan.needed)
         trace.absent += len(plan.absent)
-        size = working_bytes(plan, encoder.memory, clipped=request.geometry is not None)
+        size = working_bytes(plan, encoder.memory, clipped=plan.region.clip is not None)
         self._admission.budget.check(size)
         store = self._store.collection(plan.region.collection.id)
 
