@@ -74,6 +74,9 @@ REASONS = [
     r"datetime: .* is not in the time axis of collection 'timed'",
     # A list in a text.
     r"(bands|properties): a band is named twice",
+    r"exclude-properties: .*",
+    # Axes and times in a text.
+    r"subset: .*",
     # What tiles there are, and what makes a picture.
     r"(z|row|col|x|y): (at zoom \d+ of \w+ it is|\w+ has zooms) from .*",
     r"(bands|properties): a picture has one band, or three.*",
@@ -174,6 +177,15 @@ FORMATS = {
     "crs-code": st.sampled_from(
         ["EPSG:3413", "[EPSG:4326]", "CRS84", "epsg:32655", "urn:ogc:def:crs:EPSG::3995"]
     ),
+    "subset": st.sampled_from(
+        [
+            "Lon(149.98),Lat(65.1)",
+            "Lon(149.97:149.99),Lat(65.09:*)",
+            'Lat(65.09:65.1),time("2022":*)',
+            "E(0)",
+            "Lon(1",
+        ]
+    ),
     "resolution": st.sampled_from(["32", "100", "64.5,32", "1e2", ".5"]),
     "band-names": st.sampled_from(["dem", "dem,mad", "count", " dem , count ", "nope"]),
     "band-name": st.sampled_from(["dem", "mad", "count", "nope"]),
@@ -239,6 +251,11 @@ def make_query_sensible(query):
         query["bbox-crs"] = "CRS84"
     if "properties" in query:
         query.pop("bands", None)
+    if {"properties", "bands"} & query.keys():
+        query.pop("exclude-properties", None)
+    if "subset" in query:
+        for name in ("bbox", "bbox-crs", "subset-crs", "datetime", "width", "height", "resolution"):
+            query.pop(name, None)
     if {"width", "height"} & query.keys():
         query.pop("resolution", None)
 

@@ -137,7 +137,8 @@ def test_api_description(daemon):
             place = place[part]
     coverage = document["paths"]["/collections/{collection}/coverage"]["get"]
     assert {parameter["name"] for parameter in coverage["parameters"]} == {
-        "collection", "bbox", "bbox-crs", "crs", "width", "height", "resolution", "properties", "bands",
+        "collection", "bbox", "bbox-crs", "subset", "subset-crs", "crs", "width", "height", "resolution",
+        "properties", "bands", "exclude-properties",
         "datetime", "level", "resampling", "fail_on_error", "snapshot", "f",
     }  # fmt: skip
     assert (

@@ -185,6 +185,41 @@ def test_lazy_arrays_have_all_steps_and_load_what_is_computed(client):
 
 
 @pytest.mark.parametrize(
+    ("subset", "numbers", "when"),
+    [
+        ('time("2023-02")', (1,), "2023-02-01T00:00:00Z"),
+        ('time("2023-02-28T24:00:00Z")', (2,), "2023-03-01T00:00:00Z"),
+        ('time("2023-01":"2023-02")', (0, 1), "2023-01-01T00:00:00Z/2023-03-01T00:00:00Z"),
+        ('time("2023-01-15":"2023-02-28T24:00:00Z")', (0, 1), "2023-01-01T00:00:00Z/2023-03-01T00:00:00Z"),
+        ('t(*:"2023-01")', (0,), "2023-01-01T00:00:00Z"),
+        ('Time("2023-03":*)', (2, 3), "2023-03-01T00:00:00Z/2023-05-01T00:00:00Z"),
+        ("time(*)", (3,), "2023-04-01T00:00:00Z"),
+        ("E(400000:400800)", (0, 1, 2, 3), "2023-01-01T00:00:00Z/2023-05-01T00:00:00Z"),
+    ],
+)
+def test_subset_has_time_and_the_header_says_it(daemon, subset, numbers, when):
+    answer = ask(daemon, subset=subset, **{"subset-crs": "EPSG:32633"})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-datetime"] == when
+    with xr.open_dataset(io.BytesIO(answer.content), engine="h5netcdf", mask_and_scale=False) as found:
+        np.testing.assert_array_equal(found.ndvi, truth(*numbers))
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ({"subset": 'time("2023-02")', "datetime": "2023-02"}, 400),
+        ({"subset": "time(2023)"}, 400),
+        ({"subset": 'time("spring")'}, 400),
+        ({"subset": 'time("2023-02":"2023-01")'}, 400),
+        ({"subset": 'time("2031")'}, 404),
+    ],
+)
+def test_a_subset_that_is_no_time_is_refused(daemon, query, status):
+    assert ask(daemon, **query).status_code == status
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"engine": "netcdf4"},

@@ -47,8 +47,17 @@ class Format:
     encoder: Callable[[Coverage, Scratch], Sequence[Part]]
     memory: Callable[[Region, Scratch], int]
     """Bytes that the encoder takes at most, in addition to the pixels, until all parts are sent."""
+    ogc_type: str = ""
+    """The one of them that OGC API Coverages asks for: who names it gets an answer of that type."""
 
     @property
     def accepted(self) -> tuple[str, ...]:
         """Every media type that names this format, without parameters, lower case."""
-        return (self.media_type.partition(";")[0].strip(), *self.aliases)
+        named = (self.media_type.partition(";")[0].strip(), *self.aliases, self.ogc_type)
+        return tuple(name for name in named if name)
+
+    def type_for(self, accept: str | None) -> str:
+        """Return what Content-Type says to a caller with this Accept header."""
+        asked = {part.partition(";")[0].strip().lower() for part in (accept or "").split(",")}
+        own = {self.accepted[0], "*/*"} & asked
+        return self.ogc_type if self.ogc_type in asked and not own else self.media_type

@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
+from icehouse_server.api.parameters.size import MAX_CELLS
 from icehouse_server.api.responses import problems
 from icehouse_server.api.state import ApiState
 from icehouse_server.core.collection import ID_PATTERN
@@ -111,6 +112,8 @@ def _describe(app: FastAPI, guarded: Collection[str]) -> Json:
         license_info=app.license_info,
         routes=app.routes,
     )
+    if isinstance(state, ApiState):
+        document["info"]["x-OGC-limits"] = _limits(state)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
@@ -125,6 +128,13 @@ def _describe(app: FastAPI, guarded: Collection[str]) -> Json:
             _complete_answers(operation, path, method)
             _complete_parameters(operation, collections)
     return document
+
+
+def _limits(state: ApiState) -> Json:
+    """Return what one coverage may hold: the draft's rule says ``coverage``, its example ``coverages``."""
+    cells = state.settings.limits.max_output_pixels
+    limits = {"maxCells": cells, "maxCellsPerDimension": min(MAX_CELLS, cells)}
+    return {"coverage": limits, "coverages": limits}
 
 
 def _complete_answers(operation: Json, path: str, method: str) -> None:

@@ -186,6 +186,8 @@ COLLECTION = _document(
         "icehouse:chunk": {"type": "integer", "minimum": 16, "maximum": 8192},
         "icehouse:levels": {"type": "integer", "minimum": 1},
         "icehouse:default_bands": {"type": "array", "items": _TEXT, "minItems": 1},
+        "defaultFields": {"type": "array", "items": _TEXT, "minItems": 1},
+        "assets": {"type": "object", "minProperties": 1, "additionalProperties": {"type": "object"}},
         "links": _LINKS,
     },
     title="Collection",

@@ -25,6 +25,14 @@ BandsText = Annotated[str | None, WithJsonSchema(SCHEMA)]
 Properties = Annotated[
     BandsText, Query(description="Bands, between commas; the collection's default bands when left out.")
 ]
+ExcludeProperties = Annotated[
+    str | None,
+    Query(
+        alias="exclude-properties",
+        description="Bands to leave out, between commas: the answer has all others; where empty, all.",
+    ),
+    WithJsonSchema({**SCHEMA, "pattern": f"^({_NAME}(,{_NAME})*)?$"}),
+]
 SomeBands = Annotated[BandsText, Query(description="Bands, between commas.")]
 Bands = Annotated[BandsText, Query(description="The same as properties; give one of them.")]
 BandList = Annotated[
@@ -68,6 +76,27 @@ def read_bands(properties: str | None, bands: str | None) -> list[str] | None:
     if bands is not None:
         raise BadParameterError("bands", "bands: means the same as properties; give one of them")
     return parse_bands(properties, "properties")
+
+
+def read_excluded(excluded: str | None, named: list[str] | None, spec: CollectionSpec) -> list[str] | None:
+    """Return the bands that are named, or all but those of ``exclude-properties``.
+
+    Raises:
+        BadParameterError: bands are named and excluded, or none is left.
+        UnknownBandError: a band that there is not.
+    """
+    name = "exclude-properties"
+    if excluded is None:
+        return named
+    if named is not None:
+        raise BadParameterError(name, f"{name}: give it, or properties or bands, not both")
+    left_out = (parse_bands(excluded, name) or []) if excluded.strip(" ") else []
+    for band in left_out:
+        spec.band(band)
+    kept = [band.name for band in spec.bands if band.name not in left_out]
+    if not kept:
+        raise BadParameterError(name, f"{name}: no band is left", hint="leave one of them out")
+    return kept
 
 
 def parse_bands(text: str | None, parameter: str = "bands") -> list[str] | None:

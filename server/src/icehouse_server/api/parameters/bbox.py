@@ -1,5 +1,6 @@
 """Where: the parameters ``bbox``, ``bbox-crs``, ``lon``, ``lat``, ``x`` and ``y``."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,12 +14,20 @@ from icehouse_server.api.parameters.numbers import parse_numbers
 from icehouse_server.api.parameters.patterns import SPACED_NUMBER
 from icehouse_server.core.errors import BadParameterError
 
-_SAID = "lon/lat by default; the first above the third crosses 180."
+_SAID = (
+    "lon/lat by default; the first x above the second crosses 180. Six numbers have heights, the third and "
+    "the sixth, which select nothing."
+)
+
+_CRS84H = re.compile(
+    r"(OGC:|\[OGC:)?CRS84h\]?|https?://www[.]opengis[.]net/def/crs/OGC/[0-9.]{1,4}/CRS84h", re.IGNORECASE
+)
+"""The CRS of a bbox with heights."""
 
 SCHEMA: Schema = {
     "type": "string",
     "format": "bbox",
-    "pattern": f"^{','.join([SPACED_NUMBER] * 4)}$",
+    "pattern": f"^{SPACED_NUMBER}((,{SPACED_NUMBER}){{3}}|(,{SPACED_NUMBER}){{5}})$",
     "examples": ["150,65,151,65.5"],
 }
 
@@ -32,13 +41,13 @@ JobBbox = Annotated[str | None, Query(description=f"minx,miny,maxx,maxy; {_SAID}
 
 BboxList = Annotated[
     list[Annotated[float, Field(allow_inf_nan=False)]] | None,
-    Field(min_length=4, max_length=4),
+    Field(min_length=4, max_length=6),
     nullable(
         {
             "type": "array",
             "items": {"type": "number"},
             "minItems": 4,
-            "maxItems": 4,
+            "maxItems": 6,
             "description": f"minx, miny, maxx, maxy; {_SAID}",
             "examples": [[150, 65, 151, 65.5]],
         }
@@ -80,13 +89,18 @@ def read_bbox(bbox: str | None, bbox_crs: str | None) -> tuple[Bounds | None, CR
     """
     if bbox is None and bbox_crs is not None:
         raise BadParameterError("bbox-crs", "bbox-crs requires bbox")
-    crs = crs_codes.parse_crs("CRS84" if bbox_crs is None else bbox_crs, "bbox-crs")
+    flat = bbox_crs is None or (bbox is not None and bbox.count(",") == 5 and _CRS84H.fullmatch(bbox_crs))  # noqa: PLR2004 - six numbers
+    crs = crs_codes.parse_crs("CRS84" if flat or bbox_crs is None else bbox_crs, "bbox-crs")
     return None if bbox is None else parse_bbox(bbox, crs), crs
 
 
 def parse_bbox(text: str, crs: CRS) -> Bounds:
     """Read ``minx,miny,maxx,maxy``; in a geographic CRS minx > maxx crosses the antimeridian."""
-    west, south, east, north = parse_numbers(text, "bbox", (4,))
+    numbers = parse_numbers(text, "bbox", (4, 6))
+    half = len(numbers) // 2
+    (west, south, *low), (east, north, *high) = numbers[:half], numbers[half:]
+    if low > high:
+        raise BadParameterError("bbox", f"bbox: minz {low[0]} is above maxz {high[0]}")
     right = "it is minx,miny,maxx,maxy (lon, lat for geographic CRSs)"
     if crs.geographic:
         for corner in ((west, south), (east, north)):

@@ -17,12 +17,14 @@ from icehouse_server.api.parameters import polygons, regions
 from icehouse_server.api.parameters.bands import (
     BandList,
     Bands,
+    ExcludeProperties,
     Properties,
     Resampling,
     ResamplingTable,
     check_bands,
     parse_resampling,
     read_bands,
+    read_excluded,
 )
 from icehouse_server.api.parameters.bbox import Bbox, BboxCrs, read_bbox
 from icehouse_server.api.parameters.crs import CrsCode, CrsText, OutputCrsCode, parse_crs
@@ -45,6 +47,7 @@ from icehouse_server.api.parameters.size import (
     parse_resolution,
 )
 from icehouse_server.api.parameters.snapshot import Snapshot, SnapshotName, parse_snapshot
+from icehouse_server.api.parameters.subset import SubsetCrs, SubsetTexts, read_subset
 from icehouse_server.api.parameters.time_steps import Datetime, DatetimeList, parse_datetime
 from icehouse_server.api.parameters.unknown_parameters import Body
 from icehouse_server.core.collection import CollectionSpec
@@ -58,12 +61,15 @@ class CoverageQuery:
 
     bbox: Bbox = None
     bbox_crs: BboxCrs = None
+    subset: SubsetTexts = None
+    subset_crs: SubsetCrs = None
     crs: Annotated[CrsText, Query(description="CRS of the output; the collection's by default.")] = None
     width: Width = None
     height: Height = None
     resolution: Resolution = None
     properties: Properties = None
     bands: Bands = None
+    exclude_properties: ExcludeProperties = None
     datetime: Datetime = None
     level: Annotated[
         LevelText,
@@ -85,7 +91,8 @@ class CoverageQuery:
             BadParameterError: a parameter can't be used.
             OutsideError: the region does not touch the collection.
         """
-        times = parse_datetime(self.datetime, spec)
+        asked = read_subset(self.subset)
+        times = parse_datetime(asked.datetime_or(self.datetime, spec.time), spec)
         level = parse_level(self.level, spec)
         bounds, bbox_crs = read_bbox(self.bbox, self.bbox_crs)
         target = spec.grid.crs if self.crs is None else parse_crs(self.crs, "crs")
@@ -96,7 +103,11 @@ class CoverageQuery:
         )
         resampling = parse_resampling(self.resampling, spec)
         snapshot = parse_snapshot(self.snapshot)
-        bands = read_bands(self.properties, self.bands)
+        if asked.spatial:
+            if bounds is not None:
+                raise BadParameterError("subset", "subset: give it or bbox for space, not both")
+            bounds, bbox_crs = asked.bounds(spec, self.subset_crs, target, sized=size.given)
+        bands = read_excluded(self.exclude_properties, read_bands(self.properties, self.bands), spec)
         spec.select(bands)
         geobox = regions.geobox_for(spec, bounds, bbox_crs, target, size)
         return CoverageRequest(

@@ -11,12 +11,16 @@ def cache_word(trace: Trace, *, incomplete: bool) -> str:
 
 
 def cache_status(trace: Trace, *, incomplete: bool) -> str:
-    """Return RFC 9211's words: who was asked, and what became of it."""
-    asked = "hit" if trace.started == trace.joined == 0 else "fwd=miss"
+    """Return RFC 9211's words: who was asked, and what became of it.
+
+    ``fwd=partial``: some of the chunks were cached, and the others had to be fetched.
+    """
+    forwarded = "fwd=partial" if 0 < trace.absent < trace.chunks else "fwd=miss"
+    asked = "hit" if trace.started == trace.joined == 0 else forwarded
     words = {
         "hit": "icehouse; hit",
-        "miss": "icehouse; fwd=miss; stored",
-        "collapsed": "icehouse; fwd=miss; collapsed",
+        "miss": f"icehouse; {forwarded}; stored",
+        "collapsed": f"icehouse; {forwarded}; collapsed",
         "incomplete": f"icehouse; {asked}; detail=incomplete",
     }
     return words[cache_word(trace, incomplete=incomplete)]

@@ -6,10 +6,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from odc.geo.crs import CRS
 
+from icehouse_server import output
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import json_answer, link
 from icehouse_server.api.parameters.crs import CRS84_URI, crs_uri
 from icehouse_server.api.parameters.styles import known_rescale
+from icehouse_server.api.responses.stac_assets import ASSETS_EXTENSION, assets
 from icehouse_server.api.state import Spec, State, base_url
 from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.style import Style
@@ -23,6 +25,7 @@ _EXTENSIONS = [
     "https://stac-extensions.github.io/scientific/v1.0.0/schema.json",
     "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
     "https://stac-extensions.github.io/render/v2.0.0/schema.json",
+    ASSETS_EXTENSION,
 ]
 _MOST_LISTED = 1000
 """Time steps of a period that are listed; of more, the extent and the step say which there are."""
@@ -108,7 +111,7 @@ def collection_document(spec: CollectionSpec, base: str) -> dict[str, Any]:
         "sci:citation": spec.citation,
         "keywords": list(spec.keywords),
         "extent": {
-            "spatial": {"bbox": [list(spec.bbox)]},
+            "spatial": {"bbox": [list(spec.bbox)], "storageCrsBbox": [list(grid.boundingbox.bbox)]},
             "temporal": {"interval": [_interval(spec)]},
         },
         "crs": [CRS84_URI, uri],
@@ -124,6 +127,8 @@ def collection_document(spec: CollectionSpec, base: str) -> dict[str, Any]:
         "icehouse:chunk": spec.grid.chunk,
         "icehouse:levels": len(spec.grids),
         "icehouse:default_bands": list(spec.default_bands),
+        "defaultFields": list(spec.default_bands),
+        "assets": assets(spec, base),
         "links": _links(spec, base),
     }
 
@@ -212,7 +217,6 @@ def _render(style: Style, spec: CollectionSpec) -> dict[str, Any]:
 
 def _links(spec: CollectionSpec, base: str) -> list[dict[str, str]]:
     here = f"{base}/collections/{spec.id}"
-    cube = f"{here}/cube.zarr"
     own = [
         ("self", "application/json", here),
         ("root", "application/json", f"{base}/"),
@@ -220,13 +224,14 @@ def _links(spec: CollectionSpec, base: str) -> list[dict[str, str]]:
         ("jobs", "application/json", f"{base}/jobs"),
         ("http://www.opengis.net/def/rel/ogc/1.0/tilesets-map", "application/json", f"{here}/tiles"),
         ("http://www.opengis.net/def/rel/ogc/1.0/schema", "application/schema+json", f"{here}/schema"),
+    ]
+    own += [
         (
             "http://www.opengis.net/def/rel/ogc/1.0/coverage",
-            "image/tiff; application=geotiff; profile=cloud-optimized",
-            f"{here}/coverage.tif",
-        ),
-        ("http://www.opengis.net/def/rel/ogc/1.0/coverage", "application/x-netcdf", f"{here}/coverage.nc"),
-        ("http://www.opengis.net/def/rel/ogc/1.0/coverage", "application/json", f"{cube}/zarr.json"),
+            media.media_type,
+            f"{here}/coverage{media.suffix}",
+        )
+        for media in output.FORMATS.values()
     ]
     links = [{"rel": rel, "type": media, "href": href} for rel, media, href in own]
     links += [{"rel": "about", "title": title, "href": href} for title, href in spec.links]

@@ -24,7 +24,8 @@ from icehouse_server.api.responses.streaming import PartsResponse
 from icehouse_server.api.routes.jobs import ACCEPTED, status_info
 from icehouse_server.api.state import ApiState, Spec, State, base_url
 from icehouse_server.core.errors import NotAcceptableError
-from icehouse_server.core.plan import Plan
+from icehouse_server.core.plan import Plan, Region
+from icehouse_server.core.time import written
 from icehouse_server.output import Encoded
 from icehouse_server.service import CoverageRequest, CoverageResult, Trace
 
@@ -39,6 +40,11 @@ _HEADERS: dict[str, object] = {
     for name, said, more in (
         ("Content-Crs", "CRS of the answer as an OGC URI, where it has a code.", {"pattern": "^<http.*>$"}),
         ("Content-Bbox", "minx,miny,maxx,maxy of the answer.", {"pattern": "^[^,]+,[^,]+,[^,]+,[^,]+$"}),
+        (
+            "Content-Datetime",
+            "Time of the answer, where there is a time axis: the start of its step, or start/end of several.",
+            {"pattern": "^[^/]+Z(/[^/]+Z)?$"},
+        ),
         ("Cache-Status", "How the cache was met (RFC 9211).", {"pattern": "^icehouse; "}),
         ("Cache-Control", "Ask again by ETag; an answer with holes is not to be kept.", {}),
         ("Server-Timing", "Milliseconds by stage.", {}),
@@ -49,8 +55,10 @@ _HEADERS: dict[str, object] = {
     )
 }
 _CONTENT = {
-    media.media_type: {"schema": schemas.COVERAGE_JSON if name == "json" else schemas.BINARY}
+    media_type: {"schema": schemas.COVERAGE_JSON if name == "json" else schemas.BINARY}
     for name, media in output.FORMATS.items()
+    for media_type in (media.media_type, media.ogc_type)
+    if media_type
 }
 _LINKS = {
     "plan": link(
@@ -175,7 +183,7 @@ async def _answer(request: Request, state: ApiState, wanted: CoverageRequest, fo
     return PartsResponse(
         encoded.parts,
         length=encoded.length,
-        media_type=encoded.media_type,
+        media_type=_media_type(request, format_name),
         headers=headers,
         on_end=answer.close,
     )
@@ -246,7 +254,25 @@ def _place_headers(wanted: CoverageRequest) -> Mapping[str, str]:
     box = wanted.region.target.boundingbox
     uri = crs_uri(wanted.region.target.crs)
     crs = {"Content-Crs": f"<{uri}>"} if uri.startswith("http") else {}
-    return {**crs, "Content-Bbox": ",".join(repr(float(edge)) for edge in box.bbox)}
+    bbox = ",".join(repr(float(edge)) for edge in box.bbox)
+    return {**crs, "Content-Bbox": bbox, **_time_header(wanted.region)}
+
+
+def _time_header(region: Region) -> Mapping[str, str]:
+    """Return when: the coordinate of a single step, else the extent of all of them."""
+    steps = region.steps if region.times else ()
+    if not steps:
+        return {}
+    start = written(min(step.start for step in steps))
+    end = written(max(step.end for step in steps))
+    return {"Content-Datetime": start if len(steps) == 1 else f"{start}/{end}"}
+
+
+def _media_type(request: Request, format_name: str) -> str:
+    """Return the format's media type; by which one it was asked for counts where Accept has chosen it."""
+    chosen = output.FORMATS[format_name]
+    by_name = "f" in request.query_params or "suffix" in request.path_params
+    return chosen.media_type if by_name else chosen.type_for(request.headers.get("accept"))
 
 
 def _failure_headers(answer: CoverageResult[Encoded]) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ from pydantic import WithJsonSchema
 from icehouse_server.api.observability.request_context import context_of
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.parameters.conditional import etag_known, only_if_cached
+from icehouse_server.api.responses.cache_status import cache_status, cache_word
 from icehouse_server.api.responses.disconnect import while_connected
 from icehouse_server.api.responses.problems import of_error
 from icehouse_server.api.responses.streaming import PartsResponse
@@ -136,11 +137,9 @@ def _answer(request: Request, entry: StoreEntry) -> Response:
         entry.close()
         return Response(status_code=304, headers=headers)
     if entry.trace is not None:
-        cache = "miss" if entry.trace.started else "collapsed" if entry.trace.joined else "hit"
         note = context_of(request.scope)
-        note.format, note.cache = "chunk", cache
-        words = {"hit": "hit", "miss": "fwd=miss; stored", "collapsed": "fwd=miss; collapsed"}
-        headers["Cache-Status"] = f"icehouse; {words[cache]}"
+        note.format, note.cache = "chunk", cache_word(entry.trace, incomplete=False)
+        headers["Cache-Status"] = cache_status(entry.trace, incomplete=False)
     return PartsResponse(
         [entry.data],
         length=len(entry.data),

@@ -99,6 +99,7 @@ def _links(state: ApiState, base: str) -> dict[str, Any]:
         ("root", "application/json", f"{base}/"),
         ("service-desc", "application/vnd.oai.openapi+json;version=3.1", f"{base}/openapi.json"),
         ("service-doc", "text/html", f"{base}/docs"),
+        ("service-meta", "application/vnd.oai.openapi+json;version=3.1", f"{base}/openapi.json"),
         ("conformance", "application/json", f"{base}/conformance"),
         ("data", "application/json", f"{base}/collections"),
         (
