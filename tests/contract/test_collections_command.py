@@ -405,3 +405,30 @@ def test_what_can_not_be_added_from_a_source_is_said(ask, dems, words, said):
         assert word in err
     assert "Traceback" not in err
     assert not dems.parent.exists()
+
+
+def test_a_stac_collection_is_added_and_one_chunk_of_it_read(ask, alone):
+    url = "https://stac.pgc.umn.edu/api/v1/collections/arcticdem-mosaics-v4.1-32m"
+    code, out, err = ask(*FROM, url, "--id", "lena", "--bbox", "150.5,65.05,150.6,65.1", "--chunk", "64")
+    assert (code, err) == (0, "")
+    spec = parse_collection((alone / "icehouse" / "collections" / "lena.toml").read_text(), "lena.toml")
+    assert spec.grid.crs == CRS("EPSG:3413")
+    assert (spec.license, spec.bands[0].name, spec.bands[0].nodata) == ("CC-BY-4.0", "dem", -9999)
+    assert "from 1 items: 67_33_32m_v4.1" in out
+    assert "float32" in out
+
+
+def test_an_earth_engine_asset_is_added_and_one_chunk_read(ask, alone, earth_engine, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("ICEHOUSE_EARTHENGINE_URL", earth_engine.url)
+    monkeypatch.setenv("ICEHOUSE_EARTHENGINE_CREDENTIALS", "none")
+    monkeypatch.setenv("ICEHOUSE_EARTHENGINE_PROJECT", "any-project")
+    grid = ("--crs", "EPSG:32632", "--resolution", "30", "--bbox", "11.0,47.0,11.02,47.02")
+    code, out, err = ask(*FROM, "USGS/SRTMGL1_003", *grid)
+    assert (code, err) == (0, "")
+    path = alone / "icehouse" / "collections" / "usgs-srtmgl1_003.toml"
+    spec = parse_collection(path.read_text(), "x.toml")
+    assert (spec.source_type, spec.source["image"]) == ("earthengine", "USGS/SRTMGL1_003")
+    assert (spec.grid.crs, spec.bands[0].dtype.name) == (CRS("EPSG:32632"), "int16")
+    for word in ("licence", "developers.google.com", "1595"):
+        assert word in out

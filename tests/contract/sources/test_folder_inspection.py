@@ -13,7 +13,7 @@ from rasterio.enums import ColorInterp
 
 from icehouse_server.collections.draft_text import draft_text
 from icehouse_server.collections.loader import parse_collection
-from icehouse_server.core.draft import Inquiry
+from icehouse_server.core.drafts.draft import Inquiry
 from icehouse_server.core.errors import BadParameterError, SourceCorruptError, SourceRefusedError
 from icehouse_server.sources import SourceContext, create_source
 from icehouse_server.sources.files.inspection import FolderInspector

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from icehouse_server.collections.draft_text import draft_text
 from icehouse_server.collections.loader import parse_collection
-from icehouse_server.core.draft import Draft, DraftBand, DraftGrid, Remark, band_names, id_of
+from icehouse_server.core.drafts.draft import Draft, DraftBand, DraftGrid, Remark, band_names, id_of
 from icehouse_server.core.toml_text import toml_value
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)

@@ -12,8 +12,8 @@ from icehouse_server.collections import template_files
 from icehouse_server.collections.draft_text import draft_text
 from icehouse_server.collections.loader import parse_collection
 from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.core.draft import Draft, GridWish, Inquiry, Remark
-from icehouse_server.core.errors import BadParameterError, SourceTimeoutError
+from icehouse_server.core.drafts.draft import Draft, GridWish, Inquiry, Remark
+from icehouse_server.core.errors import BadParameterError, SourceTimeoutError, UnknownTimeError
 from icehouse_server.raster.grid_bounds import GridBounds, snapped
 from icehouse_server.settings import Settings, own_collections_dir
 from icehouse_server.sources import create_inspectors
@@ -189,6 +189,6 @@ def try_draft(draft: Draft, spec: CollectionSpec, settings: Settings) -> Trial:
         place = f"{draft.at[0]:.7f},{draft.at[1]:.7f}"
         try:
             return try_chunk(spec, settings, place, draft.moment)
-        except BadParameterError:  # the grid is elsewhere, as the user wanted it
+        except (BadParameterError, UnknownTimeError):  # the grid or its axis is another, as the user wanted
             pass
     return try_chunk(spec, settings, None, None)

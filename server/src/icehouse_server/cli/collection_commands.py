@@ -14,7 +14,7 @@ from icehouse_server.cli.options import AsJson, Url
 if TYPE_CHECKING:
     from icehouse_server.cli.collection_check import Trial
     from icehouse_server.core.collection import CollectionSpec
-    from icehouse_server.core.draft import Draft
+    from icehouse_server.core.drafts.draft import Draft
     from icehouse_server.settings import Settings
 
 app = typer.Typer(help="Collections: list, check, add.")
@@ -99,7 +99,7 @@ def add(
         list[str] | None, typer.Option(help="With --from: host on which a STAC collection's files may lie.")
     ] = None,
     output: Annotated[str | None, typer.Option(help="With --from: file to write; - prints it.")] = None,
-    check_: Annotated[bool, typer.Option("--check/--no-check", help="With --from: read one chunk.")] = True,  # noqa: FBT002
+    no_check: Annotated[bool, typer.Option("--no-check", help="With --from: read no chunk.")] = False,  # noqa: FBT002
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,  # noqa: FBT002
     config: Config = None,
 ) -> None:
@@ -121,7 +121,7 @@ def add(
         adding.print_draft(draft)
     else:
         path = adding.write_draft(draft, output, settings, force=force)
-        _tell_draft(draft, path, settings, check=check_)
+        _tell_draft(draft, path, settings, check=not no_check)
 
 
 def _add_template(text: str, settings: "Settings", *, force: bool) -> None:

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterator, Mapping
 
-from icehouse_server.core.draft import Draft, DraftBand, Remark
+from icehouse_server.core.drafts.draft import Draft, DraftBand, Remark
 from icehouse_server.core.toml_text import toml_key, toml_value
 
 _WIDTH = 100

@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoints, entry_points
 from typing import cast
 
 from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.core.draft import Inspector
+from icehouse_server.core.drafts.draft import Inspector
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.ports import Source
 from icehouse_server.sources.context import SourceContext

@@ -17,7 +17,7 @@ from odc.geo.crs import CRS
 from icehouse_server.collections.draft_text import draft_text
 from icehouse_server.collections.loader import parse_collection
 from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.core.draft import Draft, GridWish, Inquiry, Inspector
+from icehouse_server.core.drafts.draft import Draft, GridWish, Inquiry, Inspector
 from icehouse_server.core.errors import BadParameterError, SourceError
 from icehouse_server.core.ports import Source
 

@@ -10,15 +10,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
+import numpy as np
 import rasterio
 from async_tiff import ImageFileDirectory
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from icehouse_server.aio.worker_pool import run_in
+from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.errors import SourceError, SourceTimeoutError
 from icehouse_server.core.grid import Window
 from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.raster.file_facts import FileFacts, facts_of
 from icehouse_server.raster.validity import shown_by
 from icehouse_server.sources.cog.checks import Expectation, block_grid, block_shape, block_table, planar
 from icehouse_server.sources.cog.levels import TiffLevel
@@ -139,6 +142,23 @@ async def crs_with_gdal(reader: RangeReader, expected: Expectation, pool: Execut
         return "" if dataset.crs is None else str(dataset.crs.to_wkt())
 
     return await _with_dataset(reader, [], look, expected, pool)
+
+
+async def facts_with_gdal(reader: RangeReader, *, item: str, href: str, pool: Executor) -> FileFacts:
+    """Return what a file says of itself, whatever a collection would need.
+
+    Args:
+        reader: of the file.
+        item: id of the item.
+        href: as its document gives it.
+        pool: runs GDAL.
+
+    Raises:
+        SourceError: by what happened.
+    """
+    nothing = BandSpec(name="any", dtype=np.dtype(np.uint8), nodata=None)
+    expected = Expectation(item=item, href=href, grid=None, band=nothing, index=1)
+    return await _with_dataset(reader, [], lambda dataset: facts_of(dataset, item), expected, pool)
 
 
 async def _with_dataset[T](

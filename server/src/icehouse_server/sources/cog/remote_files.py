@@ -3,7 +3,9 @@
 import math
 from dataclasses import dataclass, field
 
+from icehouse_server.raster.file_facts import FileFacts
 from icehouse_server.sources.cog.checks import Expectation
+from icehouse_server.sources.cog.gdal_fallback import facts_with_gdal
 from icehouse_server.sources.cog.reader import Cog, open_cog
 from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.http.allowed_hosts import AllowedHosts
@@ -32,16 +34,33 @@ class RemoteFiles:
         Raises:
             SourceError: by what happened.
         """
-        reader = RangeReader(
+        reader = self._reader(url, expected.item, not_before)
+        return await open_cog(reader, expected, self.context.pool)
+
+    def _reader(self, url: str, item: str, not_before: float) -> RangeReader:
+        return RangeReader(
             hosts=self.context.hosts,
             headers=self.headers,
             shared=self.shared,
             url=url,
-            item=expected.item,
+            item=item,
             allowed=self.allowed,
             not_before=not_before,
         )
-        return await open_cog(reader, expected, self.context.pool)
+
+    async def facts(self, url: str, *, item: str, href: str) -> FileFacts:
+        """Return what a file says of itself, whatever a collection would need.
+
+        Args:
+            url: what to ask for, mirrors applied.
+            item: id, for errors.
+            href: as a document gives it, for errors.
+
+        Raises:
+            SourceError: by what happened.
+        """
+        reader = self._reader(url, item, -math.inf)
+        return await facts_with_gdal(reader, item=item, href=href, pool=self.context.pool)
 
     def forget(self, url: str) -> None:
         """Drop what is remembered of a file: what was made of it was wrong, so the next read asks anew."""

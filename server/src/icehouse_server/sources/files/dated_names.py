@@ -1,15 +1,15 @@
 """When files were taken, by their names or tags; and whether that makes a time axis."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from icehouse_server.core.draft import Remark
-from icehouse_server.core.time_axes import axis_table
+from icehouse_server.core.drafts.draft import Remark
+from icehouse_server.core.drafts.time_axes import axis_table
 from icehouse_server.raster.file_facts import FileFacts
 from icehouse_server.sources.files.settings import FilesTable, NameTable
 from icehouse_server.sources.raster.draft_grid import PlacedRaster
+from icehouse_server.sources.raster.repeats import is_repeated
 
 _FORMATS = (
     (r"(?<!\d)((?:19|20)\d{6}T\d{6})(?!\d)", "%Y%m%dT%H%M%S"),
@@ -21,12 +21,6 @@ _FORMATS = (
     (r"(?<!\d)((?:19|20)\d\d)(?!\d)", "%Y"),
 )
 """How names hold dates, the longest form first."""
-
-_LOOKED_AT = 200
-"""Files that are held against each other."""
-
-_SAME_PLACE = 0.5
-"""Share of the smaller of two rasters that both cover when they are of one place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +53,7 @@ def time_axis(files: Sequence[FileFacts], placed: Sequence[PlacedRaster]) -> Tim
     table = axis_table(ordered)
     if len(ordered) == 1 or table is None:
         return TimeAxis(interval=interval)
-    if not _is_repeated(placed, dates):
+    if not is_repeated(placed, dates):
         return TimeAxis(interval=interval, remarks=(_suggestion(source, table),))
     moments = {facts.name: _text(date) for facts, date in zip(files, dates, strict=True)}
     origin = "the names" if named else "TIFFTAG_DATETIME"
@@ -88,26 +82,6 @@ def _dates(files: Sequence[FileFacts]) -> tuple[Mapping[str, str] | str, list[da
     tagged = FilesTable(folder=".", datetime="tag")
     found = [date for facts in files if (date := tagged.moment("", facts.moment)) is not None]
     return "tag", found if len(found) == len(files) else []
-
-
-def _is_repeated(placed: Sequence[PlacedRaster], dates: Sequence[datetime]) -> bool:
-    """Return whether two files of different dates cover one place."""
-    looked = list(zip(placed, dates, strict=True))[:_LOOKED_AT]
-    return any(
-        when != then and _share(one, other) > _SAME_PLACE
-        for (one, when), (other, then) in itertools.combinations(looked, 2)
-    )
-
-
-def _share(one: PlacedRaster, other: PlacedRaster) -> float:
-    """Return the share of the smaller raster that both cover; 0 where their CRSs differ."""
-    if one.crs != other.crs:
-        return 0.0
-    a, b = one.bounds, other.bounds
-    width = min(a.maxx, b.maxx) - max(a.minx, b.minx)
-    height = min(a.maxy, b.maxy) - max(a.miny, b.miny)
-    least = min((box.maxx - box.minx) * (box.maxy - box.miny) for box in (a, b))
-    return max(0.0, width) * max(0.0, height) / least
 
 
 def _suggestion(source: Mapping[str, str] | str, table: Mapping[str, object]) -> Remark:

@@ -10,9 +10,10 @@ from odc.geo.crs import CRS
 
 from icehouse_server.aio.gather import gather_or_cancel
 from icehouse_server.aio.worker_pool import run_in
-from icehouse_server.core.draft import Draft, DraftBand, Inquiry, Inspector, Remark, band_names, id_of
+from icehouse_server.core.drafts.draft import Draft, DraftBand, Inquiry, Inspector, Remark, band_names, id_of
 from icehouse_server.core.errors import BadParameterError, SourceCorruptError, SourceError, SourceRefusedError
 from icehouse_server.core.geometry.transformers import transformer
+from icehouse_server.core.home import expand_home
 from icehouse_server.raster.file_facts import FileFacts
 from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.files.dated_names import TimeAxis, time_axis
@@ -55,9 +56,7 @@ class FolderInspector:
 
     def recognises(self, address: str) -> bool:
         """Return whether an address is a path: one that is there, or is written as one."""
-        return "://" not in address and (
-            address.startswith((".", "/", "~")) or Path(address).expanduser().exists()
-        )
+        return "://" not in address and (address.startswith((".", "/", "~")) or Path(address).exists())
 
     async def inspect(self, inquiry: Inquiry) -> Draft:
         """Look at a folder, or at one file; see ``Inspector.inspect``."""
@@ -94,7 +93,7 @@ class FolderInspector:
 
 def _listed(address: str) -> tuple[Path, str, list[FolderEntry]]:
     """Return the folder, the pattern and its files. Blocking."""
-    path = Path(address).expanduser()
+    path = expand_home(Path(address), "--from")
     if path.is_file():
         return path.resolve().parent, path.name, list_folder(path.resolve().parent, path.name)
     if not path.is_dir():

@@ -3,10 +3,22 @@
 import math
 
 from icehouse_server.core.collection import DTYPES
-from icehouse_server.core.draft import DraftBand, Remark
+from icehouse_server.core.drafts.draft import DraftBand, Remark
 from icehouse_server.raster.file_facts import BandFacts
 
-_CLASS_WORDS = ("mask", "class", "qa", "flag", "count", "label", "scl", "landcover", "quality", "category")
+_CLASS_WORDS = (
+    "mask",
+    "class",
+    "qa",
+    "flag",
+    "count",
+    "label",
+    "scl",
+    "landcover",
+    "quality",
+    "category",
+    "date",
+)
 _UNITS = {"meter": "m", "metre": "m", "meters": "m", "metres": "m", "none": "", "unknown": ""}
 
 

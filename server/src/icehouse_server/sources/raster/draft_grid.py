@@ -7,7 +7,7 @@ from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
-from icehouse_server.core.draft import DraftGrid, GridWish
+from icehouse_server.core.drafts.draft import DraftGrid, GridWish
 from icehouse_server.core.errors import BadParameterError
 from icehouse_server.core.geometry.lonlat_bounds import lonlat_bounds
 from icehouse_server.core.grid import Grid

@@ -62,6 +62,18 @@ class StacApi:
         """
         return await self._in_thread(lambda client: client.search(boxes, step), self.settings.api)
 
+    async def sample(self, boxes: tuple[Box, ...] | None, most: int) -> str:
+        """Return some items of the collection, each once, as a JSON list.
+
+        Args:
+            boxes: where; None for anywhere.
+            most: how many at most.
+
+        Raises:
+            SourceError: by what happened.
+        """
+        return await self._in_thread(lambda client: client.sample(boxes, most), self.settings.api)
+
     @property
     def _budget(self) -> float:
         return 2 * (self.context.connect_timeout + self.context.read_timeout)

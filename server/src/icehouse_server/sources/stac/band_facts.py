@@ -35,12 +35,13 @@ def band_facts(asset: AssetDocument, index: int, corrupt: Corrupt, *, offset_app
     Raises:
         SourceCorruptError: what it says is malformed.
     """
-    facts = _facts(asset, index)
+    facts = facts_table(asset, index)
     units = _units(facts, corrupt, offset_applied=offset_applied)
     return BandFacts(units=units, nodata=_nodata(facts, corrupt))
 
 
-def _facts(asset: AssetDocument, index: int) -> Mapping[str, object]:
+def facts_table(asset: AssetDocument, index: int) -> Mapping[str, object]:
+    """Return all that an asset says of one of its bands, in the form of ``raster:bands``."""
     found: dict[str, object] = dict(asset.extra_fields)
     for key in ("raster:bands", "bands"):
         tables = asset.extra_fields.get(key)

@@ -33,6 +33,10 @@ _MAX_ITEMS = 2000
 """Items that one search may find; more can't be merged in sensible time."""
 
 
+_PAGE = 100
+"""Items that a page of a sample has."""
+
+
 class SearchClient:
     """Asks one collection of one STAC API. A requests session is not made for several threads."""
 
@@ -85,6 +89,21 @@ class SearchClient:
 
     def _search(self, boxes: tuple[Box, ...], step: TimeStep | None) -> str:
         """Ask page by page, within a number of items, bytes and seconds: a search may have no end."""
+        found: dict[str, dict[str, object]] = {}
+        end = time.monotonic() + self._budget
+        for box in boxes:
+            for number, name, item in self._found(box, step, end):
+                if number >= _MAX_ITEMS:
+                    raise SourceRefusedError(
+                        f"more than {_MAX_ITEMS} items lie in {box}", href=public(self._settings.api)
+                    )
+                found[name] = item
+        return json.dumps(list(found.values()))
+
+    def _found(
+        self, box: Box | None, step: TimeStep | None, end: float, most: int | None = None
+    ) -> Iterator[tuple[int, str, dict[str, object]]]:
+        """Yield what a search finds: number, id and document of each item."""
         href = public(self._settings.api)
         client = Client.open(
             self._settings.api,
@@ -92,23 +111,41 @@ class SearchClient:
             request_modifier=modifier(self._context),
             timeout=self._transport.timeout,
         )
-        end = time.monotonic() + self._budget
-        found: dict[str, dict[str, object]] = {}
-        for box in boxes:
-            search = client.search(
-                collections=[self._settings.collection],
-                bbox=box,
-                datetime=None if step is None else str(step),
-            )
-            for number, item in enumerate(search.items_as_dicts()):
-                if number >= _MAX_ITEMS:
-                    raise SourceRefusedError(f"more than {_MAX_ITEMS} items lie in {box}", href=href)
-                if time.monotonic() > end:
-                    raise SourceTimeoutError("the API's search exceeded its time limit", href=href)
-                if not isinstance(item, dict) or not isinstance(item.get("id"), str):
-                    raise SourceCorruptError("the API sent an item without id", href=href)
-                found[item["id"]] = item
-        return json.dumps(list(found.values()))
+        search = client.search(
+            collections=[self._settings.collection],
+            bbox=box,
+            datetime=None if step is None else str(step),
+            max_items=most,
+            limit=None if most is None else min(most, _PAGE),
+        )
+        for number, item in enumerate(search.items_as_dicts()):
+            if time.monotonic() > end:
+                raise SourceTimeoutError("the API's search exceeded its time limit", href=href)
+            if not isinstance(item, dict) or not isinstance(item.get("id"), str):
+                raise SourceCorruptError("the API sent an item without id", href=href)
+            yield number, item["id"], item
+
+    def sample(self, boxes: tuple[Box, ...] | None, most: int) -> str:
+        """Return the first items that a search finds, each once, as a JSON list.
+
+        Args:
+            boxes: where; None for anywhere.
+            most: how many at most.
+
+        Raises:
+            SourceError: by what happened.
+        """
+        url = self._settings.api
+        try:
+            with self._typed(url):
+                found: dict[str, dict[str, object]] = {}
+                end = time.monotonic() + self._budget
+                for box in boxes or (None,):
+                    items = self._found(box, None, end, most)
+                    found.update((item, document) for _, item, document in items)
+                return json.dumps(list(found.values())[:most])
+        except AbsentError as error:
+            raise SourceUnavailableError("the API's search answers 404", href=public(url)) from error
 
     @contextmanager
     def _typed(self, url: str) -> Iterator[None]:
