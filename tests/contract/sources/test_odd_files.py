@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from affine import Affine
 
 from icehouse_server.collections.loader import parse_collection
 from icehouse_server.core.errors import SourceCorruptError
@@ -20,7 +21,18 @@ from icehouse_server.sources import SourceContext, create_source
 from icehouse_server.sources.stac.items import parse_item
 from support import source_rig as rig
 from support.odd_files import ODD_FILES
-from support.odd_files.table import CRS, GRID, PATHS, right
+from support.odd_files.table import (
+    AFFINE,
+    CRS,
+    GRID,
+    HEIGHTS,
+    PATHS,
+    SHOWN,
+    geotiff,
+    odd,
+    right,
+    with_holes,
+)
 
 if TYPE_CHECKING:
     from icehouse_server.core.collection import CollectionSpec
@@ -102,7 +114,8 @@ def context(pool):
 def collection(case: OddFile, source: str, band: str) -> CollectionSpec:
     """Return a collection of one band."""
     bounds = GRID.boundingbox.bbox
-    more = f"scale = {case.scale}\noffset = {case.offset}\n"
+    more = f'resampling = "{case.resampling}"\n'
+    more += f"scale = {case.scale}\noffset = {case.offset}\n"
     if case.nodata is not None:
         more += f"nodata = {case.nodata}\n"
     text = COLLECTION.format(
@@ -177,6 +190,28 @@ async def test_an_odd_file_reads_as_rasterio_reads_it(case, path, folder, url, c
     np.testing.assert_array_equal(found.valid, valid)
     assert found.values.dtype == np.dtype(case.dtype)
     assert found.values[valid].tobytes() == values[valid].tobytes()
+
+
+@pytest.mark.parametrize("path", ["composite", "files"])
+@pytest.mark.parametrize(
+    "invalid",
+    [
+        {"mask": SHOWN, "nodata": -9999},
+        {"mask": SHOWN},
+        {"nodata_text": "-9999.0"},
+    ],
+    ids=["mask-and-nodata", "mask-and-the-bands-nodata", "nodata"],
+)
+async def test_a_warp_mixes_no_nodata_into_heights(path, invalid, folder, url, context):
+    """Half a pixel off the grid, every pixel is made of four."""
+    affine = AFFINE @ Affine.translation(0.5, 0.5)
+    write = geotiff(with_holes(-9999), transform=affine, **invalid)
+    case = odd(f"warped-{len(invalid)}-{len(str(invalid))}", write, nodata=-9999, resampling="bilinear")
+    found = await read(case, path, folder, url, context)
+    heights = found.values[found.valid]
+    assert heights.size > 1000
+    assert heights.min() >= HEIGHTS.min()
+    assert heights.max() <= HEIGHTS.max()
 
 
 def test_the_table_names_each_row_once():

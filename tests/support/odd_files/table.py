@@ -50,6 +50,7 @@ class OddFile:
     nodata: float | None = None
     """The band's."""
     index: int = 1
+    resampling: str = "nearest"
     scale: float = 1.0
     offset: float = 0.0
     document: Mapping[str, Any] = field(default_factory=dict)
