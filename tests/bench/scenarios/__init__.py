@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from scenarios import cold, composites, earthengine, growth, output, tiles, together, warm
+from scenarios import cold, composites, earthengine, growth, memory, output, tiles, together, warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,7 @@ SCENARIOS: Final[dict[str, Callable[[Bench], list[Result]]]] = {
     "growth": growth.plan_and_commit,
     "reprojected": output.reprojected,
     "geotiff": output.geotiff,
+    "memory": memory.answers,
     "png-tile": tiles.png_tile,
     "tctrend": earthengine.trends,
     "alphaearth": earthengine.embeddings,

@@ -118,7 +118,7 @@ def _steps(region: Region) -> int:
 
 
 def _most_bytes(size: int) -> int:
-    """Return how long a file of so many bytes of pixels can be, overviews and deflated noise included."""
+    """Return how long a file of this many bytes of pixels can be, overviews and deflated noise included."""
     return size + size // 3 + size // 100 + (1 << 18)
 
 

@@ -14,6 +14,7 @@ from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.core.hints import guess, shortened
 from icehouse_server.core.toml_text import NotTomlError, read_toml
 from icehouse_server.settings.folders import user_config_dir
+from icehouse_server.settings.memory import memory_defaults, memory_limit
 from icehouse_server.settings.model import Settings
 
 PREFIX = "ICEHOUSE_"
@@ -71,6 +72,10 @@ def load_settings(
     for key, value in (overrides or {}).items():
         if value is not None:
             values[key], origins[key] = value, Origin.COMMAND_LINE.value
+    limit = memory_limit()
+    for key, value in memory_defaults(limit).items() if limit is not None else ():
+        if key not in values:
+            values[key], origins[key] = value, f"{Origin.DEFAULT} for {limit}"
     try:
         return SettingsInForce(settings=Settings(**values), origins=origins)
     except ValidationError as error:
