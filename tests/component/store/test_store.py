@@ -440,6 +440,16 @@ async def test_nodata_that_equals_the_fill_of_none_is_another_nodata(tmp_path, p
     await refused(tmp_path / "a", pool, changed)
 
 
+async def test_floats_that_were_stored_with_0_for_holes_are_refused(tmp_path, pool):
+    """So were bands without nodata before they had NaN: a 0 that is stored may be a hole or a height."""
+    plain = BandSpec(name="n", dtype=np.dtype("float32"), nodata=None)
+    before = dataclasses.replace(plain)
+    object.__setattr__(before, "nodata", None)
+    await ours(tmp_path / "a", pool, tiny_spec(chunk=32, bands=(before,)))
+    error = await refused(tmp_path / "a", pool, tiny_spec(chunk=32, bands=(plain,)))
+    assert "'n'" in error.detail
+
+
 async def test_a_band_gained_later_is_added_and_the_rest_stays(tmp_path, pool):
     chunk = filled(1, 1)
     async with opened(tmp_path / "a", pool) as store:
