@@ -88,3 +88,28 @@ def test_unknown_collection_is_named_with_the_nearest_known_one(launcher, tmp_pa
     )
     assert "'arcticdem-23m'" in said
     assert "did you mean 'arcticdem-" in said
+
+
+def test_a_wrong_collection_file_is_set_aside_loudly(daemon, launcher, tmp_path):
+    folder = tmp_path / "collections"
+    folder.mkdir()
+    (folder / "mine.toml").write_text(COLLECTION)
+    both = {"collections": "arcticdem-32m,mine", "collections_dir": folder}
+    server = daemon(**both)
+    said = server.ready()
+    assert not said["ready"]
+    assert [(reason["code"], reason["collection"]) for reason in said["reasons"]] == [
+        ("collection-set-aside", "mine")
+    ]
+    assert list(said["collections"]) == ["arcticdem-32m"]
+    answer = httpx.get(f"{server.url}/collections/mine")
+    assert (answer.status_code, answer.json()["kind"]) == (500, "store-failed")
+    assert "its collection file can't be used" in answer.json()["detail"]
+    log = server.log.read_text()
+    assert "mine.toml" in log
+    assert "colour" in log
+    status = launcher.command("status", "--url", server.url)
+    assert status.returncode == 1
+    assert "mine: " in status.stdout
+    strict = launcher.command("serve", "--strict", "--port", 0, "--cache-dir", tmp_path / "c", **both)
+    assert "mine.toml" in refusal(strict)

@@ -17,7 +17,7 @@ from icehouse_server.api import Access, ApiState, Metrics, Observed, Streams, To
 from icehouse_server.collections import read_collections
 from icehouse_server.core.addresses import HostPattern, PublicUrl, host_of_address, parse_network
 from icehouse_server.core.collection import CollectionSpec
-from icehouse_server.core.errors import ConfigurationError
+from icehouse_server.core.errors import ConfigurationError, IcehouseError
 from icehouse_server.core.ports import Documents, Source
 from icehouse_server.downloads import CollectionPipeline, Downloads, DownloadSettings
 from icehouse_server.raster.gdal_memory import bound_block_cache
@@ -149,7 +149,8 @@ async def open_daemon(settings: Settings) -> AsyncIterator[ApiState]:
 
 async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     """Lock the cache folder and open what is in it; the stack closes all of it, the last opened first."""
-    specs = read_collections(user_collections_dir(settings.collections_dir), settings.collections)
+    wrong: dict[str, IcehouseError] | None = None if settings.strict else {}
+    specs = read_collections(user_collections_dir(settings.collections_dir), settings.collections, wrong)
     folder = settings.cache_folder
     lock = FolderLock(folder)
     lock.acquire()
@@ -159,10 +160,17 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     notes = SidecarDb(folder / "notes.sqlite", waiting)
     stack.callback(notes.close)
     context = source_context(settings, SqliteDocuments(notes), waiting)
-    sources = {name: create_source(spec, context) for name, spec in specs.items()}
+    sources = _sources(specs, context, wrong)
     for source in sources.values():
         stack.push_async_callback(source.close)
-    store = await Store.open(folder, specs.values(), fill(StoreSettings, settings), notes=notes, pool=compute)
+    store = await Store.open(
+        folder,
+        [specs[name] for name in sources],
+        fill(StoreSettings, settings),
+        notes=notes,
+        pool=compute,
+        wrong=wrong or {},
+    )
     stack.push_async_callback(store.close)
     downloads = _downloads(settings, store, sources, compute)
     stack.push_async_callback(downloads.close)
@@ -176,6 +184,21 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         downloads=downloads,
         crashed=lock.crashed,
     )
+
+
+def _sources(
+    specs: Mapping[str, CollectionSpec], context: SourceContext, wrong: dict[str, IcehouseError] | None
+) -> dict[str, Source]:
+    """Make the sources; ``wrong`` gets why one refuses its table, which is raised where it is None."""
+    sources: dict[str, Source] = {}
+    for name, spec in specs.items():
+        try:
+            sources[name] = create_source(spec, context)
+        except ConfigurationError as error:
+            if wrong is None:
+                raise
+            wrong[name] = error
+    return sources
 
 
 def _start_monitors(base: _Base, stack: AsyncExitStack) -> _Monitors:

@@ -311,3 +311,20 @@ def test_the_built_in_collections_have_the_published_extents(name, shape, resolu
 
 def test_the_test_file_is_good_toml():
     assert tomllib.loads(GOOD)["bands"][0]["name"] == "ice"
+
+
+def test_a_wrong_file_of_the_users_is_set_aside(tmp_path):
+    """By the id in it, or else by its name; a built-in one of that id is not served in its place."""
+    (tmp_path / "a.toml").write_text('id = "arcticdem-2m"\ncolour = "blue"\n')
+    (tmp_path / "no-toml.toml").write_text("= =")
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    wrong = {}
+    found = read_collections(tmp_path, wrong=wrong)
+    assert set(wrong) == {"arcticdem-2m", "no-toml", "bytes"}
+    assert set(found) == set(read_collections(None)) - {"arcticdem-2m"}
+    assert "a.toml" in wrong["arcticdem-2m"].detail
+    wrong = {}
+    assert list(read_collections(tmp_path, ["arcticdem-32m", "bytes"], wrong)) == ["arcticdem-32m"]
+    assert list(wrong) == ["bytes"]
+    with pytest.raises(ConfigurationError, match="there is no collection"):
+        read_collections(tmp_path, ["nowhere"], {})

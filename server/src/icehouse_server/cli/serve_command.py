@@ -12,6 +12,10 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings file.")] = None,
+    strict: Annotated[
+        bool | None,
+        typer.Option("--strict", help="Refuse to start with a collection file that can't be used."),
+    ] = None,
 ) -> None:
     """Run the daemon. Prints one line with its URL when it is ready; SIGTERM or Ctrl-C stops it."""
     gc.disable()  # half a million objects are imported that stay: to look for garbage among them is in vain
@@ -21,7 +25,7 @@ def serve(
 
     gc.freeze()
     gc.enable()
-    overrides = {"cache_dir": cache_dir, "host": host, "port": port}
+    overrides = {"cache_dir": cache_dir, "host": host, "port": port, "strict": strict}
     settings = load_settings(overrides, config=config).settings
     with refusals_end_the_process():
         run(settings)

@@ -1,7 +1,7 @@
 """Collection files: one TOML file a collection, checked and turned into a ``CollectionSpec``."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, timedelta
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from icehouse_server.core.collection import DTYPES, BandSpec, CollectionSpec
-from icehouse_server.core.errors import ConfigurationError
+from icehouse_server.core.errors import ConfigurationError, IcehouseError
 from icehouse_server.core.geometry.horizontal import horizontal, is_flat
 from icehouse_server.core.geometry.lonlat_bounds import lonlat_bounds
 from icehouse_server.core.grid import LATTICE_TOLERANCE, Grid
@@ -114,14 +114,19 @@ class _File(_Table):
     styles: tuple[_StyleTable, ...] = ()
 
 
-def read_collections(own: Path | None, only: Iterable[str] | None = None) -> dict[str, CollectionSpec]:
+def read_collections(
+    own: Path | None,
+    only: Iterable[str] | None = None,
+    wrong: dict[str, IcehouseError] | None = None,
+) -> dict[str, CollectionSpec]:
     """Read the built-in collection files and the user's own.
 
-    A file of the user's own replaces a built-in one of the same id.
+    A file of the user's own replaces a built-in one of the same id, also where it can't be used.
 
     Args:
         own: folder of the user's files, or None.
         only: ids to keep, in any order; all when None.
+        wrong: gets why a file of the user's can't be used, by the collection's id; raised when None.
 
     Raises:
         ConfigurationError: a file can't be used, or an id of ``only`` does not exist.
@@ -131,16 +136,17 @@ def read_collections(own: Path | None, only: Iterable[str] | None = None) -> dic
         if entry.name.endswith(".toml"):
             spec = parse_collection(entry.read_text(encoding="utf-8"), entry.name)
             found[spec.id] = spec
-    found.update(_read_own(own) if own is not None else {})
-    if only is None:
-        return found
-    wanted = tuple(only)
+    aside: dict[str, IcehouseError] = {}
+    found.update(_read_own(own, aside if wrong is not None else None) if own is not None else {})
+    wanted = {*found, *aside} if only is None else set(only)
     for name in wanted:
-        if name not in found:
+        if name not in found and name not in aside:
             raise ConfigurationError(
                 f"there is no collection {name!r} to serve", hint=guess(name, list(found))
             )
-    return {name: found[name] for name in found if name in wanted}
+    if wrong is not None:
+        wrong.update({name: why for name, why in aside.items() if name in wanted})
+    return {name: spec for name, spec in found.items() if name in wanted and name not in aside}
 
 
 def collection_text(name: str, own: Path | None) -> str:
@@ -165,20 +171,42 @@ def collection_text(name: str, own: Path | None) -> str:
     return known[name].read_text(encoding="utf-8")
 
 
-def _read_own(folder: Path) -> dict[str, CollectionSpec]:
+def _read_own(folder: Path, wrong: dict[str, IcehouseError] | None) -> dict[str, CollectionSpec]:
     if not folder.is_dir():
         raise ConfigurationError(f"collections_dir {folder} is not a folder")
     found: dict[str, CollectionSpec] = {}
     for path in sorted(folder.glob("*.toml")):
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"the collection file {path} can't be read: {error}") from None
-        spec = parse_collection(text, str(path), home=path.resolve().parent)
-        if spec.id in found:
-            raise ConfigurationError(f"{path}: another file of this folder has the id {spec.id!r} already")
-        found[spec.id] = spec
+            spec = _read_file(path)
+            _check_new(spec.id, path, found)
+            found[spec.id] = spec
+        except ConfigurationError as error:
+            if wrong is None:
+                raise
+            wrong[_id_of(path)] = error
     return found
+
+
+def _check_new(name: str, path: Path, found: Mapping[str, CollectionSpec]) -> None:
+    if name in found:
+        raise ConfigurationError(f"{path}: another file of this folder has the id {name!r} already")
+
+
+def _read_file(path: Path) -> CollectionSpec:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the collection file {path} can't be read: {error}") from None
+    return parse_collection(text, str(path), home=path.resolve().parent)
+
+
+def _id_of(path: Path) -> str:
+    """Return the id of a collection whose file can't be used: the one in it, else the name of the file."""
+    try:
+        given = read_toml(path.read_text(encoding="utf-8")).get("id")
+    except (OSError, UnicodeDecodeError, NotTomlError):
+        given = None
+    return given if isinstance(given, str) and given else path.stem
 
 
 def _builtin() -> Traversable:

@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     collections: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         default=None, description="Ids of the collections to serve; all that there are when not set."
     )
+    strict: bool = Field(
+        default=False,
+        description="Refuse to start where one of your own collection files can't be used, instead of "
+        "setting that collection aside.",
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=4326, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     allowed_hosts: Annotated[tuple[_Host, ...], NoDecode] = Field(

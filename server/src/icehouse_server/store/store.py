@@ -10,6 +10,7 @@ import structlog
 
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import (
+    ConfigurationError,
     IcehouseError,
     RepositoryForeignError,
     StoreError,
@@ -33,7 +34,7 @@ class Store:
     Attributes:
         folder: the cache folder.
         collections: the open repositories by collection id.
-        set_aside: why a collection's repository could not be opened, by collection id.
+        set_aside: why a collection's repository or file can't be used, by collection id.
         decoded: the cache of decoded chunks that they share.
         room: what they take on disk.
         maintenance: expiry, collection and eviction; runs on its own once it was started.
@@ -64,15 +65,18 @@ class Store:
         *,
         notes: SidecarDb,
         pool: Executor,
+        wrong: Mapping[str, IcehouseError] = MappingProxyType({}),
     ) -> "Store":
         """Open the repositories of these collections under ``folder/collections``.
 
         Must be called while holding the folder's lock. What can't be opened is set aside, so that one damaged
-        repository does not keep the others from being served.
+        repository does not keep the others from being served; so are ``wrong``, collections whose files can't
+        be used, by id.
 
         Raises:
             RepositoryForeignError: no repository can be opened: the first folder holds something else.
             StoreError: no repository can be opened: the first can't be read.
+            ConfigurationError: nothing can be served: the first collection file can't be used.
         """
         shared = StoreResources(
             decoded=DecodedCache(settings.decoded_cache_bytes),
@@ -82,7 +86,7 @@ class Store:
             write_timeout=settings.write_timeout,
         )
         opened: dict[str, CollectionStore] = {}
-        failed: dict[str, IcehouseError] = {}
+        failed: dict[str, IcehouseError] = dict(wrong)
         try:
             for spec in specs:
                 place = folder / "collections" / spec.id
@@ -103,13 +107,17 @@ class Store:
         """Return an open collection.
 
         Raises:
-            StoreError: it was set aside: its repository could not be opened.
+            StoreError: it was set aside: its repository or its file can't be used.
             UnknownCollectionError: there is none of this id.
         """
         found = self.collections.get(name)
         if name in self.set_aside:
+            file_is_wrong = isinstance(self.set_aside[name], ConfigurationError)
+            what = (
+                "its collection file can't be used" if file_is_wrong else "its repository could not be opened"
+            )
             raise StoreError(
-                f"collection {name!r} is set aside: its repository could not be opened",
+                f"collection {name!r} is set aside: {what}",
                 hint="the daemon's log says why and what to do",
             )
         if found is None:

@@ -33,7 +33,7 @@ CODES = {
     "writer-ended": "the writer of the collection has ended: nothing new can be kept",
     "writer-stuck": "a commit takes longer than write_timeout; nothing else is written until it ends",
     "repository-unreadable": "the repository of the collection can't be read",
-    "collection-set-aside": "the repository of the collection could not be opened; the log says why",
+    "collection-set-aside": "the repository or the file of the collection can't be used; the log says why",
     "cache-folder-gone": "the cache folder that the daemon has opened is not there any more",
     "cache-folder-not-writable": "the cache folder takes no file",
     "disk-silent": "the disk of the cache folder does not answer",
