@@ -1,5 +1,7 @@
 """GeoZarr: attributes by the conventions ``multiscales``, ``proj:`` and ``spatial:``, version 0.1 of each."""
 
+from collections.abc import Iterable
+
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.store.layout.metadata import Json
 
@@ -39,6 +41,28 @@ def pyramid_attributes(spec: CollectionSpec) -> Json:
             **_place(spec, level),
         }
         for level in range(1, len(spec.grids))
+    ]
+    conventions = [*own["zarr_conventions"], _registration("multiscales")]
+    return {**own, "zarr_conventions": conventions, "multiscales": {"layout": layout}}
+
+
+def repository_attributes(spec: CollectionSpec, levels: Iterable[int]) -> Json:
+    """Return the same of the root of a repository: it is level 0 itself, and has the groups that were written.
+
+    Args:
+        spec: the collection.
+        levels: that the repository has; 0 is always there.
+    """
+    own = level_attributes(spec, 0)
+    layout: list[Json] = [{"asset": ".", "transform": {"scale": [1.0, 1.0]}, **_place(spec, 0)}]
+    layout += [
+        {
+            "asset": str(level),
+            "derived_from": ".",
+            "transform": {"scale": [2.0**level, 2.0**level], "translation": [0.0, 0.0]},
+            **_place(spec, level),
+        }
+        for level in sorted(set(levels) - {0})
     ]
     conventions = [*own["zarr_conventions"], _registration("multiscales")]
     return {**own, "zarr_conventions": conventions, "multiscales": {"layout": layout}}

@@ -24,6 +24,7 @@ from icehouse_server.core.errors import RepositoryForeignError
 from icehouse_server.core.grid import ChunkKey
 from icehouse_server.core.time import TimeAxis
 from icehouse_server.store.layout.arrays import axis_chunks, band_document, dataset_attributes, describe
+from icehouse_server.store.layout.geozarr import level_attributes, repository_attributes
 from icehouse_server.store.layout.metadata import DOCUMENT, dumped, group_document
 
 LAYOUT = 1
@@ -75,7 +76,7 @@ def identity(spec: CollectionSpec) -> dict[str, Any]:
 
 def create(spec: CollectionSpec, store: ZarrStore, steps: int) -> None:
     """Write the empty cube, with N steps of its time axis if there is one. Blocking."""
-    attributes = {**dataset_attributes(spec), "icehouse": identity(spec)}
+    attributes = {**dataset_attributes(spec), **repository_attributes(spec, ()), "icehouse": identity(spec)}
     root = {DOCUMENT: dumped(group_document(attributes))}
     _put(store, root | describe(spec, 0, steps) | axis_chunks(spec.grid))
 
@@ -103,10 +104,28 @@ def levels_of(root: zarr.Group) -> tuple[int, ...]:
 def add_levels(spec: CollectionSpec, store: ZarrStore, levels: Iterable[int]) -> None:
     """Give a repository further levels, empty: each is a group of its own. Blocking."""
     root = zarr.open_group(store, mode="r+")
-    group = {DOCUMENT: dumped(group_document(dataset_attributes(spec)))}
-    for level in sorted(set(levels) - set(levels_of(root))):
-        held = describe(spec, level, steps_of(root)) | axis_chunks(spec.grids[level])
-        _put(store, group | held, f"{level}/")
+    held, missing = set(levels_of(root)), sorted(set(levels) - set(levels_of(root)))
+    for level in missing:
+        attributes = {**dataset_attributes(spec), **level_attributes(spec, level)}
+        group = {DOCUMENT: dumped(group_document(attributes))}
+        below = describe(spec, level, steps_of(root)) | axis_chunks(spec.grids[level])
+        _put(store, group | below, f"{level}/")
+    if missing:
+        root.attrs.update(repository_attributes(spec, {*held, *missing}))
+
+
+def has_conventions(root: zarr.Group) -> bool:
+    """Return whether a repository says where it lies by GeoZarr's conventions; older ones do not."""
+    return "zarr_conventions" in root.attrs
+
+
+def add_conventions(spec: CollectionSpec, store: ZarrStore) -> None:
+    """Give a repository and its levels the attributes of GeoZarr. Blocking."""
+    root = zarr.open_group(store, mode="r+")
+    root.attrs.update(repository_attributes(spec, levels_of(root)))
+    for level, group in _groups(root):
+        if level:
+            group.attrs.update(level_attributes(spec, level))
 
 
 def add_band(spec: CollectionSpec, band: BandSpec, store: ZarrStore) -> None:

@@ -52,13 +52,17 @@ def _create_repository(spec: CollectionSpec, folder: Path) -> None:
 
 
 def _check_layout(spec: CollectionSpec, repository: icechunk.Repository) -> None:
-    """Check what a repository holds, and add bands and time steps that it lacks."""
+    """Check what a repository holds, and add what it lacks: bands, time steps, GeoZarr's attributes."""
     root = _root(repository.readonly_session("main"))
     gained = layout.check(spec, root)
     if root is not None and layout.steps_of(root) < _steps(spec):
         session = repository.writable_session("main")
         layout.lengthen(spec, session.store, _steps(spec))
         session.commit(f"{_steps(spec)} time steps")
+    if root is not None and not layout.has_conventions(root):
+        session = repository.writable_session("main")
+        layout.add_conventions(spec, session.store)
+        session.commit("describe by GeoZarr's conventions")
     if gained:
         session = repository.writable_session("main")
         for band in gained:
