@@ -61,7 +61,7 @@ REASONS = [
     r"(resolution|proj:transform): transform is not invertible",
     r"proj:transform: (must be six finite numbers|numbers 7 to 9 must be 0, 0, 1)",
     # What PROJ knows, and where its CRSs have a place.
-    r"(crs|bbox-crs|proj:code): \S+ (is not known|must be a 2-D projected or geographic CRS)",
+    r"(crs|bbox-crs|subset-crs|proj:code): \S+ (is not known|must be a 2-D projected or geographic CRS)",
     r"proj:wkt2: (must be WKT2 of a projected or geographic CRS|PROJ can't read it)",
     r"(bbox|geometry): (cannot be projected to|has no extent in) \S+",
     # Geometry of polygons.

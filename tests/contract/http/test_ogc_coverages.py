@@ -98,6 +98,7 @@ def test_beyond_the_poles_there_is_nothing(daemon):
         ({"subset": "Lat(65:66"}, "is not a list of"),
         ({"subset": ""}, "is not a list of"),
         ({"subset": "Lat()"}, "neither a value nor"),
+        ({"bbox": LONLAT, "subset-crs": "here"}, "is not a CRS code"),
         ({"subset": 'time("2020")'}, "has no time axis"),
         ({"exclude-properties": "mad", "bands": "dem"}, "not both"),
         ({"exclude-properties": "dem,mad,count,mindate,maxdate,datamask"}, "no band is left"),

@@ -91,7 +91,7 @@ class CoverageQuery:
             BadParameterError: a parameter can't be used.
             OutsideError: the region does not touch the collection.
         """
-        asked = read_subset(self.subset)
+        asked = read_subset(self.subset, self.subset_crs)
         times = parse_datetime(asked.datetime_or(self.datetime, spec.time), spec)
         level = parse_level(self.level, spec)
         bounds, bbox_crs = read_bbox(self.bbox, self.bbox_crs)

@@ -177,12 +177,16 @@ class Subset:
             )
 
 
-def read_subset(texts: Sequence[str] | None) -> Subset:
+def read_subset(texts: Sequence[str] | None, crs_text: str | None) -> Subset:
     """Read ``subset``, given once or several times.
+
+    ``subset-crs`` has no effect where no spatial axis is named (OGC says so), but it must be a CRS.
 
     Raises:
         BadParameterError: it is malformed, or names an axis twice or one that there is not.
     """
+    if crs_text is not None:
+        parse_crs(crs_text, "subset-crs")
     axes: dict[str, AxisRange] = {}
     for text in texts or ():
         for name, written_range in _parts(text):

@@ -47,7 +47,7 @@ def pyramid_attributes(spec: CollectionSpec) -> Json:
 
 
 def repository_attributes(spec: CollectionSpec, levels: Iterable[int]) -> Json:
-    """Return the same of the root of a repository: it is level 0 itself, and has the groups that were written.
+    """Return the same of the root of a repository, which is level 0 itself; a group is there once written.
 
     Args:
         spec: the collection.
