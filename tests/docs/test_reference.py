@@ -217,7 +217,7 @@ def test_parameters_of_routes(page_of, api):
         parameter["name"]
         for parameter in described["paths"]["/collections/{collection}/legend.json"]["get"]["parameters"]
         if parameter["in"] == "query"
-    }
+    } - {"f"}
     schemas = described["components"]["schemas"]
     assert set(rows(text["POST /collections/{id}/coverage"])) == set(schemas["CoverageBody"]["properties"])
     assert set(rows(text["POST /collections/{id}/point"])) == set(schemas["PointsBody"]["properties"])

@@ -19,6 +19,7 @@ _KINDS: Mapping[str, type[errors.IcehouseError]] = {
     "bad-request": errors.BadParameter,
     "headers-too-large": errors.BadParameter,
     "method-not-allowed": errors.BadParameter,
+    "precondition-failed": errors.BadParameter,
     "request-timeout": errors.BadParameter,
     "range-not-satisfiable": errors.BadParameter,
     "unsupported-media-type": errors.BadParameter,

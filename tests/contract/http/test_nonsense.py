@@ -223,9 +223,21 @@ def test_an_unknown_query_parameter_is_not_ignored(daemon, name, near):
     assert near is None or hint == f"did you mean {near}?"
 
 
-@pytest.mark.parametrize("path", ["/", "/collections", "/collections/arcticdem-32m", "/healthz", "/readyz"])
-def test_an_unknown_query_parameter_anywhere(daemon, path):
-    check_problem(daemon.http.get(path, params={"x": "1"}), 400, "bad-parameter", "x")
+@pytest.mark.parametrize("text", ["/", "../", "/.."])
+def test_an_interval_without_ends(daemon, text):
+    """A time axis is not needed: STAC and OGC API refuse it everywhere."""
+    answer = daemon.http.get(daemon.path("coverage"), params={"bbox": BBOX, "datetime": text})
+    check_problem(answer, 400, "bad-parameter", "datetime")
+
+
+def test_an_exponent_whose_plus_was_not_encoded(daemon):
+    """The blank is what a query has where a client wrote a bare plus."""
+    query = "bbox=-7.12e+5,2.6e+6,-7.1e+5,2.602e+6&bbox-crs=EPSG:3413"
+    answers = [
+        daemon.http.get(f"{daemon.path('plan')}?{text}") for text in (query, query.replace("+", "%2B"))
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json() == answers[1].json()
 
 
 def test_a_parameter_given_twice(daemon):

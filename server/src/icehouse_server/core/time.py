@@ -122,7 +122,8 @@ class TimeRange:
         """Read an instant or an interval as OGC API, STAC and RFC 3339 write them.
 
         ``2020``, ``2020-06`` and ``2020-06-01`` stand for the whole year, month or day, as in pystac-client;
-        a time without a zone is UTC; an end of an interval may be ``..`` or empty.
+        a time without a zone is UTC; an end of an interval may be ``..`` or empty, but not
+        both.
 
         Raises:
             ValueError: it is none of these, or it ends before it begins.
@@ -132,6 +133,8 @@ class TimeRange:
             return cls(start=_stretch(ends[0])[0], end=_stretch(ends[0])[1])
         if len(ends) > 2:  # noqa: PLR2004 - an interval has two ends
             raise ValueError(f"{text[:80]!r} has more than one slash")
+        if "" in ends and {*ends} <= {"", ".."}:
+            raise ValueError(f"{text[:80]!r} has neither a start nor an end; all time is '../..'")
         first, last = (None if end in {"", ".."} else _stretch(end) for end in ends)
         found = cls(start=None if first is None else first[0], end=None if last is None else last[1])
         if found.start is not None and found.end is not None and found.start > found.end:

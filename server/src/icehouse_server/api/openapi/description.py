@@ -29,6 +29,7 @@ _ERRORS: Mapping[int, str] = {
     403: "A foreign page asked.",
     404: "There is no collection, band or snapshot of this name.",
     406: "None of the formats asked for can be given.",
+    412: "If-Match names other content than there is.",
     413: "More was asked for than a limit allows; the problem names the limit and its setting.",
     415: "The body is not declared as JSON.",
     416: "The answer ends before the range begins.",

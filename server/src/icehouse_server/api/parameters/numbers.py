@@ -8,6 +8,8 @@ from icehouse_server.api.parameters.patterns import NUMBER
 from icehouse_server.core.errors import BadParameterError
 
 _NUMBER = re.compile(NUMBER)
+_BLANK = re.compile(r"(?<=\d[eE]) (?=\d)", re.ASCII)
+"""The plus of ``1e+6`` where it was not encoded in a query: there it means a blank."""
 
 
 def parse_numbers(text: str, parameter: str, counts: Sequence[int]) -> list[float]:
@@ -17,7 +19,7 @@ def parse_numbers(text: str, parameter: str, counts: Sequence[int]) -> list[floa
         BadParameterError: not numbers, not finite, or not as many as wanted.
     """
     wanted = " or ".join(str(count) for count in counts)
-    parts = [part.strip(" ") for part in text.split(",")]
+    parts = [_BLANK.sub("+", part.strip(" ")) for part in text.split(",")]
     if not all(_NUMBER.fullmatch(part) for part in parts):
         raise BadParameterError(
             parameter, f"{parameter}: {text[:80]!r} is not {wanted} finite number(s) between commas"

@@ -1,5 +1,6 @@
 """The parameter ``datetime``."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
@@ -13,8 +14,10 @@ from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.errors import BadParameterError
 from icehouse_server.core.time import MOMENT, TimeRange
 
-_TIME = f"({MOMENT.pattern})"
-_RANGE = f" *({_TIME}|({_TIME}|[.][.])?/({_TIME}|[.][.])?) *"
+_BLANK = re.compile(r"(:\d\d(?:\.\d{1,9})?) (\d\d:\d\d)", re.ASCII)
+"""The plus of ``T00:00:00+00:00`` where it was not encoded in a query: there it means a blank."""
+_TIME = f"({MOMENT.pattern})".replace("[+-]", "[ +-]")
+_RANGE = f" *({_TIME}|({_TIME}|[.][.])/({_TIME}|[.][.])|{_TIME}/|/{_TIME}) *"
 
 SCHEMA: Schema = {
     "type": "string",
@@ -66,7 +69,7 @@ def parse_datetime(
             "datetime", f"datetime: collection {spec.id!r} has no time axis", hint="leave datetime out"
         )
     entries = ["../.."] if given is None else [given] if isinstance(given, str) else given
-    parts = [part for entry in entries for part in entry.split(",")]
+    parts = [_BLANK.sub(r"\1+\2", part) for entry in entries for part in entry.split(",")]
     if not parts:
         raise BadParameterError("datetime", "datetime: the list is empty", hint="leave it out for all steps")
     try:

@@ -4,8 +4,9 @@ import difflib
 import typing
 from collections import Counter
 from collections.abc import Collection
+from urllib.parse import quote, urlencode
 
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel, model_validator
 from starlette.exceptions import HTTPException
@@ -29,8 +30,22 @@ class Body(BaseModel):
         return body
 
 
+async def ignores_unknown_parameters() -> None:
+    """Mark a route, as one of its dependencies, that ignores query parameters which it does not know.
+
+    Clients of OGC services and of tiles send such of their own: ``?_=123`` against caches, ``service=``.
+    A route that computes pixels or numbers is never marked: a typo in ``bbox`` would go unnoticed.
+    """
+
+
+LENIENT = Depends(ignores_unknown_parameters)
+
+
 async def refuse_unread_parameters(request: Request) -> None:
     """Refuse unknown query parameters (as OGC API Common asks) and those that are given twice.
+
+    Routes that are marked with ``LENIENT`` ignore the unknown ones, and so does what the API does not
+    describe: the files of the page and of the API's pages.
 
     Raises:
         BadParameterError: there is one.
@@ -38,9 +53,13 @@ async def refuse_unread_parameters(request: Request) -> None:
     given = Counter(name for name, _ in request.query_params.multi_items())
     if not given:
         return
-    known = _query_parameters(request.scope["route"].dependant)
+    route = request.scope["route"]
+    known = _query_parameters(route.dependant)
+    lenient = not route.include_in_schema or _is_marked(route.dependant)
     for name, times in given.items():
         if name not in known:
+            if lenient:
+                continue
             raise BadParameterError(
                 name[:80], f"{name[:80]}: not a query parameter of this route", hint=_hint(name, known)
             )
@@ -61,6 +80,17 @@ async def refuse_other_media_types(request: Request) -> None:
     has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
     if request.method == "POST" and media_type != "application/json" and (media_type or has_body):
         raise HTTPException(415, "the body must be JSON, with Content-Type: application/json")
+
+
+def known_query(request: Request, *, without: Collection[str] = ()) -> str:
+    """Return the query of a request with those parameters alone that its route knows, encoded."""
+    known = _query_parameters(request.scope["route"].dependant).keys() - set(without)
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name in known]
+    return urlencode(kept, quote_via=quote, safe=",:/")
+
+
+def _is_marked(dependant: Dependant) -> bool:
+    return any(inner.call is ignores_unknown_parameters for inner in dependant.dependencies)
 
 
 def _query_parameters(dependant: Dependant) -> dict[str, bool]:

@@ -84,6 +84,7 @@ HTTP_KINDS: Mapping[int, str] = {
     404: "not-found",
     405: "method-not-allowed",
     408: "request-timeout",
+    412: "precondition-failed",
     413: "too-large",
     415: "unsupported-media-type",
     416: "range-not-satisfiable",

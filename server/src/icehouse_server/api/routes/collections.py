@@ -10,6 +10,7 @@ from icehouse_server import output
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import json_answer, link
 from icehouse_server.api.parameters.crs import CRS84_URI, crs_uri
+from icehouse_server.api.parameters.documents import DOCUMENT
 from icehouse_server.api.parameters.styles import known_rescale
 from icehouse_server.api.responses.stac_assets import ASSETS_EXTENSION, assets
 from icehouse_server.api.state import Spec, State, base_url
@@ -17,7 +18,7 @@ from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.style import Style
 from icehouse_server.core.time import written
 
-router = APIRouter(tags=["collections"])
+router = APIRouter(tags=["collections"], dependencies=DOCUMENT)
 
 _EXTENSIONS = [
     "https://stac-extensions.github.io/datacube/v2.3.0/schema.json",

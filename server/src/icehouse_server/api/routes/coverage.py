@@ -12,7 +12,12 @@ from icehouse_server.api.middleware.tokens import reads_only
 from icehouse_server.api.observability.request_context import context_of
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import link
-from icehouse_server.api.parameters.conditional import etag_known, only_if_cached
+from icehouse_server.api.parameters.conditional import (
+    etag_known,
+    if_match_fails,
+    only_if_cached,
+    precondition_failed,
+)
 from icehouse_server.api.parameters.coverage import CoverageBody, CoverageQuery
 from icehouse_server.api.parameters.crs import crs_uri
 from icehouse_server.api.parameters.formats import COVERAGES, Format, Suffix, choose_format
@@ -75,6 +80,7 @@ _STATUSES: dict[int | str, dict[str, object]] = {
     202: ACCEPTED,
     204: {"description": "The region lies outside the collection."},
     406: {},
+    412: {},
     **{status: {} for status in schemas.FILLING},
 }
 _GET_STATUSES: dict[int | str, dict[str, object]] = {
@@ -157,7 +163,7 @@ async def _answer(request: Request, state: ApiState, wanted: CoverageRequest, fo
     trace = Trace()
     with trace.stage("plan"):
         plan = await state.planner.plan(wanted.region)
-    early = _not_modified(request, state, wanted, format_name, plan)
+    early = _settled(request, state, wanted, format_name, plan)
     if early is not None:
         return early
     later = await _later(request, state, wanted, plan)
@@ -169,11 +175,15 @@ async def _answer(request: Request, state: ApiState, wanted: CoverageRequest, fo
         plan = plan.renewed(state.store.collection(wanted.region.collection.id).index)
     work = state.coverages.answer(wanted, state.coverages.encoder(format_name), trace=trace, plan=plan)
     answer = await while_connected(request, work)
+    validity = _validity_headers(wanted, format_name, answer)
+    if if_match_fails(request, validity.get("ETag")):
+        answer.close()
+        raise precondition_failed(validity.get("ETag"))
     encoded, incomplete = answer.encoded, bool(answer.coverage.failed)
     note.format, note.cache = format_name, cache_word(answer.trace, incomplete=incomplete)
     headers = {
         **_place_headers(wanted),
-        **_validity_headers(wanted, format_name, answer),
+        **validity,
         "Cache-Status": cache_status(answer.trace, incomplete=incomplete),
         "Server-Timing": server_timing(answer.trace),
         "Icehouse-Snapshot": answer.coverage.snapshot,
@@ -216,16 +226,20 @@ def _validity_headers(
     return {"ETag": _etag(wanted, format_name, answer.coverage.snapshot), **_REVALIDATE}
 
 
-def _not_modified(
+def _settled(
     request: Request, state: ApiState, wanted: CoverageRequest, format_name: str, plan: Plan
 ) -> Response | None:
-    """Answer 304 where the caller holds what would be sent, without reading a pixel."""
-    if "if-none-match" not in request.headers or wanted.snapshot is not None or request.method != "GET":
-        return None
-    if plan.absent or plan.outside:
-        return None
+    """Answer 304 where the caller holds what would be sent, without reading a pixel; 412 where it is other.
+
+    Raises:
+        HTTPException: 412.
+    """
+    if wanted.snapshot is not None or plan.absent or plan.outside:
+        return None  # what would be sent is known later
     etag = _etag(wanted, format_name, state.store.collection(wanted.region.collection.id).snapshot)
-    if not etag_known(request, etag):
+    if if_match_fails(request, etag):
+        raise precondition_failed(etag)
+    if request.method != "GET" or not etag_known(request, etag):
         return None
     return Response(status_code=304, headers={"ETag": etag, **_REVALIDATE})
 

@@ -10,7 +10,13 @@ from pydantic import WithJsonSchema
 
 from icehouse_server.api.observability.request_context import context_of
 from icehouse_server.api.openapi import schemas
-from icehouse_server.api.parameters.conditional import etag_known, only_if_cached
+from icehouse_server.api.parameters.conditional import (
+    etag_known,
+    if_match_fails,
+    only_if_cached,
+    precondition_failed,
+)
+from icehouse_server.api.parameters.unknown_parameters import LENIENT
 from icehouse_server.api.responses.cache_status import cache_status, cache_word
 from icehouse_server.api.responses.disconnect import while_connected
 from icehouse_server.api.responses.problems import of_error
@@ -19,7 +25,7 @@ from icehouse_server.api.state import Spec, State
 from icehouse_server.core.errors import IcehouseError, UnknownKeyError
 from icehouse_server.service import StoreEntry, Trace
 
-router = APIRouter(tags=["zarr"])
+router = APIRouter(tags=["zarr"], dependencies=[LENIENT])
 
 _OCTETS = "application/octet-stream"
 _GDAL = "GDAL/"
@@ -46,6 +52,7 @@ def _statuses(
         200: {"description": said, "content": content, "headers": _HEADERS},
         206: {"description": "The range of it that was asked for.", "content": content, "headers": _HEADERS},
         304: {"description": "The caller's copy is good."},
+        412: {},
         416: {},
         **{status: {} for status in refused},
     }
@@ -133,6 +140,9 @@ def _undecodable(error: IcehouseError) -> Response:
 def _answer(request: Request, entry: StoreEntry) -> Response:
     """Send an entry, the range of it that is asked for, or 304."""
     headers = {"ETag": entry.tag, "Cache-Control": "no-cache"}
+    if if_match_fails(request, entry.tag):
+        entry.close()
+        raise precondition_failed(entry.tag)
     if etag_known(request, entry.tag):
         entry.close()
         return Response(status_code=304, headers=headers)

@@ -11,6 +11,8 @@ from starlette.responses import JSONResponse
 
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import json_answer
+from icehouse_server.api.parameters.documents import DOCUMENT
+from icehouse_server.api.parameters.unknown_parameters import LENIENT
 from icehouse_server.api.state import ApiState, State
 from icehouse_server.downloads import DownloadsSnapshot
 from icehouse_server.store import Store
@@ -53,7 +55,7 @@ class Reason(BaseModel):
     collection: str | None = None
 
 
-@router.get("/healthz")
+@router.get("/healthz", dependencies=DOCUMENT)
 async def get_health() -> dict[str, str]:
     """Alive: the event loop answers."""
     return {"status": "ok"}
@@ -65,6 +67,7 @@ _TEXT = {CONTENT_TYPE_LATEST.partition(";")[0]: {"schema": {"type": "string"}}}
 
 @router.get(
     "/readyz",
+    dependencies=DOCUMENT,
     responses={200: _READINESS, 503: {"description": "Not ready; the answer says why.", **_READINESS}},
 )
 async def get_readiness(state: State) -> Response:
@@ -73,7 +76,7 @@ async def get_readiness(state: State) -> Response:
     return JSONResponse(document, 200 if document["ready"] else 503, headers={"Cache-Control": "no-store"})
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": _TEXT}})
+@router.get("/metrics", dependencies=[LENIENT], response_class=Response, responses={200: {"content": _TEXT}})
 async def get_metrics(state: State) -> Response:
     """Figures for Prometheus."""
     await state.folder.look()

@@ -15,6 +15,7 @@ from icehouse_server.api.parameters import regions
 from icehouse_server.api.parameters.bands import Properties, parse_bands
 from icehouse_server.api.parameters.bbox import Bbox, BboxCrs, read_bbox
 from icehouse_server.api.parameters.crs import CrsText, parse_crs
+from icehouse_server.api.parameters.documents import TAKES_JSON
 from icehouse_server.api.parameters.level import LevelText, parse_level
 from icehouse_server.api.parameters.size import Size
 from icehouse_server.api.parameters.time_steps import Datetime, parse_datetime
@@ -142,7 +143,12 @@ _LIVE: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/collections/{collection}/inventory", response_class=Response, responses=_STATUSES)
+@router.get(
+    "/collections/{collection}/inventory",
+    dependencies=[TAKES_JSON],
+    response_class=Response,
+    responses=_STATUSES,
+)
 async def get_inventory(
     request: Request, state: State, spec: Spec, query: Annotated[InventoryQuery, Depends()]
 ) -> Response:

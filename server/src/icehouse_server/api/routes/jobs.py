@@ -9,7 +9,9 @@ from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, WithJso
 
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import link
+from icehouse_server.api.parameters.documents import DOCUMENT
 from icehouse_server.api.parameters.job import JobBody, JobQuery, SeedBody, SeedQuery, job_spec_of
+from icehouse_server.api.parameters.unknown_parameters import LENIENT
 from icehouse_server.api.responses import event_streams
 from icehouse_server.api.state import ApiState, Spec, State, base_url
 from icehouse_server.core.errors import BadParameterError
@@ -187,7 +189,7 @@ async def post_gc(request: Request, response: Response, state: State) -> StatusI
     return await _start(request, response, state, JobSpec(kind=JobKind.GC))
 
 
-@router.get("/jobs")
+@router.get("/jobs", dependencies=DOCUMENT)
 async def get_jobs(request: Request, state: State, limit: Limit = None, offset: Offset = None) -> JobList:
     """All jobs that are kept, the newest first."""
     count = _parse(limit, "limit", 1, _MOST_LISTED, _LISTED)
@@ -202,7 +204,9 @@ async def get_jobs(request: Request, state: State, limit: Limit = None, offset: 
     return JobList(jobs=listed, total=total, links=links)
 
 
-@router.get("/jobs/{job}", responses={200: {"description": "The job.", "links": _NEXT}})
+@router.get(
+    "/jobs/{job}", dependencies=DOCUMENT, responses={200: {"description": "The job.", "links": _NEXT}}
+)
 async def get_job(request: Request, response: Response, state: State, job: JobId) -> StatusInfo:
     """One job: its state, how far it is, and what failed."""
     response.headers["Cache-Control"] = "no-store"
@@ -224,7 +228,7 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/jobs/{job}/events", responses=_EVENTS, response_class=Response)
+@router.get("/jobs/{job}/events", dependencies=[LENIENT], responses=_EVENTS, response_class=Response)
 async def get_job_events(request: Request, state: State, job: JobId) -> Response:
     """Server-sent events: the job whenever it changes, until it is over."""
     found, base = state.jobs.get(job), base_url(request)

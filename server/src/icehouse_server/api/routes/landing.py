@@ -8,6 +8,8 @@ from starlette.responses import HTMLResponse, JSONResponse
 
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import json_answer
+from icehouse_server.api.parameters.documents import DOCUMENT, LandingFormat, check_landing_format
+from icehouse_server.api.parameters.unknown_parameters import LENIENT
 from icehouse_server.api.routes.page import BuiltPage, index_answer, wants_html
 from icehouse_server.api.state import ApiState, State, base_url
 
@@ -61,18 +63,21 @@ _PLAIN = {
 _TYPES = {"application/json": {"schema": schemas.LANDING}, "text/html": {"schema": {"type": "string"}}}
 
 
-@router.get("/", responses={200: {"description": "The landing page.", "content": _TYPES}})
-async def get_landing(request: Request, state: State, page: BuiltPage) -> Response:
+@router.get(
+    "/", dependencies=[LENIENT], responses={200: {"description": "The landing page.", "content": _TYPES}}
+)
+async def get_landing(request: Request, state: State, page: BuiltPage, f: LandingFormat = None) -> Response:
     """The page for people who ask with a browser, links for programs."""
+    check_landing_format(f)
     base = base_url(request)
-    if wants_html(request.headers):
+    if wants_html(request.scope):
         if page.index is not None:
             return index_answer(request, page.index)
         return HTMLResponse(_plain_page(state, base), headers=_PLAIN)
     return JSONResponse(_links(state, base), headers={"Vary": "Accept"})
 
 
-@router.get("/conformance", responses={200: json_answer(schemas.CONFORMANCE)})
+@router.get("/conformance", dependencies=DOCUMENT, responses={200: json_answer(schemas.CONFORMANCE)})
 async def get_conformance() -> dict[str, Any]:
     """The conformance classes that are met."""
     return {"conformsTo": list(CONFORMANCE)}

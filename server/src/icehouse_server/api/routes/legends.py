@@ -8,17 +8,23 @@ from starlette.concurrency import run_in_threadpool
 from icehouse_server import output
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import json_answer
+from icehouse_server.api.parameters.documents import TAKES_JSON
 from icehouse_server.api.parameters.styles import StyleQuery
+from icehouse_server.api.parameters.unknown_parameters import LENIENT
 from icehouse_server.api.state import Spec
 
-router = APIRouter(tags=["tiles"])
+router = APIRouter(tags=["tiles"], dependencies=[LENIENT])
 
 _PNG: dict[int | str, dict[str, object]] = {
     200: {"description": "The legend.", "content": {"image/png": {"schema": schemas.BINARY}}}
 }
 
 
-@router.get("/collections/{collection}/legend.json", responses={200: json_answer(schemas.LEGEND)})
+@router.get(
+    "/collections/{collection}/legend.json",
+    dependencies=[TAKES_JSON],
+    responses={200: json_answer(schemas.LEGEND)},
+)
 async def get_legend(spec: Spec, query: Annotated[StyleQuery, Depends()]) -> dict[str, Any]:
     """What the colours mean: values in the band's units, and their colours."""
     style = query.wanted(spec)

@@ -8,11 +8,11 @@ from pathlib import PurePath
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Depends, Request, Response
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from icehouse_server.api.parameters.conditional import etag_known
+from icehouse_server.api.parameters.conditional import etag_known, if_match_fails, precondition_failed
 
 router = APIRouter()
 
@@ -70,13 +70,14 @@ class Page:
         """Tell whether a request is answered with a file of the page, which holds no data of anybody."""
         path: str = scope["path"]
         if path == "/":
-            return self.index is not None and wants_html(Headers(scope=scope))
+            return self.index is not None and wants_html(scope)
         return path.startswith(_FILES) and path.removeprefix(_FILES) in self.files
 
 
-def wants_html(headers: Headers) -> bool:
-    """Tell whether a browser asks for something to look at."""
-    return "text/html" in headers.get("accept", "")
+def wants_html(scope: Scope) -> bool:
+    """Tell whether a browser asks for something to look at: by ``f``, else by ``Accept``."""
+    wanted = QueryParams(scope["query_string"]).get("f")
+    return wanted == "html" if wanted is not None else "text/html" in Headers(scope=scope).get("accept", "")
 
 
 def built_page(request: Request) -> Page:
@@ -105,6 +106,8 @@ async def get_page_file(request: Request, page: BuiltPage, name: str) -> Respons
 
 def _answer(request: Request, file: PageFile, headers: Mapping[str, str]) -> Response:
     headers = {**headers, **_SECURITY, "ETag": file.tag}
+    if if_match_fails(request, file.tag):
+        raise precondition_failed(file.tag)
     if etag_known(request, file.tag):
         return Response(status_code=304, headers=headers)
     return Response(file.content, media_type=file.media_type, headers=headers)

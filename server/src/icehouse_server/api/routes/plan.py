@@ -8,6 +8,7 @@ from pydantic import BaseModel, NonNegativeInt
 from icehouse_server.api.middleware.tokens import reads_only
 from icehouse_server.api.openapi.schemas import link
 from icehouse_server.api.parameters.coverage import CoverageBody, CoverageQuery
+from icehouse_server.api.parameters.documents import TAKES_JSON
 from icehouse_server.api.state import ApiState, Spec, State
 from icehouse_server.service import CoverageRequest
 
@@ -70,13 +71,13 @@ class PlanDocument(BaseModel):
     """True when the pixels are copied, not resampled."""
 
 
-@router.get("/collections/{collection}/plan", responses=_GET_STATUSES)
+@router.get("/collections/{collection}/plan", dependencies=[TAKES_JSON], responses=_GET_STATUSES)
 async def get_plan(state: State, spec: Spec, query: Annotated[CoverageQuery, Depends()]) -> PlanDocument:
     """What a region would need: chunks present, absent and void, and bytes. Nothing is fetched."""
     return await _plan(state, query.coverage_request(spec))
 
 
-@router.post("/collections/{collection}/plan", responses=_POST_STATUSES)
+@router.post("/collections/{collection}/plan", dependencies=[TAKES_JSON], responses=_POST_STATUSES)
 @reads_only
 async def post_plan(state: State, spec: Spec, body: CoverageBody) -> PlanDocument:
     """The same by JSON body."""

@@ -17,6 +17,7 @@ from icehouse_server.api.parameters import regions
 from icehouse_server.api.parameters.bands import BandList, SomeBands, check_bands, parse_bands
 from icehouse_server.api.parameters.bbox import Coordinate, Latitude, Longitude, parse_lonlat
 from icehouse_server.api.parameters.coverage import in_body
+from icehouse_server.api.parameters.documents import TAKES_JSON
 from icehouse_server.api.parameters.numbers import parse_number
 from icehouse_server.api.parameters.time_steps import Datetime, DatetimeList, parse_datetime
 from icehouse_server.api.parameters.unknown_parameters import Body
@@ -28,7 +29,7 @@ from icehouse_server.core.geometry.transformers import transformer
 from icehouse_server.core.grid import Window
 from icehouse_server.service import CoverageRequest
 
-router = APIRouter(tags=["points"])
+router = APIRouter(tags=["points"], dependencies=[TAKES_JSON])
 
 MAX_POINTS = 256
 """Points of one request: they may lie far apart, and each may need a chunk of its own."""

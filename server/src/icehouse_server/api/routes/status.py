@@ -8,6 +8,8 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt
 
 from icehouse_server.api.openapi import schemas
+from icehouse_server.api.parameters.documents import DOCUMENT
+from icehouse_server.api.parameters.unknown_parameters import LENIENT
 from icehouse_server.api.responses import event_streams
 from icehouse_server.api.routes.health import Reason, degraded, reasons
 from icehouse_server.api.state import ApiState, State
@@ -162,14 +164,14 @@ _LIVE: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/status")
+@router.get("/status", dependencies=DOCUMENT)
 async def get_status(response: Response, state: State) -> StatusDocument:
     """What the daemon does: queue, rates, failures, jobs, and what it takes of memory and disk."""
     response.headers["Cache-Control"] = "no-store"
     return await status_document(state)
 
 
-@router.get("/status/events", response_class=Response, responses=_LIVE)
+@router.get("/status/events", dependencies=[LENIENT], response_class=Response, responses=_LIVE)
 async def get_status_events(state: State) -> Response:
     """Server-sent events: the same document whenever it has changed."""
     return event_streams.EventStream(_StatusFeed(state), state.streams)

@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import json_answer
+from icehouse_server.api.parameters.documents import DOCUMENT
 from icehouse_server.api.state import base_url
 from icehouse_server.core.tile_matrix_sets import CRS_OF, tile_matrix_set, tile_matrix_sets
 
@@ -21,7 +22,7 @@ async def _made() -> None:
 MADE = Depends(_made)
 """What routes depend on that use tile matrix sets on the event loop."""
 
-router = APIRouter(tags=["tiles"], dependencies=[MADE])
+router = APIRouter(tags=["tiles"], dependencies=[MADE, *DOCUMENT])
 
 _NAMES: schemas.Schema = {"type": "string", "enum": list(CRS_OF), "examples": ["WebMercatorQuad"]}
 

@@ -9,10 +9,16 @@ from pydantic import WithJsonSchema
 from icehouse_server import output
 from icehouse_server.api.observability.request_context import context_of
 from icehouse_server.api.openapi import schemas
-from icehouse_server.api.parameters.conditional import etag_known, only_if_cached
+from icehouse_server.api.parameters.conditional import (
+    etag_known,
+    if_match_fails,
+    only_if_cached,
+    precondition_failed,
+)
 from icehouse_server.api.parameters.formats import PICTURES, PictureFormat, PictureSuffix, choose_format
 from icehouse_server.api.parameters.patterns import described
 from icehouse_server.api.parameters.styles import StyleQuery
+from icehouse_server.api.parameters.unknown_parameters import LENIENT
 from icehouse_server.api.responses.cache_status import cache_status, cache_word, server_timing
 from icehouse_server.api.responses.disconnect import while_connected
 from icehouse_server.api.routes.tile_matrix_sets import MADE, Tms
@@ -21,7 +27,7 @@ from icehouse_server.core.errors import BadParameterError
 from icehouse_server.core.tile_matrix_sets import TILE, tile_at
 from icehouse_server.service import TileRequest, Trace
 
-router = APIRouter(tags=["tiles"], dependencies=[MADE])
+router = APIRouter(tags=["tiles"], dependencies=[MADE, LENIENT])
 
 _SAID = """A map tile of 256 x 256 pixels. What is absent is fetched first, up to `max_tile_chunks` chunks of
 a band; a tile that would need more fetches nothing, shows what is cached, and has a hatch where something is
@@ -43,6 +49,7 @@ _STATUSES: dict[int | str, dict[str, object]] = {
     200: {"description": "The tile.", "content": _CONTENT, "headers": _HEADERS},
     204: {"description": "The tile lies outside the collection."},
     304: {"description": "The caller's copy is good."},
+    412: {},
     **{status: {} for status in schemas.FILLING},
 }
 
@@ -123,11 +130,15 @@ async def _answer(request: Request, state: ApiState, wanted: TileRequest, vary: 
     trace = Trace()
     with trace.stage("plan"):
         planned = state.tiles.plan(wanted)
+    if planned.at_hand and if_match_fails(request, planned.tag):
+        raise precondition_failed(planned.tag)
     if planned.at_hand and etag_known(request, planned.tag):
         return Response(status_code=304, headers={"ETag": planned.tag, "Cache-Control": "no-cache", **vary})
     note = context_of(request.scope)
     note.trace = trace
     tile = await while_connected(request, state.tiles.tile(planned, trace))
+    if if_match_fails(request, tile.tag):
+        raise precondition_failed(tile.tag)
     incomplete = tile.tag is None
     note.format, note.cache = wanted.format, cache_word(trace, incomplete=incomplete)
     headers = {

@@ -12,14 +12,16 @@ from icehouse_server import output
 from icehouse_server.api.openapi import schemas
 from icehouse_server.api.openapi.schemas import json_answer
 from icehouse_server.api.parameters.crs import crs_uri
+from icehouse_server.api.parameters.documents import DOCUMENT
 from icehouse_server.api.parameters.styles import StyleQuery
+from icehouse_server.api.parameters.unknown_parameters import known_query
 from icehouse_server.api.responses.tile_ranges import offered, tile_ranges
 from icehouse_server.api.routes.tile_matrix_sets import MADE, Tms
 from icehouse_server.api.state import Spec, State, base_url
 from icehouse_server.core.collection import CollectionSpec
 from icehouse_server.core.tile_matrix_sets import CRS_OF, tile_matrix_set
 
-router = APIRouter(tags=["tiles"], dependencies=[MADE])
+router = APIRouter(tags=["tiles"], dependencies=[MADE, *DOCUMENT])
 
 _REL = "http://www.opengis.net/def/rel/ogc/1.0"
 _XYZ = "WebMercatorQuad"
@@ -62,7 +64,8 @@ async def get_tilejson(
     query.time(spec)
     zooms = await state.tiles.zooms(spec, tms)
     here = f"{base_url(request)}/collections/{spec.id}"
-    asked = f"?{request.url.query}" if request.url.query else ""
+    known = known_query(request, without=("f",))
+    asked = f"?{known}" if known else ""
     tiles = f"xyz/{{z}}/{{x}}/{{y}}.png{asked}" if tms == _XYZ else f"tiles/{tms}/{{z}}/{{y}}/{{x}}{asked}"
     west, south, east, north = spec.bbox
     middle = (west + east) / 2

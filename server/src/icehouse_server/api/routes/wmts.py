@@ -2,20 +2,23 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Annotated
 from xml.etree.ElementTree import Element, SubElement, register_namespace, tostring
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from icehouse_server import output
+from icehouse_server.api.parameters.unknown_parameters import LENIENT
 from icehouse_server.api.responses.tile_ranges import TileRange, offered, tile_ranges
 from icehouse_server.api.state import Spec, base_url
 from icehouse_server.core.collection import CollectionSpec
+from icehouse_server.core.errors import BadParameterError
 from icehouse_server.core.style import Style
 from icehouse_server.core.tile_matrix_sets import CRS_OF, TILE, corner_of, tile_matrix_set, zooms_of
 from icehouse_server.core.time import written
 
-router = APIRouter(tags=["tiles"])
+router = APIRouter(tags=["tiles"], dependencies=[LENIENT])
 
 _WMTS, _OWS = "http://www.opengis.net/wmts/1.0", "http://www.opengis.net/ows/1.1"
 _XLINK = "http://www.w3.org/1999/xlink"
@@ -28,7 +31,36 @@ _STATUSES: dict[int | str, dict[str, object]] = {
 }
 
 
-@router.get("/collections/{collection}/WMTSCapabilities.xml", responses=_STATUSES, response_class=Response)
+async def check_kvp(
+    request: Request,
+    service: Annotated[str | None, Query(description="WMTS. Names in any case, as all of these.")] = None,
+    request_: Annotated[str | None, Query(alias="request", description="GetCapabilities.")] = None,
+    version: Annotated[str | None, Query(description="1.0.0 is the one that there is.")] = None,
+) -> None:
+    """Take the parameters that clients of OGC services send, in any case (OGC 06-121r3, 11.5.2).
+
+    Raises:
+        BadParameterError: another service or operation is asked for.
+    """
+    del service, request_, version  # described here; read below, whatever their case
+    given = {name.lower(): value for name, value in request.query_params.items()}
+    for name, (right, hint) in _KVP.items():
+        if given.get(name, right).lower() != right.lower():
+            raise BadParameterError(name, f"{name}: {given[name][:40]!r} is not {right}", hint=hint)
+
+
+_KVP = {
+    "service": ("WMTS", "this is a WMTS"),
+    "request": ("GetCapabilities", "tiles and legends are at the addresses that the capabilities name"),
+}
+
+
+@router.get(
+    "/collections/{collection}/WMTSCapabilities.xml",
+    dependencies=[Depends(check_kvp)],
+    responses=_STATUSES,
+    response_class=Response,
+)
 async def get_wmts(request: Request, spec: Spec) -> Response:
     """OGC WMTS 1.0.0 capabilities (RESTful): one layer with the collection's styles and time steps."""
     return Response(
