@@ -38,6 +38,8 @@ async def get_tile_matrix_sets(request: Request) -> dict[str, Any]:
             {
                 "id": name,
                 "title": tms.title or name,
+                # By it clients find the tile sets of a collection, whose documents name it as well.
+                **({"uri": str(tms.uri)} if tms.uri else {}),
                 "crs": tms.crs.model_dump(mode="json"),
                 "links": [{"rel": "self", "type": "application/json", "href": f"{base}/{name}"}],
             }
