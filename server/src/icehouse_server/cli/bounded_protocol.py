@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 _MAX_HEAD_BYTES = 64 * 1024
 """Length of a request's head as it arrives; the application refuses less, and says so (``SizeLimits``)."""
 
-_SPARE = 64
+REFUSED_CONNECTIONS = 64
 """Connections beyond the limit that still get an answer that says so; further ones are closed without one."""
 
 _LINGER = 5.0
@@ -57,7 +57,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Begin; too many get no answer."""
         super().connection_made(transport)
         self._begun = self.loop.time()
-        if len(self.connections) > self._limits.connections + _SPARE:
+        if len(self.connections) > self._limits.connections + REFUSED_CONNECTIONS:
             transport.abort()
 
     def data_received(self, data: bytes) -> None:

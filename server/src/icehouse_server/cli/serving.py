@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import NoReturn, cast
 
@@ -17,7 +18,7 @@ import uvloop
 
 from icehouse_server.api import ApiState
 from icehouse_server.app import create_app
-from icehouse_server.cli.bounded_protocol import BoundedProtocol, look_at
+from icehouse_server.cli.bounded_protocol import REFUSED_CONNECTIONS, BoundedProtocol, look_at
 from icehouse_server.cli.logs import configure_logging
 from icehouse_server.cli.process_end import leave
 from icehouse_server.cli.streams import OutputError
@@ -35,6 +36,8 @@ _LOOK_TICKS = 10
 """Ticks of uvicorn, a tenth of a second each, between two looks at clients that may be late."""
 _SPARE_FILES = 1024
 """Open files in addition to those of connections: repositories, sources, SQLite."""
+_FEWEST_FILES = 256
+"""Below it a daemon can hardly open its repositories."""
 _LAST_WORDS = 2.0
 """Seconds before the end of a shutdown at which requests that wait for a source are asked to come again."""
 
@@ -43,13 +46,15 @@ def run(settings: Settings) -> NoReturn:
     """Run the daemon until a signal ends it, and the process with it."""
     configure_logging(settings)
     os.umask(os.umask(0o077) | 0o022)  # what the daemon writes, no other user may change
-    _allow_files(settings.max_connections + _SPARE_FILES)
+    limits = fit_connections(
+        fill(ConnectionLimits, settings), _allow_files(settings.max_connections + _SPARE_FILES)
+    )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run_daemon(settings))
+        runner.run(run_daemon(settings, limits))
         leave(0)
 
 
-async def run_daemon(settings: Settings) -> None:
+async def run_daemon(settings: Settings, limits: ConnectionLimits) -> None:
     """Open the cache, listen, and serve until a signal comes; then close within the deadline."""
     app = create_app(settings)
     listener = _listen(settings)
@@ -59,7 +64,6 @@ async def run_daemon(settings: Settings) -> None:
             FolderLock(settings.cache_folder).note(url=url)
             ready = f"Icehouse is ready at {url}"
             state = app.state.icehouse
-            limits = fill(ConnectionLimits, settings)
             config = _uvicorn_config(app, settings, limits)
             server = _Server(config, limits, ready, state)
             await server.serve([listener])
@@ -90,12 +94,43 @@ def _url(listener: socket.socket) -> str:
     return f"http://{shown}:{port}"
 
 
-def _allow_files(wanted: int) -> None:
-    """Let the process have as many files open as it may need, as far as the system allows."""
+def _allow_files(wanted: int) -> int:
+    """Let the process open as many files as it may need, as far as the system allows; return how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def fit_connections(limits: ConnectionLimits, files: int) -> ConnectionLimits:
+    """Return limits of connections that so many open files leave room for: further ones get a 503.
+
+    Args:
+        limits: as they are set.
+        files: how many the process may have open.
+
+    Raises:
+        ConfigurationError: there is room for none.
+    """
+    if files < _FEWEST_FILES:
+        raise ConfigurationError(
+            f"the system lets the daemon open {files} files; it needs at least {_FEWEST_FILES}",
+            hint="raise the limit of open files (ulimit -n)",
+        )
+    # Those beyond the limit need a file, too, to be refused.
+    connections = files - min(_SPARE_FILES, files // 2) - REFUSED_CONNECTIONS
+    if files >= limits.connections + _SPARE_FILES or connections >= limits.connections:
+        return limits
+    log.warning(
+        "the limit of open files is low; fewer connections are served",
+        files=files,
+        connections=connections,
+        max_connections=limits.connections,
+        hint="raise it (ulimit -n)",
+    )
+    return replace(limits, connections=connections)
 
 
 def _uvicorn_config(app: object, settings: Settings, limits: ConnectionLimits) -> uvicorn.Config:
