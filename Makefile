@@ -11,7 +11,8 @@ SHELL := /bin/sh
 bin := .venv/bin
 ready := .venv/.ready
 # What the environment is made from; when one of these changes, the next command installs again.
-pins := pyproject.toml client/pyproject.toml server/pyproject.toml constraints.txt
+pins := pyproject.toml client/pyproject.toml server/pyproject.toml constraints.txt \
+        server/hatch_build.py $(wildcard server/kernel/*.[chp]*)
 
 # Builds the page where its sources are newer. Where npm reaches no registry, the daemon runs without.
 page := server/page/build.py

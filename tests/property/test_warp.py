@@ -1,92 +1,37 @@
-"""Our pieces against one ``rasterio.warp.reproject`` of the whole grid, which is the oracle."""
+"""GDAL's warp piece by piece against one ``rasterio.warp.reproject`` of the whole grid, which is the oracle.
+
+Our own kernel is switched off here, but where a test says otherwise; test_kernel.py compares it.
+"""
 
 from unittest import mock
 
 import numpy as np
 import pytest
-import rasterio.warp
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
-from rasterio.crs import CRS
-from rasterio.enums import Resampling
 from shapely.geometry import MultiPolygon, Polygon, box
 
-from icehouse_server.core.collection import RESAMPLINGS, BandSpec
+from icehouse_server.core.collection import RESAMPLINGS
 from icehouse_server.core.geometry import footprint as core_footprint
 from icehouse_server.core.geometry import target_nodes
 from icehouse_server.core.geometry.footprint import footprint
 from icehouse_server.core.geometry.transformers import transformer
 from icehouse_server.core.grid import Grid
 from icehouse_server.output import clip, copy_piece, inside, warp, warp_piece
+from icehouse_server.raster import kernel
+from support.warps import COLS, GRIDS, KINDS, OTHERS, ROWS, band_of, noise, oracle, ours, placed
 
-ROWS, COLS = 300, 340
-GRIDS = {
-    "polar": GeoBox((ROWS, COLS), Affine(32, 0, -200000, 0, -32, -1000000), "EPSG:3413"),
-    "pole": GeoBox((ROWS, COLS), Affine(4000, 0, -640000, 0, -4000, 600000), "EPSG:3413"),
-    "utm": GeoBox((ROWS, COLS), Affine(10, 0, 400000, 0, -10, 5200000), "EPSG:32633"),
-    "degrees": GeoBox((ROWS, COLS), Affine(0.01, 0, 5, 0, -0.01, 50), "EPSG:4326"),
-}
-KINDS = [
-    ("uint8", 0),
-    ("uint8", None),
-    ("int8", -128),
-    ("uint16", 65535),
-    ("int16", -9999),
-    ("uint32", 4294967295),
-    ("int32", None),
-    ("float32", float("nan")),
-    ("float32", -9999.0),
-    ("float32", 0.1),
-    ("float64", float("nan")),
-]
 ULPS = 64
 """Rounding: the same sums in float64 from a nearer origin, seen in the last bits of a result near zero."""
 
 
-def band_of(dtype, nodata):
-    return BandSpec(name="b", dtype=np.dtype(dtype), nodata=nodata)
-
-
-def noise(band, shape, seed=0):
-    rng = np.random.default_rng(seed)
-    if band.dtype.kind == "f":
-        values = rng.normal(size=shape, scale=100).astype(band.dtype)
-    else:
-        limits = np.iinfo(band.dtype)
-        values = rng.integers(limits.min, limits.max, size=shape, endpoint=True).astype(band.dtype)
-    if band.nodata is not None:
-        values[rng.random(shape) < 0.1] = band.fill
-    return values
-
-
-def ours(values, grid, target, band, method):
-    under = footprint(grid, target, [method], max_chunks=10**6)
-    out = np.full(target.shape, band.fill, dtype=band.dtype)
-    for piece in under.pieces:
-        part = values[piece.source.slices(grid.window)]
-        if under.aligned:
-            copy_piece(part, piece, out=out)
-        else:
-            warp_piece(part, piece, grid=grid, target=target, band=band, method=method, out=out)
-    return out, under
-
-
-def oracle(values, grid, target, band, method):
-    out = np.full(target.shape, band.fill, dtype=band.dtype)
-    rasterio.warp.reproject(
-        values,
-        out,
-        src_transform=grid.geobox.affine,
-        src_crs=CRS.from_user_input(str(grid.geobox.crs)),
-        src_nodata=None if band.nodata is None else band.fill.item(),
-        dst_transform=target.affine,
-        dst_crs=CRS.from_user_input(str(target.crs)),
-        dst_nodata=None if band.nodata is None else band.fill.item(),
-        resampling=Resampling[method],
-    )
-    return out
+@pytest.fixture(autouse=True, scope="module")
+def gdal_alone():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel, "_warp_kernel", None)
+        yield
 
 
 def assert_same(got, wanted, *, exact):
@@ -102,19 +47,6 @@ def assert_same(got, wanted, *, exact):
         return
     np.testing.assert_array_equal(np.isnan(got), np.isnan(wanted))
     np.testing.assert_allclose(got, wanted, rtol=ULPS * 1.2e-7, atol=1e-4)
-
-
-@st.composite
-def placed(draw, name):
-    """A target in the grid's own CRS: any shift, scale and rotation, also next to the edge."""
-    geobox = GRIDS[name]
-    scale = draw(st.sampled_from([0.31, 0.5, 1.0, 1.7, 2.0, 7.0]))
-    angle = draw(st.sampled_from([0.0, 0.0, 17.0, 90.0, 33.0]))
-    row = draw(st.floats(-60, ROWS - 20))
-    col = draw(st.floats(-60, COLS - 20))
-    shape = draw(st.integers(1, 120)), draw(st.integers(1, 120))
-    affine = geobox.affine * Affine.translation(col, row) * Affine.rotation(angle) * Affine.scale(scale)
-    return GeoBox(shape, affine, geobox.crs)
 
 
 def under_half(grid, target, values, band):
@@ -153,19 +85,6 @@ def test_a_target_in_the_grids_crs_equals_one_reproject(data):
         both = (got != band.fill) & (wanted != band.fill) & ~np.isnan(got) & ~np.isnan(wanted)
         got, wanted = got[both], wanted[both]
     assert_same(got, wanted, exact=method == "nearest")
-
-
-OTHERS = [
-    ("polar", "EPSG:4326"),
-    ("polar", "EPSG:3857"),
-    ("polar", "EPSG:32622"),
-    ("utm", "EPSG:4326"),
-    ("utm", "EPSG:3035"),
-    ("utm", "EPSG:32632"),
-    ("degrees", "EPSG:32632"),
-    ("degrees", "EPSG:3857"),
-    ("degrees", "EPSG:3035"),
-]
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,8 +1,13 @@
-"""From the collection's grid to the geobox asked for: GDAL's warp, piece by piece, and a copy where aligned.
+"""From the collection's grid to the geobox asked for: a warp piece by piece, and a copy where aligned.
 
-Pixels are GDAL's: a piece is warped with the settings that ``rasterio.warp.reproject`` has by default, and
-where one piece covers the target the result is that of one call over the whole grid (the property tests hold
-it to that). Two things are GDAL's as well and are left as they are:
+``raster.kernel`` warps the dtypes and methods that it knows; GDAL the others, pieces that share pixels with
+another turn of the earth, and all where the kernel is not built. Pixels of both follow GDAL's rules: the
+kernel's differ from those of ``rasterio.warp.reproject`` with an exact transform by what
+``kernel.TOLERANCE`` moves them.
+
+GDAL warps a piece with the settings that ``rasterio.warp.reproject`` has by default, and where one piece
+covers the target the result is that of one call over the whole grid (the property tests hold it to that). Two
+things are left as they are:
 
 - A valid result that happens to equal nodata is moved to the next value, so that it stays valid.
 - GDAL computes the place of a target pixel exactly at the ends of a row and interpolates between them while
@@ -33,8 +38,10 @@ from icehouse_server.core.geometry.footprint import KERNEL_SPREAD, FootprintPiec
 from icehouse_server.core.geometry.transformers import project_points
 from icehouse_server.core.grid import Grid
 from icehouse_server.core.ports import Mask, Pixels
+from icehouse_server.raster import kernel
 from icehouse_server.raster.crs import crs_of, gdal_crs
 from icehouse_server.raster.gdal_warp import WARP_MEMORY_MB, WIDENED_KERNELS, scale_options, whole_reduction
+from icehouse_server.raster.validity import nodata_of
 
 _LARGE = 512 * 512
 """Pixels, of source or target, from which threads are worth starting."""
@@ -88,11 +95,47 @@ def warp_piece(
     _check_shape(values, (piece.source.height, piece.source.width), "values")
     _check_shape(out, (int(target.shape[0]), int(target.shape[1])), "out")
     part = out[_rows_and_cols(piece)]
+    if not piece.shared and kernel.can_warp(band.dtype, method):
+        scales = _scales(grid, target) if method in WIDENED_KERNELS else (1.0, 1.0)
+        if scales is not None:
+            part[...] = band.fill
+            kernel.warp(
+                values,
+                kernel.places_of(_projection(piece, grid, target), part.shape, method),
+                method=method,
+                scales=scales,
+                nodata=nodata_of(band),
+                out=part,
+                threads=_threads(values, part),
+            )
+            return
     warped = _reproject(values, piece, grid=grid, target=target, band=band, method=method)
     if piece.shared:
         np.copyto(part, warped, where=(warped != band.fill) & (warped == warped))  # noqa: PLR0124 - NaN
     else:
         part[...] = warped
+
+
+def _threads(values: Pixels, warped: Pixels) -> int:
+    return _THREADS if max(values.size, warped.size) > _LARGE else 1
+
+
+def _projection(piece: FootprintPiece, grid: Grid, target: GeoBox) -> kernel.Project:
+    """Return where pixels of a piece's target lie on its source."""
+    affine = target.affine @ Affine.translation(piece.target.col, piece.target.row)
+    turn = turn_pixels(grid)
+    middle = piece.source.col + piece.source.width / 2
+
+    def project(
+        cols: NDArray[np.float64], rows: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        x, y = project_points(*apply_affine(affine, cols, rows), crs_of(target), grid.crs)
+        on_cols, on_rows = apply_affine(~grid.geobox.affine, x, y)
+        if turn is not None:  # PROJ's longitudes end at 180; the piece may lie a turn away
+            on_cols = on_cols - turn * np.round((on_cols - middle) / turn)
+        return on_cols - piece.source.col, on_rows - piece.source.row
+
+    return project
 
 
 def _reproject(
@@ -115,11 +158,11 @@ def _reproject(
         dst_nodata=nodata,
         resampling=Resampling[method],
         init_dest_nodata=nodata is not None,
-        num_threads=_THREADS if max(values.size, warped.size) > _LARGE else 1,
+        num_threads=_threads(values, warped),
         warp_mem_limit=WARP_MEMORY_MB,
         # Both sides of the antimeridian must agree on which of them a pixel belongs to.
         **({"tolerance": 0.0} if piece.shared else {}),
-        **(_scales(piece, grid, target) if method in WIDENED_KERNELS else {}),
+        **(_scale_options(grid, target) if method in WIDENED_KERNELS else {}),
     )
     return warped
 
@@ -203,35 +246,25 @@ def clip(values: Pixels, inside: Mask, fill: np.generic) -> None:
         values[rows][~inside[rows]] = fill
 
 
-def _as_a_whole(piece: FootprintPiece, grid: Grid, target: GeoBox) -> bool:
-    """Return whether GDAL finds of a piece the scale that it would find of the whole.
-
-    The source's edge counts in GDAL's scale, so it must not be one that only the piece has.
-    """
-    source, whole = piece.source, grid.window
-    inside_grid = (
-        source.row > 0
-        and source.col > 0
-        and source.stop_row < whole.stop_row
-        and source.stop_col < whole.stop_col
-    )
-    everything = (piece.target.height, piece.target.width) == (int(target.shape[0]), int(target.shape[1]))
-    return everything and (inside_grid or source == whole)
+def _scale_options(grid: Grid, target: GeoBox) -> dict[str, float]:
+    """Return the warp options that hold GDAL to ``_scales``; none where it has to find its own."""
+    scales = _scales(grid, target)
+    return {} if scales is None else scale_options(*scales)
 
 
-def _scales(piece: FootprintPiece, grid: Grid, target: GeoBox) -> dict[str, float]:
-    """Return the warp options XSCALE and YSCALE as GDAL would find them for the whole target and grid.
+def _scales(grid: Grid, target: GeoBox) -> tuple[float, float] | None:
+    """Return grid pixels by target pixels along columns and rows, as GDAL finds them for target and grid.
 
-    Target pixels by grid pixels, from the grid pixels under the target's edge. GDAL cuts these at the grid's
-    right and bottom edge, but not at the others (GDALWarpOperation::ComputeSourceWindow), so that a target
-    that sticks out there looks finer than it is; and it halves a target of which less than half lies on the
-    grid, until that is mended (CollectChunkListInternal). There the true scale is taken at once. In long
-    rotated strips the kernel is held to ``KERNEL_SPREAD``. Empty where GDAL finds the same for itself, or
-    where a point of the edge has no place on the grid.
+    They come from the grid pixels under the target's edge. GDAL cuts these at the grid's right and bottom
+    edge, but not at the others (GDALWarpOperation::ComputeSourceWindow), so that a target that sticks out
+    there looks finer than it is; and it halves a target of which less than half lies on the grid, until
+    that is mended (CollectChunkListInternal). There the true scale is taken at once. In long rotated
+    strips the kernel is held to ``KERNEL_SPREAD``. None where a point of the edge has no place on the
+    grid.
     """
     cols, rows = _edge_on_grid(grid, target)
     if not (np.isfinite(cols).all() and np.isfinite(rows).all()):
-        return {}
+        return None
     turn = turn_pixels(grid)
     if turn is not None:
         cols = _continuous(cols, turn)
@@ -246,9 +279,7 @@ def _scales(piece: FootprintPiece, grid: Grid, target: GeoBox) -> dict[str, floa
         _reduction(int(target.shape[0]), cut_height),
     )
     limit = KERNEL_SPREAD * max(1.0, _true_scale(cols, rows, target))
-    if _as_a_whole(piece, grid, target) and max(along_x, along_y) <= limit:
-        return {}
-    return scale_options(min(along_x, limit), min(along_y, limit))
+    return min(along_x, limit), min(along_y, limit)
 
 
 def _edge_on_grid(grid: Grid, target: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -288,7 +319,7 @@ def _reduction(pixels: int, covered: float) -> float:
         return 1.0
     reduction = covered / pixels
     whole = whole_reduction(reduction)
-    return reduction if whole is None or whole <= 1 else float(whole)
+    return reduction if not whole else float(whole)
 
 
 def _true_scale(cols: NDArray[np.float64], rows: NDArray[np.float64], target: GeoBox) -> float:

@@ -20,6 +20,7 @@ from icehouse_server.core.plan import Plan, Region, make_plan
 from icehouse_server.core.style import Style
 from icehouse_server.core.tile_matrix_sets import TileAddress, Zooms, zooms_of
 from icehouse_server.output.map_tile import Sheet, cut, draw, encode_picture, hatch
+from icehouse_server.raster import kernel
 from icehouse_server.service.coverage import CoverageRequest, CoverageService, Encoder
 from icehouse_server.service.trace import Trace
 from icehouse_server.store import Store
@@ -225,7 +226,7 @@ def _tag(request: TileRequest, region: Region, generation: str) -> str:
         region.level,
         methods,
     )
-    parts = repr((_DRAWN_AS, generation, *shown))
+    parts = repr((_DRAWN_AS, kernel.name(), generation, *shown))
     return f'"{hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()}"'
 
 

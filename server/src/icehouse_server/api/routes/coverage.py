@@ -32,6 +32,7 @@ from icehouse_server.core.errors import NotAcceptableError
 from icehouse_server.core.plan import Plan, Region
 from icehouse_server.core.time import written
 from icehouse_server.output import Encoded
+from icehouse_server.raster import kernel
 from icehouse_server.service import CoverageRequest, CoverageResult, Trace
 
 router = APIRouter(tags=["coverage"])
@@ -260,6 +261,7 @@ def _etag(wanted: CoverageRequest, format_name: str, snapshot: str) -> str:
         [(band.name, region.resampling_of(band)) for band in region.bands],
         None if region.clip is None else region.clip.wkb_hex,
         wanted.fail_on_error,
+        kernel.name(),
     )
     return f'"{hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()}"'
 
