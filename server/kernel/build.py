@@ -1,7 +1,7 @@
 """Compiles the warp kernel into the package, for one platform and all of Python's versions from 3.12 on.
 
-The build of the wheel, and of a checkout, calls it (server/hatch_build.py); ``make`` installs again where the C
-files have changed.
+The build of the wheel, and of a checkout, calls it (server/hatch_build.py); ``make`` installs again where
+the C files have changed.
 """
 
 import sysconfig
