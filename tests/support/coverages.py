@@ -46,6 +46,12 @@ KINDS: tuple[tuple[str, float | None], ...] = (
     ("float32", -9999.0),
     ("float64", float("nan")),
     ("float64", None),
+    ("int64", -9999),
+    ("int64", -(2**63)),
+    ("uint64", 2**64 - 1),
+    ("uint64", None),
+    ("float16", float("nan")),
+    ("float16", -9984.0),
 )
 """(dtype, nodata)."""
 
@@ -62,7 +68,7 @@ def pixels(band: BandSpec, geobox: GeoBox, seed: int = 1) -> Pixels:
         values = rng.normal(size=geobox.shape, scale=100).astype(band.dtype)
     else:
         limits = np.iinfo(band.dtype.name)
-        values = rng.integers(limits.min, limits.max, size=geobox.shape, endpoint=True).astype(band.dtype)
+        values = rng.integers(limits.min, limits.max, size=geobox.shape, endpoint=True, dtype=band.dtype)
     if band.nodata is not None and values.size > 1:
         values[rng.integers(5, size=values.shape) == 0] = band.fill
     return values

@@ -8,7 +8,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.crs import CRS
 from rasterio.io import MemoryFile
 
-from icehouse_server.core.errors import FailedChunk
+from icehouse_server.core.errors import FailedChunk, NotAcceptableError
 from icehouse_server.output import encode
 from support.coverages import GEOBOXES, KINDS, joined, make_band, make_coverage
 
@@ -46,8 +46,26 @@ def test_every_dtype_and_nodata(opened, kind):
     coverage = make_coverage([band])
     dataset = opened(coverage)
     assert dataset.dtypes == (band.dtype.name,)
+    if abs(band.nodata or 0) > 2**53:  # rasterio writes doubles: another is taken, and the tag says so
+        assert dataset.tags()["icehouse_nodata"] == f"dem={band.nodata}"
+        invalid = coverage.bands["dem"] == band.fill
+        np.testing.assert_array_equal(dataset.read_masks(1) == 0, invalid)
+        np.testing.assert_array_equal(dataset.read(1)[~invalid], coverage.bands["dem"][~invalid])
+        return
     np.testing.assert_equal(dataset.nodata, band.nodata)
     np.testing.assert_array_equal(dataset.read(1), coverage.bands["dem"])
+
+
+def test_long_integers_next_to_others(opened):
+    """Together where a dtype holds both, refused where none does: nothing is rounded."""
+    long, short = make_band("int64", -1, "long"), make_band("int16", -1, "short")
+    coverage = make_coverage([long, short])
+    dataset = opened(coverage)
+    assert dataset.dtypes == ("int64", "int64")
+    np.testing.assert_array_equal(dataset.read(1), coverage.bands["long"])
+    np.testing.assert_array_equal(dataset.read(2), coverage.bands["short"])
+    with pytest.raises(NotAcceptableError, match=r"none holds 'long' \(int64\)"):
+        opened(make_coverage([long, make_band("float32", -1.0, "height")]))
 
 
 def test_what_it_says_of_itself(opened):

@@ -8,7 +8,7 @@ import rasterio
 import xarray as xr
 from rasterio.crs import CRS
 
-from icehouse_server.core.errors import FailedChunk
+from icehouse_server.core.errors import FailedChunk, NotAcceptableError
 from icehouse_server.output import encode
 from icehouse_server.output.netcdf import encode_netcdf
 from support.coverages import GEOBOXES, KINDS, joined, make_band, make_coverage
@@ -40,8 +40,14 @@ def test_the_geobox_comes_back_exactly(written, name, engine):
         np.testing.assert_array_equal(dataset["dem"].values, coverage.bands["dem"])
 
 
+def test_half_floats_are_refused_with_what_holds_them(written):
+    with pytest.raises(NotAcceptableError, match="netcdf holds no float16") as caught:
+        written(make_coverage([make_band("float16", -1.0)]))
+    assert caught.value.hint == "ask for another format: geotiff, zarr, npy, png, json"
+
+
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind[0] != "float16"])
 def test_every_dtype_and_nodata(written, kind, engine):
     band = make_band(*kind)
     coverage = make_coverage([band])

@@ -16,6 +16,6 @@ reads the one and GDAL the other. ``geotiff`` makes such functions; one that ign
 well, for layouts of its own. Files lie at ``AFFINE``, which is on ``GRID`` but does not fill it.
 """
 
-from support.odd_files import layouts, places, systems, validity
+from support.odd_files import dtypes, layouts, places, systems, validity
 
-ODD_FILES = (*validity.ROWS, *layouts.ROWS, *places.ROWS, *systems.ROWS)
+ODD_FILES = (*validity.ROWS, *layouts.ROWS, *places.ROWS, *dtypes.ROWS, *systems.ROWS)

@@ -20,8 +20,20 @@ ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 BAND_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 """Band names become array names in Zarr, NetCDF and attribute access in xarray."""
 
-DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
-"""Data types that Zarr, NetCDF, GeoTIFF and GDAL's warp all hold without loss."""
+DTYPES = (
+    "uint8",
+    "int8",
+    "uint16",
+    "int16",
+    "uint32",
+    "int32",
+    "uint64",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+)
+"""Data types of bands: those that Zarr and GDAL hold without loss. What a format lacks is refused there."""
 
 RESAMPLINGS = (
     "nearest",
@@ -43,6 +55,13 @@ RESAMPLINGS = (
 
 RESERVED_NAMES = frozenset({"x", "y", "time", "time_bnds", "latitude", "longitude", "spatial_ref", "band"})
 """Names that coordinates take in the repository and in every output format."""
+
+
+def dtype_hint(found: str) -> str:
+    """Return what to write for a band whose files are of a dtype: nothing that a collection file refuses."""
+    if found in DTYPES:
+        return f'write dtype = "{found}" for the band, if all files have that'
+    return f"no band can have that; the dtypes are {', '.join(DTYPES)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

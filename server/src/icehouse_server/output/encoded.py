@@ -50,6 +50,9 @@ class Format:
     ogc_type: str = ""
     """The one of them that OGC API Coverages asks for: who names it gets an answer of that type."""
 
+    lacks: frozenset[str] = frozenset()
+    """Dtypes of bands that it does not hold."""
+
     @property
     def accepted(self) -> tuple[str, ...]:
         """Every media type that names this format, without parameters, lower case."""

@@ -25,6 +25,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 aliases=("application/netcdf", "application/x-netcdf4", "application/netcdf4"),
                 encoder=encode_netcdf,
                 memory=netcdf_memory,
+                lacks=frozenset({"float16"}),
             ),
             Format(
                 name="geotiff",
@@ -84,7 +85,7 @@ def encode(coverage: Coverage, format_name: str, scratch: Scratch = IN_MEMORY) -
 
     Raises:
         DiskFullError: it does not fit there.
-        NotAcceptableError: there is no format of this name.
+        NotAcceptableError: there is no format of this name, or it does not hold the dtype of a band.
         TooLargeError: the format does not hold this much.
     """
     chosen = FORMATS.get(format_name)
@@ -92,9 +93,20 @@ def encode(coverage: Coverage, format_name: str, scratch: Scratch = IN_MEMORY) -
         raise NotAcceptableError(
             f"there is no format {format_name!r}", hint=f"the formats are {', '.join(FORMATS)}"
         )
+    _check_dtypes(coverage, chosen)
     return Encoded(
         media_type=chosen.media_type, suffix=chosen.suffix, parts=chosen.encoder(coverage, scratch)
     )
+
+
+def _check_dtypes(coverage: Coverage, chosen: Format) -> None:
+    for band in coverage.region.bands:
+        if band.dtype.name in chosen.lacks:
+            able = [entry.name for entry in FORMATS.values() if band.dtype.name not in entry.lacks]
+            raise NotAcceptableError(
+                f"{chosen.name} holds no {band.dtype.name}, which band {band.name!r} has",
+                hint=f"ask for another format: {', '.join(able)}",
+            )
 
 
 def negotiate(accept: str | None, among: Mapping[str, Sequence[str]]) -> str | None:

@@ -8,10 +8,11 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from rasterio.enums import Resampling
-from rasterio.io import DatasetWriter, MemoryFile
+from rasterio.io import DatasetReader, DatasetWriter, MemoryFile
 
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.coverage import Coverage
+from icehouse_server.core.errors import NotAcceptableError
 from icehouse_server.core.plan import Region
 from icehouse_server.core.ports import Stack
 from icehouse_server.core.time import written
@@ -37,6 +38,9 @@ OPTIONS = {
 level 1 46 ms and 0.46 of the size, at level 6 25 ms more and 0.45, LZW slower and 0.57; ZSTD 32 ms, but many
 readers of GeoTIFF lack it."""
 
+
+_EXACT = 2**53
+"""Integers up to here are doubles."""
 
 _GDAL_MEMORY = 64 * 1024**2
 """Bytes for GDAL's buffers at most, while it computes overviews and compresses."""
@@ -77,9 +81,10 @@ def encode_geotiff(coverage: Coverage, scratch: Scratch = IN_MEMORY) -> list[Par
         One part: the file.
     """
     raster = _unify(coverage)
-    options = OPTIONS | _interleave(len(raster.values), raster.dtype)
-    with _as_dataset(coverage, raster) as dataset:
-        _describe(dataset, coverage, raster)
+    options = (
+        OPTIONS | _interleave(len(raster.values), raster.dtype) | _of_dtype(coverage.region, raster.dtype)
+    )
+    with _as_dataset(coverage, raster) as memory, _with_long_nodata(memory, raster, scratch) as dataset:
         if scratch.wanted(raster.values.nbytes):
             with scratch.path(".tif", expected=_most_bytes(raster.values.nbytes)) as path:
                 rasterio.shutil.copy(dataset, str(path), driver="COG", **options)
@@ -94,15 +99,16 @@ def geotiff_memory(region: Region, scratch: Scratch) -> int:
     rows, cols = region.shape
     bands = region.bands
     dtype, alike = _promoted(*(band.dtype for band in bands)), _share_nodata(bands)
-    if not alike and dtype.kind in "iu":  # valid pixels may leave no value for nodata
+    if not alike and dtype.kind in "iu" and not _is_long(dtype):  # valid pixels may leave no value for nodata
         dtype = np.dtype(np.int16 if dtype.itemsize == 1 else np.float64)
-    copied = not alike or any(band.dtype != dtype for band in bands)
+    copied = not alike or _is_long(dtype) or any(band.dtype != dtype for band in bands)
     size = rows * cols * len(region.band_steps) * dtype.itemsize
     # All bands anew where they are not alike, with masks and copies of one of them at a time.
     unified = size + rows * cols * _steps(region) * (dtype.itemsize + 3) if copied else 0
     file = 0 if scratch.wanted(size) else 4 * _most_bytes(size)  # it is moved as it grows, and is read
     tile = BLOCK**2 * dtype.itemsize * len(region.band_steps)
-    return unified + size // 3 + file + min(_GDAL_MEMORY, 2 * size + 4 * tile)
+    long = _most_bytes(size) if _is_long(dtype) and not scratch.wanted(size) else 0
+    return unified + long + size // 3 + file + min(_GDAL_MEMORY, 2 * size + 4 * tile)
 
 
 def _interleave(bands: int, dtype: np.dtype[np.generic]) -> dict[str, str]:
@@ -136,9 +142,55 @@ def _as_dataset(coverage: Coverage, raster: _Raster) -> Iterator[DatasetWriter]:
         rasterio.open(name, "r+", driver="MEM") as dataset,
     ):
         dataset.crs = gdal_crs(coverage.region.target)
-        if raster.nodata is not None:
+        if raster.nodata is not None and not _is_long(raster.dtype):
             dataset.nodata = raster.nodata.item()
+        _describe(dataset, coverage, raster)
         yield dataset
+
+
+@contextmanager
+def _with_long_nodata(dataset: DatasetWriter, raster: _Raster, scratch: Scratch) -> Iterator[DatasetReader]:
+    """Return the dataset with its nodata where that is an integer of 64 bits.
+
+    rasterio sets a double, of which the COG driver takes nothing from memory; from a tag in a file it does.
+    """
+    if raster.nodata is None or not _is_long(raster.dtype):
+        yield dataset
+    elif scratch.wanted(raster.values.nbytes):
+        with scratch.path(".tif", expected=_most_bytes(raster.values.nbytes)) as path:
+            with _tagged(dataset, str(path), raster.nodata) as tagged:
+                yield tagged
+            path.unlink()
+    else:
+        with MemoryFile(ext=".tif") as file, _tagged(dataset, file.name, raster.nodata) as tagged:
+            yield tagged
+
+
+@contextmanager
+def _tagged(dataset: DatasetWriter, name: str, nodata: np.generic) -> Iterator[DatasetReader]:
+    rasterio.shutil.copy(dataset, name, driver="GTiff", BIGTIFF="IF_SAFER")
+    with rasterio.open(name, "r+") as file:
+        file.nodata = nodata.item()
+    with rasterio.open(name) as file:
+        yield file
+
+
+def _is_long(dtype: np.dtype[np.generic]) -> bool:
+    return dtype.kind in "iu" and dtype.itemsize == 8  # noqa: PLR2004 - bytes
+
+
+def _of_dtype(region: Region, dtype: np.dtype[np.generic]) -> dict[str, str]:
+    """Return the options for dtypes that GDAL treats in a way of their own."""
+    if dtype == np.float16:
+        return {"PREDICTOR": "STANDARD"}  # that of floats is for longer ones
+    if _is_long(dtype):
+        return {"OVERVIEW_RESAMPLING": _overview_method(region).name.upper()}
+    return {}
+
+
+def _overview_method(region: Region) -> Resampling:
+    methods = {region.resampling_of(band) for band, _ in region.band_steps}
+    return Resampling.average if methods.isdisjoint({"nearest", "mode"}) else Resampling.nearest
 
 
 def _gdal_name(dtype: np.dtype[np.generic]) -> str:
@@ -164,11 +216,9 @@ def _describe(dataset: DatasetWriter, coverage: Coverage, raster: _Raster) -> No
     dataset.scales = tuple(band.scale for band in bands)
     dataset.offsets = tuple(band.offset for band in bands)
     dataset.update_tags(AREA_OR_POINT="Area", **_tags(coverage, raster))
-    methods = {coverage.region.resampling_of(band) for band in bands}
-    classes = not methods.isdisjoint({"nearest", "mode"})
     factors = list(_factors(max(coverage.region.shape)))
-    if factors:
-        dataset.build_overviews(factors, Resampling.nearest if classes else Resampling.average)
+    if factors and not _is_long(raster.dtype):  # their nodata comes later, and the COG driver builds them
+        dataset.build_overviews(factors, _overview_method(region))
 
 
 def _factors(size: int) -> Iterator[int]:
@@ -201,7 +251,8 @@ def _unify(coverage: Coverage) -> _Raster:
     arrays = [coverage.bands[band.name] for band in bands]
     own = [nodata_of(band) for band in bands]
     dtype = _promoted(*(band.dtype for band in bands))
-    if _share_nodata(bands):
+    _check_exact(dtype, bands, arrays)
+    if _share_nodata(bands) and _is_printed(own[0], dtype):
         nodata = None if own[0] is None else dtype.type(own[0])
         return _Raster(values=_joined(coverage.region, arrays, dtype), nodata=nodata)
     dtype, common = _common_nodata(dtype, own, arrays)
@@ -212,6 +263,11 @@ def _unify(coverage: Coverage) -> _Raster:
         if nodata is not None:
             unified[equal(array, nodata)] = common
     return _Raster(values=values, nodata=common)
+
+
+def _is_printed(nodata: np.generic | None, dtype: np.dtype[np.generic]) -> bool:
+    """Return whether GDAL writes a nodata into its tag as it is: it gets a double, and 64 bits are none."""
+    return nodata is None or not _is_long(dtype) or abs(int(nodata.item())) <= _EXACT
 
 
 def _share_nodata(bands: Sequence[BandSpec]) -> bool:
@@ -245,12 +301,28 @@ def _strides(shape: tuple[int, int, int], itemsize: int) -> tuple[int, int, int]
 
 
 def _promoted(*dtypes: np.dtype[np.generic]) -> np.dtype[np.generic]:
-    """Return a dtype that holds all of these, float64 in place of int64.
+    """Return a dtype that holds all of these: float64 in place of int64 where none of them is that long.
 
-    Only 32 bits meet here, which float64 holds exactly, and GDAL's COG driver loses the nodata of int64.
+    float64 holds 32 bits exactly; of 64 bits it does not hold all, see ``_check_exact``.
     """
     dtype = np.result_type(*dtypes)
-    return np.dtype(np.float64) if dtype.kind in "iu" and dtype.itemsize > 4 else dtype  # noqa: PLR2004
+    return np.dtype(np.float64) if _is_long(dtype) and not any(map(_is_long, dtypes)) else dtype
+
+
+def _check_exact(dtype: np.dtype[np.generic], bands: Sequence[BandSpec], arrays: Sequence[Stack]) -> None:
+    """Refuse long integers that would change as doubles.
+
+    Raises:
+        NotAcceptableError: there are such.
+    """
+    for band, array in zip(bands, arrays, strict=True):
+        changes = _is_long(band.dtype) and not _is_long(dtype) and array.size > 0
+        if changes and max(int(array.max()), -int(array.min())) > _EXACT:
+            raise NotAcceptableError(
+                "a GeoTIFF has one data type for all bands, and none holds "
+                f"{band.name!r} ({band.dtype.name}) together with the others",
+                hint="ask for that band alone, or for another format: f=zarr, netcdf or npy",
+            )
 
 
 def _common_nodata(
@@ -262,13 +334,16 @@ def _common_nodata(
     of them, a wider dtype has room.
     """
     for candidate in [*(nodata for nodata in own if nodata is not None), *_extremes(dtype)]:
-        if _fits(candidate, dtype):
+        if _fits(candidate, dtype) and _is_printed(candidate, dtype):
             common = dtype.type(candidate)
             if not any(_holds(array, common, nodata) for array, nodata in zip(arrays, own, strict=True)):
                 return dtype, common
     wider = _promoted(dtype, np.dtype(np.int16 if dtype.itemsize == 1 else np.float64))
-    if wider == dtype:
-        raise ValueError("valid pixels hold every value that nodata could have")
+    if wider == dtype or _is_long(dtype):
+        raise NotAcceptableError(
+            "valid pixels hold every value that the nodata of a GeoTIFF could have",
+            hint="ask for fewer bands at once, or for another format",
+        )
     return _common_nodata(wider, own, arrays)
 
 
@@ -285,6 +360,8 @@ def _extremes(dtype: np.dtype[np.generic]) -> list[np.generic]:
     if dtype.kind == "f":
         lowest = np.finfo(dtype.name).min
         return [dtype.type(np.nan), *(dtype.type(lowest / 2**step) for step in range(64))]
+    if _is_long(dtype):
+        return [dtype.type(_EXACT - step) for step in range(64)]
     whole = np.iinfo(dtype.name)
     return [dtype.type(whole.min), dtype.type(whole.max)]
 

@@ -22,6 +22,8 @@ pieces, so there the scale of the whole target is handed to it.
 
 import math
 import os
+from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import rasterio.features
@@ -41,7 +43,8 @@ from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.raster import kernel
 from icehouse_server.raster.crs import crs_of, gdal_crs
 from icehouse_server.raster.gdal_warp import WARP_MEMORY_MB, WIDENED_KERNELS, scale_options, whole_reduction
-from icehouse_server.raster.validity import nodata_of
+from icehouse_server.raster.validity import kept_apart, nodata_of, valid
+from icehouse_server.raster.wide_values import is_wide, narrowed, widened
 
 _LARGE = 512 * 512
 """Pixels, of source or target, from which threads are worth starting."""
@@ -142,6 +145,8 @@ def _reproject(
     values: Pixels, piece: FootprintPiece, *, grid: Grid, target: GeoBox, band: BandSpec, method: str
 ) -> Pixels:
     """Return (rows, columns) of ``piece.target``, as GDAL warps them."""
+    if is_wide(band.dtype):
+        return _reproject_wide(values, piece, grid=grid, target=target, band=band, method=method)
     # As the pixels hold it: 0.1 is another number in float32, and GDAL would compare that.
     nodata = None if band.nodata is None else band.fill.item()
     if nodata is not None and _far_from(nodata, values, method):
@@ -165,6 +170,19 @@ def _reproject(
         **(_scale_options(grid, target) if method in WIDENED_KERNELS else {}),
     )
     return warped
+
+
+def _reproject_wide(
+    values: Pixels, piece: FootprintPiece, *, grid: Grid, target: GeoBox, band: BandSpec, method: str
+) -> Pixels:
+    """Warp a dtype that GDAL does not compute in, as another: see ``raster.wide_values``."""
+    made = []
+    known = cast("Mask", valid(values, nodata_of(band)))
+    for part in widened(values, known, method):
+        working = replace(band, dtype=part.dtype, nodata=math.nan, scale=1.0, offset=0.0)
+        made.append(_reproject(part, piece, grid=grid, target=target, band=working, method=method))
+    found, shown = narrowed(made, band.dtype)
+    return kept_apart(found, shown, band)
 
 
 def _far_from(nodata: float, values: Pixels, method: str) -> bool:

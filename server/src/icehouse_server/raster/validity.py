@@ -197,3 +197,23 @@ def visible(values: Stack, band: BandSpec) -> Validity:
     """Return which pixels are valid and finite, True = can be drawn or written as a number."""
     mask: Validity = valid(values, nodata_of(band)) & np.isfinite(values)
     return mask
+
+
+def kept_apart(values: Pixels, valid: Mask, band: BandSpec) -> Pixels:
+    """Return values of a band: fill where invalid, and no valid pixel that holds nodata."""
+    if band.nodata is not None:
+        clash = valid & (values == band.fill)
+        if clash.any():
+            values = np.where(clash, _next(band.fill), values)
+    found: Pixels = np.where(valid, values, band.fill)
+    return found
+
+
+def _next(value: np.generic) -> np.generic:
+    """Return the neighbouring value that GDAL's warp moves to: above, at the top of the range below."""
+    dtype = value.dtype
+    if dtype.kind == "f":
+        towards = np.inf if value < np.finfo(dtype.name).max else -np.inf  # type: ignore[operator]  # a number
+        return dtype.type(np.nextafter(value, dtype.type(towards)))
+    step = 1 if value.item() < int(np.iinfo(dtype.name).max) else -1
+    return dtype.type(value.item() + step)

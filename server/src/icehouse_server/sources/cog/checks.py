@@ -12,12 +12,13 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from icehouse_server.core.collection import BandSpec
+from icehouse_server.core.collection import BandSpec, dtype_hint
 from icehouse_server.core.errors import SourceCorruptError
 from icehouse_server.core.grid import Window
 from icehouse_server.raster.units import Units
 from icehouse_server.raster.validity import marked_by, number_of
 from icehouse_server.sources.cog.georeference import lattice_window, same_crs
+from icehouse_server.sources.cog.samples import is_decoded, pixel_dtype, sample_type
 
 MAX_BLOCK = 64 * 1024 * 1024
 """Bytes of one decoded block at most: 4096 x 4096 float32. A header may claim any size."""
@@ -101,10 +102,11 @@ def check_file(geotiff: GeoTIFF, crs: str, affine: Affine, expected: Expectation
         raise expected.corrupt(
             f"its CRS is {CRS.from_wkt(crs).name!r}, the collection's is {expected.grid.crs}"
         )
-    if geotiff.dtype != expected.band.dtype:
+    if pixel_dtype(geotiff.ifd) != expected.band.dtype:
+        found = sample_type(geotiff.ifd)
         raise expected.corrupt(
-            f"its data type is {geotiff.dtype}, band {expected.band.name!r} has {expected.band.dtype}",
-            hint=f'write dtype = "{geotiff.dtype}" for the band',
+            f"its data type is {found}, band {expected.band.name!r} has {expected.band.dtype}",
+            hint=dtype_hint(found),
         )
     if not 1 <= expected.index <= geotiff.count:
         raise expected.corrupt(f"it has {geotiff.count} band(s), band {expected.index} was asked for")
@@ -226,10 +228,12 @@ def planar(ifd: ImageFileDirectory) -> bool:
 def is_native(ifd: ImageFileDirectory) -> bool:
     """Return whether async-tiff reads this image as GDAL does; decided by type, never by trial.
 
-    What is left to GDAL: strips, planes, palettes, JPEG and the other codecs.
+    What is left to GDAL: strips, planes, palettes, samples that are not of whole bytes, half floats, JPEG
+    and the other codecs.
     """
     return (
         bool(ifd.tile_width)
+        and is_decoded(ifd)
         and not planar(ifd)
         and ifd.compression in _NATIVE
         and ifd.photometric_interpretation in _PLAIN

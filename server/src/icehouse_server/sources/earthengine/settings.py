@@ -5,9 +5,12 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from icehouse_server.core.collection import DTYPES, BandSpec, CollectionSpec
+from icehouse_server.core.collection import BandSpec, CollectionSpec
 from icehouse_server.core.errors import ConfigurationError
 from icehouse_server.sources.tables import parse_table
+
+EE_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+"""Data types that are asked for: Earth Engine has neither uint64 nor half floats, and doubles for int64."""
 
 MAX_HOLE = 64
 """Longest side of a hole that may be filled, in pixels: twice as much is read around every block."""
@@ -42,7 +45,7 @@ class Select(BaseModel):
 
 
 class Cast(BaseModel):
-    """Change the data type as Earth Engine does it: fractions are lost, and values beyond it clamped."""
+    """Change the data type as Earth Engine does it: fractions are cut off, and values beyond it clamped."""
 
     model_config = _STRICT
 
@@ -53,8 +56,8 @@ class Cast(BaseModel):
     @field_validator("dtype")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in DTYPES:
-            raise ValueError(f"{value!r} is not one of {', '.join(DTYPES)}")
+        if value not in EE_DTYPES:
+            raise ValueError(f"{value!r} is not one of {', '.join(EE_DTYPES)}")
         return value
 
 
@@ -186,6 +189,10 @@ def parse_band(spec: CollectionSpec, band: BandSpec) -> BandTable:
     """
     where = f"collection {spec.id!r}: [bands.source] of band {band.name!r}"
     table = parse_table(BandTable, band.source, where)
+    if band.dtype.name not in EE_DTYPES:
+        raise ConfigurationError(
+            f"{where}: Earth Engine gives no {band.dtype.name}; the dtypes are {', '.join(EE_DTYPES)}"
+        )
     if table.mask_of is not None and (band.dtype != np.dtype(np.uint8) or band.nodata != 0):
         raise ConfigurationError(f'{where}: a band with mask_of has dtype = "uint8" and nodata = 0')
     return table

@@ -15,7 +15,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterWindow
 
-from icehouse_server.core.collection import BandSpec
+from icehouse_server.core.collection import BandSpec, dtype_hint
 from icehouse_server.core.errors import SourceCorruptError, SourceRefusedError, SourceUnavailableError
 from icehouse_server.core.geometry.horizontal import horizontal
 from icehouse_server.core.grid import Grid, Window
@@ -46,6 +46,9 @@ _GDAL_OPTIONS = {
 }
 
 _DRIVERS = {"driver": "GTiff"}
+
+_EXACT = 2**53
+"""Integers up to here are doubles."""
 
 _MAX_PIXELS = 128 * 1024 * 1024
 """Pixels of a file that one tile may be made from."""
@@ -236,7 +239,7 @@ def _check(header: Header, band: BandSpec, index: int) -> None:
         raise corrupt(
             header.entry,
             f"its data type is {found}, band {band.name!r} has {band.dtype.name}",
-            hint=f'write dtype = "{found}" if all files have that',
+            hint=dtype_hint(found),
         )
     units = header.units[index - 1]
     if units is not None and not units.are_those_of(band):
@@ -252,7 +255,7 @@ def _read(
     mask = dataset.read_masks(index, window=area) if has_mask else None
     alphas = [number for number, kind in enumerate(dataset.colorinterp, 1) if kind == ColorInterp.alpha]
     opaque = dataset.read(alphas[0], window=area) if alphas and alphas[0] != index else None
-    own = dataset.nodatavals[index - 1]
+    own = _nodata(dataset, area, index, values)
     shown = shown_by((area.height, area.width), mask, opaque)
     valid, clashes = judge(values, shown, band.nodata if own is None else own, band)
     if clashes:
@@ -262,6 +265,20 @@ def _read(
             f"the file's own nodata is {own}",
         )
     return values, valid
+
+
+def _nodata(
+    dataset: rasterio.DatasetReader, area: RasterWindow, index: int, values: Pixels
+) -> float | int | None:
+    """Return the file's own nodata.
+
+    rasterio gives a double, where GDAL compares long integers exactly: then its mask shows which it is.
+    """
+    own: float | None = dataset.nodatavals[index - 1]
+    if own is None or values.dtype.kind == "f" or abs(own) <= _EXACT:
+        return own
+    hidden = values[dataset.read_masks(index, window=area) == 0]
+    return int(hidden[0]) if hidden.size else own
 
 
 @contextmanager

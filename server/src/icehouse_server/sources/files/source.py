@@ -18,7 +18,7 @@ from icehouse_server.sources.context import SourceContext
 from icehouse_server.sources.files.folder_index import FolderIndex
 from icehouse_server.sources.files.reading import FolderEntry, Header, corrupt, read_bands
 from icehouse_server.sources.files.settings import parse_band, parse_source
-from icehouse_server.sources.raster.reducers import fitted
+from icehouse_server.sources.raster.reducers import settled
 from icehouse_server.sources.raster.warping import (
     Scaled,
     WarpTile,
@@ -159,7 +159,7 @@ class FilesSource:
         for (band, _), (values, valid) in zip(bands, read, strict=True):
             made, shown = warped(values, valid, warp_tile, file=file, grid=grid, method=method)
             if not file.exact:
-                block = fitted(made.astype(np.float64), shown, band)  # a result may equal nodata by chance
+                block = settled(made, shown, band)  # a result may equal nodata by chance
                 made, shown = block.values, block.valid
             if band.nodata is None and not valid.all():
                 holes = reached(valid, warp_tile, file=file, grid=grid, method=method) & ~shown

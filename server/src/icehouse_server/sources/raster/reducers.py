@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from icehouse_server.core.collection import BandSpec
 from icehouse_server.core.ports import BandBlock, Mask, Pixels
+from icehouse_server.raster.validity import kept_apart
+from icehouse_server.raster.wide_values import integers
 
 type RuleName = Literal["first", "last", "best", "min", "max", "mean", "median"]
 
@@ -80,7 +82,7 @@ class _Chosen:
         self.valid = np.zeros(self.shape, dtype=np.bool_)
 
     def result(self) -> BandBlock:
-        return _block(self.values, self.valid, self.band)
+        return settled(self.values, self.valid, self.band)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -186,26 +188,10 @@ def fitted(numbers: NDArray[np.float64], valid: Mask, band: BandSpec) -> BandBlo
         with np.errstate(over="ignore"):
             values = np.where(valid, numbers, 0.0).astype(dtype)
     else:
-        limits = np.iinfo(dtype.name)
-        held = np.clip(np.rint(np.where(valid, numbers, 0.0)), float(limits.min), float(limits.max))
-        values = held.astype(dtype)
-    return _block(values, valid, band)
+        values = integers(np.rint(np.where(valid, numbers, 0.0)), dtype)
+    return settled(values, valid, band)
 
 
-def _block(values: Pixels, valid: Mask, band: BandSpec) -> BandBlock:
+def settled(values: Pixels, valid: Mask, band: BandSpec) -> BandBlock:
     """Return a block of a band: fill where invalid, and no valid pixel that holds nodata."""
-    if band.nodata is not None:
-        clash = valid & (values == band.fill)
-        if clash.any():
-            values = np.where(clash, _next(band.fill), values)
-    return BandBlock(values=np.where(valid, values, band.fill), valid=valid)
-
-
-def _next(value: np.generic) -> np.generic:
-    """Return the neighbouring value that GDAL's warp moves to: above, at the top of the range below."""
-    dtype = value.dtype
-    if dtype.kind == "f":
-        towards = np.inf if value < np.finfo(dtype.name).max else -np.inf  # type: ignore[operator]  # a number
-        return dtype.type(np.nextafter(value, dtype.type(towards)))
-    step = 1 if value.item() < int(np.iinfo(dtype.name).max) else -1
-    return dtype.type(value.item() + step)
+    return BandBlock(values=kept_apart(values, valid, band), valid=valid)

@@ -24,6 +24,7 @@ from icehouse_server.core.grid import Grid, Window
 from icehouse_server.core.ports import Mask, Pixels
 from icehouse_server.raster.crs import gdal_crs
 from icehouse_server.raster.gdal_warp import WARP_MEMORY_MB, WIDENED_KERNELS, scale_options, whole_reduction
+from icehouse_server.raster.wide_values import integers, is_wide, narrowed, widened
 from icehouse_server.sources.cog.georeference import lattice_window
 
 TILE = 512
@@ -243,17 +244,33 @@ def warped(
         grid: the collection's.
         method: resampling by GDAL's name.
     """
-    target, source = warp_tile.piece.target, warp_tile.piece.source
-    shape = (target.height, target.width)
+    shape = (warp_tile.piece.target.height, warp_tile.piece.target.width)
     if file.exact:
         return values, valid
     if not valid.any():
         return np.zeros(shape, dtype=values.dtype), np.zeros(shape, dtype=np.bool_)
+    if is_wide(values.dtype):
+        parts = [
+            _reprojected(part, math.nan, warp_tile, file=file, grid=grid, method=method)
+            for part in widened(values, valid, method)
+        ]
+        return narrowed(parts, values.dtype)
     working, missing = _working(values.dtype)
-    found: Pixels = np.empty(shape, dtype=working)
+    filled = np.where(valid, values.astype(working, copy=False), working.type(missing))
+    found = _reprojected(filled, missing, warp_tile, file=file, grid=grid, method=method)
+    shown: Mask = ~np.isnan(found) if working.kind == "f" else found != missing
+    return _narrowed(found, shown, values.dtype), shown
+
+
+def _reprojected(
+    values: Pixels, missing: float, warp_tile: WarpTile, *, file: Scaled, grid: Grid, method: str
+) -> Pixels:
+    """Return a piece of a tile, of the dtype of the values; ``missing`` where invalid, there and here."""
+    target, source = warp_tile.piece.target, warp_tile.piece.source
+    found: Pixels = np.empty((target.height, target.width), dtype=values.dtype)
     geobox = grid.geobox_of(warp_tile.tile)
     rasterio.warp.reproject(
-        np.where(valid, values.astype(working, copy=False), working.type(missing)),
+        values,
         found,
         src_transform=_shifted(file.geobox, warp_tile.shift).affine
         @ Affine.translation(source.col - _NUDGE, source.row - _NUDGE),
@@ -269,8 +286,7 @@ def warped(
         warp_mem_limit=WARP_MEMORY_MB,
         **(scale_options(*map(_rounded, file.reduction)) if method in WIDENED_KERNELS else {}),
     )
-    shown: Mask = ~np.isnan(found) if working.kind == "f" else found != missing
-    return _narrowed(found, shown, values.dtype), shown
+    return found
 
 
 def reached(valid: Mask, warp_tile: WarpTile, *, file: Scaled, grid: Grid, method: str) -> Mask:
@@ -307,9 +323,9 @@ def _narrowed(found: Pixels, shown: Mask, dtype: np.dtype[np.generic]) -> Pixels
     """Return warped values in the file's dtype; what is beyond its range (cubic kernels) at its ends."""
     if found.dtype == dtype:
         return found
-    limits = np.iinfo(dtype.name)
     numbers = np.where(shown, found, 0)
     if numbers.dtype.kind == "f":
-        numbers = np.floor(numbers + 0.5)  # GDAL's rounding
-    narrowed: Pixels = np.clip(numbers, int(limits.min), int(limits.max)).astype(dtype)
-    return narrowed
+        return integers(np.floor(numbers + 0.5), dtype)  # GDAL's rounding
+    limits = np.iinfo(dtype.name)
+    clipped: Pixels = np.clip(numbers, int(limits.min), int(limits.max)).astype(dtype)
+    return clipped
