@@ -236,7 +236,6 @@ def test_one_time_step(daemon):
         ("xyz/0/0/0.png?hillshade=yes", 400, "bad-parameter", "hillshade: "),
         ("xyz/0/0/0.png?resampling=best", 400, "bad-parameter", "resampling: "),
         ("xyz/0/0/0.png?datetime=2020", 400, "bad-parameter", "datetime: "),
-        ("xyz/0/0/0.png?styl=a", 400, "bad-parameter", "styl: "),
     ],
 )
 def test_refusals(daemon, path, status, kind, said):
