@@ -43,7 +43,7 @@ class UnplacedError(ValueError):
         self.hint = (
             "warp it once with gdalwarp, which places it by these points"
             if points
-            else "set one, for example with gdal_edit -a_ullr"
+            else "set one, for example with gdal_translate -a_ullr"
         )
 
 

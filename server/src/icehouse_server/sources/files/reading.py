@@ -1,4 +1,4 @@
-"""Opening local GeoTIFFs: header and pixels, by GDAL's GTiff driver alone. Runs in threads."""
+"""Opening local files: header and pixels, by GDAL, in formats that are self-contained. Runs in threads."""
 
 import os
 import stat
@@ -35,6 +35,7 @@ from icehouse_server.sources.cog.georeference import (
     unrelated,
 )
 from icehouse_server.sources.cog.levels import Level, usable
+from icehouse_server.sources.files import formats
 from icehouse_server.sources.raster.warping import Scaled, scaled
 
 _GDAL_OPTIONS = {
@@ -44,8 +45,6 @@ _GDAL_OPTIONS = {
     "GDAL_GEOREF_SOURCES": "INTERNAL",
     "GDAL_SKIP": "VRT",
 }
-
-_DRIVERS = {"driver": "GTiff"}
 
 _EXACT = 2**53
 """Integers up to here are doubles."""
@@ -132,7 +131,7 @@ def read_header(root: Path, entry: FolderEntry, grid: Grid) -> Header:
     """Read where a file lies and what it holds.
 
     Raises:
-        SourceCorruptError: it is not a GeoTIFF, or does not say where it lies.
+        SourceCorruptError: it is in no format that is read, or does not say where it lies.
         SourceUnavailableError: it changed, or can't be opened.
     """
     with _opened(root, entry) as dataset:
@@ -169,7 +168,7 @@ def _levels(dataset: rasterio.DatasetReader) -> tuple[Level, ...]:
     """Return the levels of a file; the size of an overview is known once it is opened."""
     full, overviews = Level(shape=dataset.shape), []
     for number in range(len(dataset.overviews(1))):
-        with rasterio.open(dataset.name, sharing=False, overview_level=number, **_DRIVERS) as overview:
+        with formats.reopened(dataset, number) as overview:
             masked = overview.mask_flag_enums[0] == dataset.mask_flag_enums[0]
             if masked and overview.dtypes == dataset.dtypes:
                 overviews.append(Level(shape=overview.shape, number=number))
@@ -218,7 +217,7 @@ def read_facts(root: Path, entry: FolderEntry) -> FileFacts:
     """Read what a file says of itself, whatever a collection would need.
 
     Raises:
-        SourceCorruptError: it is not a GeoTIFF, or does not say where it lies.
+        SourceCorruptError: it is in no format that is read, or does not say where it lies.
         SourceUnavailableError: it changed, or can't be opened.
     """
     with _opened(root, entry) as dataset:
@@ -285,12 +284,11 @@ def _nodata(
 def _opened(root: Path, entry: FolderEntry, overview: int | None = None) -> Iterator[rasterio.DatasetReader]:
     """Open a file, unchanged since it was listed and until the end of the block."""
     path = root.resolve() / entry.name
-    options = {} if overview is None else {"overview_level": overview}
     _check_unchanged(path, entry)
     try:
         with (
             rasterio.Env(**_GDAL_OPTIONS),
-            rasterio.open(path, sharing=False, **_DRIVERS, **options) as dataset,
+            formats.opened(path, overview) as dataset,
         ):
             yield dataset
     except (RasterioError, OSError, NotGeoreferencedWarning) as error:
