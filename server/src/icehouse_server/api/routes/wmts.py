@@ -6,6 +6,7 @@ from typing import Annotated
 from xml.etree.ElementTree import Element, SubElement, register_namespace, tostring
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 
 from icehouse_server import output
@@ -31,11 +32,24 @@ _STATUSES: dict[int | str, dict[str, object]] = {
 }
 
 
+def _in_any_case(word: str) -> WithJsonSchema:
+    pattern = "".join(f"[{letter.upper()}{letter.lower()}]" for letter in word)
+    return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$", "examples": [word]})
+
+
 async def check_kvp(
     request: Request,
-    service: Annotated[str | None, Query(description="WMTS. Names in any case, as all of these.")] = None,
-    request_: Annotated[str | None, Query(alias="request", description="GetCapabilities.")] = None,
-    version: Annotated[str | None, Query(description="1.0.0 is the one that there is.")] = None,
+    service: Annotated[
+        str | None, Query(description="WMTS. Names and values in any case."), _in_any_case("WMTS")
+    ] = None,
+    request_: Annotated[
+        str | None, Query(alias="request", description="GetCapabilities."), _in_any_case("GetCapabilities")
+    ] = None,
+    version: Annotated[
+        str | None,
+        Query(description="1.0.0 is the one that there is."),
+        WithJsonSchema({"type": "string", "examples": ["1.0.0"]}),
+    ] = None,
 ) -> None:
     """Take the parameters that clients of OGC services send, in any case (OGC 06-121r3, 11.5.2).
 
