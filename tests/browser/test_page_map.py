@@ -34,7 +34,51 @@ def test_it_shows_the_collections_and_one_of_them(page, daemon, at_rest, view):
     assert shown["license"] in page.locator(".about").inner_text()
     own = f"{shown['proj:code'].replace(':', '')}Quad"
     assert view(page)["tms"] == own, "a polar collection is shown by its own projection"
-    assert "not fetched at this scale" in page.locator(".chips").inner_text()
+
+
+def test_a_map_of_nothing_says_what_to_do(open_page, daemon, at_rest, axe, screens):
+    for screen in ("phone", "desktop"):
+        page = open_page("#collection=arcticdem-2m", screens[screen])
+        at_rest(page)
+        said = page.get_by_role("region", name="Nothing is kept yet")
+        said.wait_for()
+        text = said.inner_text()
+        for words in (
+            "Nothing of this collection is kept here yet",
+            "Hatched: not kept",
+            "tiles are fetched",
+        ):
+            assert words in text
+        chart, card = page.locator("#chart").bounding_box(), said.bounding_box()
+        aside = card["x"] + card["width"] / 2 - chart["x"] - chart["width"] / 2
+        assert abs(aside) < 2, "on the map, half way across"
+        axe(page)
+    said.get_by_role("button", name="Zoom in", exact=True).click()
+    tiles = daemon.http.get("/collections/arcticdem-2m/EPSG3413Quad/tilejson.json").json()
+    page.wait_for_function("z => location.hash.includes(`z=${z}`)", arg=tiles["minzoom"])
+    said.wait_for(state="detached")
+
+
+def test_the_map_begins_at_what_is_cached(open_page, daemon, view):
+    daemon.http.get(
+        "/collections/arcticdem-10m/point", params={"x": -740000, "y": 2640000}
+    ).raise_for_status()
+    page = open_page("#collection=arcticdem-10m")
+    page.wait_for_function("() => /x=.*y=.*z=/.test(location.hash)")
+    here = view(page)
+    tiles = daemon.http.get("/collections/arcticdem-10m/EPSG3413Quad/tilejson.json").json()
+    assert int(here["z"]) >= tiles["minzoom"]
+    assert abs(float(here["x"]) + 740000) < 10_000
+    assert abs(float(here["y"]) - 2640000) < 10_000
+    # All of it is one click away, and a place of the address goes first.
+    page.get_by_role("button", name="Whole collection").click()
+    page.wait_for_function("() => /z=[0-3](&|$)/.test(location.hash)")
+    page.get_by_text("Zoom in: tiles are fetched from there on.").wait_for()
+    page.goto("/#collection=rema-32m")
+    page.wait_for_function("() => document.title.startsWith('REMA')")
+    page.goto(f"/#collection=arcticdem-10m&{VOID}&z=9")
+    page.wait_for_function("() => document.title.startsWith('ArcticDEM')")
+    assert VOID in page.url
 
 
 def test_a_search_finds_collections(page):

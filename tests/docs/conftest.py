@@ -205,7 +205,8 @@ class Runner:
 
     def run_shell(self, block, place):
         refused = block.mark == "refused"
-        world = self.world if "collections check" in block.code else {}
+        asks = "collections check" in block.code or " --from " in block.code
+        world = self.world if asks else {}
         done = subprocess.run(
             ["sh", "-eu", "-c", self.addressed(block.code)],
             cwd=self.folder,

@@ -117,7 +117,11 @@ export class Page {
       if (this.#isHere) {
         this.scene.go(view);
       }
-      if (!same && (await this.scene.show(collection, projection, view))) {
+      if (!same && (await this.scene.show(collection, projection, view, this.status))) {
+        const level = this.scene.startLevel;
+        if (level !== null && view.level === "" && level !== this.scene.drawnLevel) {
+          this.address.note({ level: String(level) });
+        }
         document.title = `${collection.title} · Icehouse`;
         requestAnimationFrame(() => this.#showChosen());
       }

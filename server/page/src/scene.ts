@@ -45,6 +45,8 @@ export class Scene {
   #turn = 0;
   #view: View | null = null;
   shown: Shown | null = null;
+  /** Level of what is cached, where the map has begun there; else null. */
+  startLevel: number | null = null;
   /** Why `zoomToCached` had nothing to zoom to; else empty. */
   nothingCached = "";
 
@@ -99,19 +101,29 @@ export class Scene {
   }
 
   /** Show what a view says, of which collection and projection are whole; false where another came between. */
-  show(collection: Collection, projection: MapProjection, view: View): Promise<boolean> {
-    return this.chart.expect(this.#show(collection, projection, view));
+  show(collection: Collection, projection: MapProjection, view: View, status: Status | null): Promise<boolean> {
+    return this.chart.expect(this.#show(collection, projection, view, status));
   }
 
-  async #show(collection: Collection, projection: MapProjection, view: View): Promise<boolean> {
+  async #show(
+    collection: Collection,
+    projection: MapProjection,
+    view: View,
+    status: Status | null,
+  ): Promise<boolean> {
     const turn = ++this.#turn;
     this.nothingCached = "";
+    this.startLevel = null;
     const { style: name, rescale, datetime } = view;
     const style = collection.styles.find((one) => one.name === name)!; // the view is whole
     const drawable = style.relief || style.rescale !== null || rescale !== "";
     const request = { collection: collection.id, projection, style: name, rescale, datetime, drawable };
-    const [picture] = await Promise.all([
+    const starts = !isWhole(view) && this.shown?.collection.id !== collection.id;
+    const cached = { collection, projection, bands: style.bands, datetime };
+    const [picture, start] = await Promise.all([
       loadPicture(this.#daemon, request),
+      // Where it can't be asked, the collection is shown whole.
+      starts ? findCachedExtent(this.#daemon, cached, levelsOf(status, collection)).catch(() => null) : null,
       drawable ? this.legend.load(collection.id, { style: name, rescale }) : this.legend.forget(),
     ]);
     if (turn !== this.#turn) {
@@ -126,7 +138,9 @@ export class Scene {
     void this.#basemap.show(projection, this.#colours);
     if (elsewhere) {
       this.point.close();
-      this.chart.show(projection, picture.grid, place, this.chart.extentOf(collection, projection));
+      const otherwise = start?.extent ?? this.chart.extentOf(collection, projection);
+      this.startLevel = start?.level ?? null;
+      this.chart.show(projection, picture.grid, place, otherwise, start ? picture.fetchZoom + 1 : undefined);
     } else if (this.point.at) {
       this.#ask(this.point.at); // of another step, or of other bands
     }
@@ -188,8 +202,8 @@ export class Scene {
     }
     const turn = this.#turn;
     const { collection, projection, style, picture } = this.shown;
-    const levels = status?.collections.find(({ id }) => id === collection.id)?.levels ?? {};
-    const request = { collection: collection.id, projection, bands: style.bands, datetime: picture.datetime };
+    const levels = levelsOf(status, collection);
+    const request = { collection, projection, bands: style.bands, datetime: picture.datetime };
     const found = await findCachedExtent(this.#daemon, request, levels).catch(asProblem);
     if (turn !== this.#turn) {
       return null;
@@ -236,4 +250,9 @@ export class Scene {
     }
     this.#changed();
   }
+}
+
+/** How many chunks of each level are cached. */
+function levelsOf(status: Status | null, collection: Collection): Readonly<Record<string, number>> {
+  return status?.collections.find(({ id }) => id === collection.id)?.levels ?? {};
 }

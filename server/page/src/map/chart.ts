@@ -67,7 +67,7 @@ export class Chart {
   }
 
   /** Look through another projection, at a place or (where that is not whole) at an extent. */
-  show(projection: MapProjection, grid: TileGrid, place: Place, otherwise: Extent): void {
+  show(projection: MapProjection, grid: TileGrid, place: Place, otherwise: Extent, largest?: number): void {
     this.#projection = projection;
     this.#grid = grid;
     const resolutions = [...grid.getResolutions()];
@@ -84,16 +84,16 @@ export class Chart {
       showFullExtent: true,
     });
     this.map.setView(view);
-    this.go(place, otherwise);
+    this.go(place, otherwise, largest);
   }
 
   /** Look at a place or (where that is not whole) at an extent, in the projection that is there. */
-  go(place: Place, otherwise: Extent): void {
+  go(place: Place, otherwise: Extent, largest?: number): void {
     if (isWhole(place)) {
       this.map.getView().setCenter([place.x, place.y]);
       this.map.getView().setZoom(place.z);
     } else {
-      this.fit(otherwise);
+      this.fit(otherwise, largest);
     }
   }
 
@@ -177,7 +177,8 @@ export class Chart {
     }
     const [west, south, east, north] = collection.lonlat;
     const [low, high] = projection.latitudes;
-    const box = [west, Math.max(south, low), east, Math.min(north, high)];
+    const beyond = west > east ? 360 : 0; // it crosses 180 degrees
+    const box = [west, Math.max(south, low), east + beyond, Math.min(north, high)];
     return transformExtent(box, "EPSG:4326", olProjection(projection), 8);
   }
 

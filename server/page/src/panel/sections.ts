@@ -2,6 +2,7 @@ import { type TemplateResult, html, nothing } from "lit-html";
 
 import type { Style } from "../daemon/collection";
 import type { Problem } from "../daemon/problem";
+import type { Status } from "../daemon/status";
 import { counted } from "../format";
 import { palette } from "../map/palette";
 import type { Tiles } from "../map/tiles";
@@ -112,21 +113,17 @@ export function panel(page: Page): TemplateResult {
 }
 
 /** What lies over the map: the progress of loading, and the values at a point. */
-export function overlay({ scene }: Page): TemplateResult {
+export function overlay({ scene, status }: Page): TemplateResult {
   const { chart, shown, tiles, point } = scene;
   const { loading, notShown, problems } = tiles.report(chart.extent, chart.tileZoom);
   const fetchZoom = shown?.picture.fetchZoom ?? 0;
   const zoomIn = chart.tileZoom < fetchZoom ? () => chart.zoomTo(fetchZoom) : null;
+  const empty = notShown && zoomIn && isEmpty(status, shown?.collection.id);
   return html`
+    ${empty ? beginning(zoomIn) : nothing}
     <div class="chips">
       <div role="status">${loading ? html`<p class="chip loading">${counted(loading, "tile")} loading</p>` : nothing}</div>
-      ${notShown
-        ? html`<div class="chip">
-            <span class="hatch" aria-hidden="true"></span>
-            <p>Hatched: not kept here, and not fetched at this scale.</p>
-            ${zoomIn ? html`<button @click=${zoomIn}>Zoom in</button>` : nothing}
-          </div>`
-        : nothing}
+      ${notShown && !empty ? hatched(zoomIn) : nothing}
       ${shown && !shown.picture.drawable ? undrawn(shown.style) : nothing}
       ${problems[0] ? failed(problems[0], problems.length, tiles) : nothing}
     </div>
@@ -137,6 +134,33 @@ export function overlay({ scene }: Page): TemplateResult {
       </p>
     </div>
   `;
+}
+
+/** What hatching means, and what to do. */
+function hatched(zoomIn: (() => void) | null): TemplateResult {
+  return html`<div class="chip">
+    <span class="hatch" aria-hidden="true"></span>
+    <p>Hatched: not kept here, and not fetched at this scale.${zoomIn ? " Zoom in: tiles are fetched from there on." : ""}</p>
+    ${zoomIn ? html`<button @click=${zoomIn}>Zoom in</button>` : nothing}
+  </div>`;
+}
+
+/** The same, in larger letters and lower down, on a map on which there is nothing else yet. */
+function beginning(zoomIn: () => void): TemplateResult {
+  return html`<div class="centre">
+    <section class="chip" aria-label="Nothing is kept yet">
+      <p>
+        <strong>Nothing of this collection is kept here yet.</strong>
+        <span class="hatch" aria-hidden="true"></span>
+        Hatched: not kept here, and not fetched at this scale. Zoom in on a place: tiles are fetched from there on.
+      </p>
+      <button class="primary" @click=${zoomIn}>Zoom in</button>
+    </section>
+  </div>`;
+}
+
+function isEmpty(status: Status | null, collection: string | undefined): boolean {
+  return status?.collections.find(({ id }) => id === collection)?.chunks === 0;
 }
 
 /** The style has no range of values: a hint is better than an empty map. */
