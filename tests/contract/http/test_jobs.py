@@ -270,7 +270,7 @@ def test_jobs_are_listed_in_pages_the_newest_first(daemon):
     assert "prev" in {link["rel"] for link in second["links"]}
     for wrong in ("0", "-1", "1001", "x", ""):
         assert daemon.http.get("/jobs", params={"limit": wrong}).json()["parameter"] == "limit"
-    assert daemon.http.get("/jobs", params={"page": "2"}).status_code == 400
+    assert daemon.http.get("/jobs", params={"page": "2"}).json()["total"] == first["total"], "ignored"
 
 
 def test_links_lead_somewhere(daemon):
