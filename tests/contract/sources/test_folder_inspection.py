@@ -198,11 +198,23 @@ async def test_names_of_another_suffix(folder, look):
     assert (await look()).source["pattern"] == "**/*.TIFF"
 
 
+async def test_files_of_another_format(folder, look):
+    folder.mkdir()
+    with rasterio.open(
+        folder / "a.jp2", "w", driver="JP2OpenJPEG", count=1, width=64, height=64, dtype="uint16",
+        crs="EPSG:32622", transform=Affine(10, 0, LEFT, 0, -10, TOP),
+    ) as made:  # fmt: skip
+        made.write(np.ones((1, 64, 64), dtype="uint16"))
+    draft = await look()
+    assert draft.source["pattern"] == "**/*.jp2"
+    assert (draft.grid.crs, draft.bands[0].dtype) == ("EPSG:32622", "uint16")
+
+
 async def test_nothing_to_look_at(folder, look):
     with pytest.raises(BadParameterError, match="no folder"):
         await look()
     folder.mkdir()
-    with pytest.raises(SourceRefusedError, match="holds no GeoTIFF"):
+    with pytest.raises(SourceRefusedError, match="holds no raster"):
         await look()
     write(folder / "a.tif", crs=None)
     with pytest.raises(SourceCorruptError, match="no CRS"):

@@ -28,7 +28,11 @@ _BATCH = 64
 _NAMED = 5
 """Files that a comment names."""
 
-_SUFFIXES = ("tif", "tiff", "TIF", "TIFF")
+_SUFFIXES = (
+    *("tif", "tiff", "TIF", "TIFF", "jp2", "JP2", "grib", "grib2", "grb", "grb2"),
+    *("dt0", "dt1", "dt2", "hgt", "dem", "asc"),
+)
+"""Of the names of rasters, the first that a folder has: the others may be something else."""
 _DEFAULT_PATTERN: str = FilesTable.model_fields["pattern"].default
 
 
@@ -107,7 +111,7 @@ def _listed(address: str) -> tuple[Path, str, list[FolderEntry]]:
         except SourceRefusedError:
             continue
     raise SourceRefusedError(
-        f"the folder {path} holds no GeoTIFF", hint=f"names end in {', '.join(_SUFFIXES)}"
+        f"the folder {path} holds no raster", hint=f"names end in {', '.join(_SUFFIXES)}"
     )
 
 
