@@ -166,7 +166,7 @@ def test_truncate_deletes_and_a_load_fetches_anew(daemon):
     found = ended(daemon, daemon.http.post(f"{BASE}/truncate", params=query(0, 0, 1, 1)))
     assert counts(found) == {"total": 1, "dropped": 1}
     assert daemon.http.get(f"{BASE}/plan", params=query()).json()["chunks"]["absent"] == 1
-    assert pixels(daemon).headers["cache-status"] == "icehouse; fwd=miss; stored"
+    assert pixels(daemon).headers["cache-status"] == "icehouse; fwd=partial; stored"
     found = ended(daemon, daemon.http.post(f"{BASE}/truncate"))
     dropped = found["chunks"]["dropped"]
     assert (counts(found), found["region"]) == ({"total": dropped, "dropped": dropped}, {})

@@ -105,7 +105,7 @@ def _allow_files(wanted: int) -> int:
 
 
 def fit_connections(limits: ConnectionLimits, files: int) -> ConnectionLimits:
-    """Return limits of connections that so many open files leave room for: further ones get a 503.
+    """Return the limits of connections that a number of open files leaves room for: further ones get a 503.
 
     Args:
         limits: as they are set.

@@ -63,4 +63,4 @@ class Format:
         """Return what Content-Type says to a caller with this Accept header."""
         asked = {part.partition(";")[0].strip().lower() for part in (accept or "").split(",")}
         own = {self.accepted[0], "*/*"} & asked
-        return self.ogc_type if self.ogc_type in asked and not own else self.media_type
+        return self.ogc_type if self.ogc_type and self.ogc_type in asked and not own else self.media_type
