@@ -46,6 +46,17 @@ def test_values_lie_among_those_of_gdal(where, kind, method, scale):
     assert_among(got, answers, band.nodata, curved=0 if method == "nearest" else 40 * AWAY**2)
 
 
+@pytest.mark.parametrize("method", kernel.METHODS)
+def test_a_tile_of_the_other_hemisphere_is_warped(method):
+    """Its pixels are larger than the grid: there GDAL does it."""
+    grid = Grid(geobox=GRIDS["polar"], chunk=64)
+    band = band_of("float32", float("nan"))
+    side = 4.8e7 / 256
+    target = GeoBox((256, 256), Affine(side, 0, -4.8e7, 0, -side, 4.8e7), "EPSG:3031")
+    got, _ = ours(noise(band, (ROWS, COLS)), grid, target, band, method)
+    assert got.shape == (256, 256)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", kernel.METHODS)
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0, 3.3])

@@ -52,7 +52,7 @@ def assert_same(got, wanted, *, exact):
 def under_half(grid, target, values, band):
     """Whether hardly half of the target lies on the grid: GDAL halves it until that changes."""
     on = oracle(np.ones_like(values), grid, target, band_of(band.dtype, None), "nearest")
-    return np.count_nonzero(on) < 0.6 * on.size
+    return np.count_nonzero(on == 1) < 0.6 * on.size
 
 
 def is_rotated_strip(target):
@@ -319,11 +319,9 @@ def test_clip_keeps_what_lies_inside_a_polygon():
     geobox = GeoBox((10, 10), Affine(1, 0, 0, 0, -1, 10), "EPSG:32633")
     values = np.ones((10, 10), np.float32)
     square = box(2, 2, 5, 5)
-    got = clip(values, geobox, square, np.float32("nan"))
-    assert got.dtype == np.float32
-    assert np.isfinite(got).sum() == 9
-    assert np.isfinite(got[5:8, 2:5]).all()
-    assert (values == 1).all()
+    clip(values, inside(geobox, square), np.float32("nan"))
+    assert np.isfinite(values).sum() == 9
+    assert np.isfinite(values[5:8, 2:5]).all()
     slim = box(2.1, 2.1, 2.2, 2.2)
     assert inside(geobox, slim).sum() == 0
     assert inside(geobox, slim, all_touched=True).sum() == 1

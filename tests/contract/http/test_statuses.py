@@ -28,7 +28,7 @@ def ask(daemon, method, path, *headers, body=None):
 @pytest.mark.parametrize(
     ("status", "kind", "method", "path", "headers", "body"),
     [
-        (400, "bad-parameter", "GET", "/collections?x=1", [], None),
+        (400, "bad-parameter", "GET", "/collections/arcticdem-32m/plan?x=1", [], None),
         (403, "cross-site-refused", "POST", "{plan}", [*JSON, "Origin: http://evil.example"], GEOBOX),
         (404, "not-found", "GET", "/nowhere", [], None),
         (404, "unknown-collection", "GET", "/collections/nope", [], None),

@@ -85,7 +85,8 @@ def test_tile_off_the_grid_is_transparent_even_without_nodata(row):
 
 def asked():
     scope = {"type": "http", "method": "GET", "path": "/", "scheme": "http", "headers": [(b"host", b"here")]}
-    return Request({**scope, "query_string": b"", "root_path": ""})
+    route = next(route for route in tilesets.router.routes if route.endpoint is tilesets.get_tilejson)
+    return Request({**scope, "query_string": b"", "root_path": "", "route": route})
 
 
 async def test_the_tile_sets_are_looked_for_beside_the_event_loop(monkeypatch):

@@ -56,6 +56,7 @@ READ_AS_THEY_ARE = {
     "port",
     "public_url",
     "shutdown_timeout",
+    "strict",
     "token",
     "token_file",
     "trusted_network",

@@ -100,7 +100,7 @@ def warp_piece(
     part = out[_rows_and_cols(piece)]
     if not piece.shared and kernel.can_warp(band.dtype, method):
         scales = _scales(grid, target) if method in WIDENED_KERNELS else (1.0, 1.0)
-        if scales is not None:
+        if scales is not None and max(scales) <= kernel.MOST_REDUCTION:
             part[...] = band.fill
             kernel.warp(
                 values,

@@ -26,6 +26,9 @@ TOLERANCE = 0.005
 
 A smooth transform is off by no more anywhere: it strays most in the middle of a cell and of its sides."""
 
+MOST_REDUCTION = 1e4
+"""Pixels of the source under one of the target, along an axis, up to which it widens its kernels."""
+
 _DTYPES = frozenset({"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"})
 _STEPS = (32, 16, 8)
 """Pixels of the target along the side of a cell, from which the largest is taken that suits most cells."""
